@@ -1,0 +1,86 @@
+# make demo      a talking head from the shipped clip, into out/demo (CLIP=my.wav for another one)
+# make test      the whole test suite
+# make quality   ruff: rules and formatting
+# make style     the same, mended where ruff can
+# make bench     timings of this machine, as ratios
+# make clean     removes what commands wrote; make clean-all removes .venv too
+#
+# demo and test make .venv from nothing. They need Python 3.11 or newer and a Python package index: no root, no system
+# package. Both can be interrupted and started again.
+
+# The first interpreter that is new enough; `make demo PYTHON=/path/to/python` takes another.
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+PY := $(VENV)/bin/python
+CLIP := facetalk_hf/assets/demo.wav
+ARGS :=
+INSTALL := $(PY) -m pip install --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test quality style bench clean clean-all
+
+help:
+	@sed -n 's/^# make /  make /p' Makefile
+
+demo: $(VENV)/.ready-demo
+	$(PY) -m facetalk_hf.cli generate "$(CLIP)" --output-dir out/demo
+	@echo
+	@echo "See out/demo/$(basename $(notdir $(CLIP))).mp4; the .glb beside it opens in Blender or any glTF viewer."
+
+test: $(VENV)/.ready-test
+	$(PY) -m pytest $(ARGS)
+
+quality: $(VENV)/.ready-quality
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+style: $(VENV)/.ready-quality
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+bench: $(VENV)/.ready-demo
+	$(PY) benchmarks/benchmark.py $(ARGS)
+
+clean:
+	rm -rf out build dist site .pytest_cache .ruff_cache .hypothesis
+	find facetalk_hf tests training pipelines benchmarks spaces_app -name __pycache__ -prune -exec rm -rf {} +
+
+clean-all: clean
+	rm -rf $(VENV)
+
+# A stamp says that an environment is complete. It is touched last, so an interrupted install is taken up again, and a
+# change of pyproject.toml or constraints.txt makes it old.
+define venv
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || \
+		{ echo "$(VENV) cannot be used: remove it and start again" >&2; exit 1; }
+endef
+
+# torch from PyPI brings gigabytes of CUDA on Linux. Where there is no NVIDIA driver its CPU build does the same work;
+# if that index is out of reach, the ordinary install that follows gets torch from yours.
+define cpu_torch
+	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null && ! $(PY) -c 'import torch' 2>/dev/null; then \
+		echo "No NVIDIA driver: trying the CPU build of torch (about 200 MB)"; \
+		$(INSTALL) --quiet --no-deps --retries 0 --timeout 10 --index-url https://download.pytorch.org/whl/cpu torch \
+			2>/dev/null || echo "Not to be had there: taking torch from the usual package index"; \
+	fi
+endef
+
+$(VENV)/.ready-demo: pyproject.toml constraints.txt
+	$(venv)
+	$(cpu_torch)
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.ready-test: pyproject.toml constraints.txt
+	$(venv)
+	$(cpu_torch)
+	$(INSTALL) -e ".[demo,dev,train]"
+	@touch $(VENV)/.ready-demo $(VENV)/.ready-quality $@
+
+$(VENV)/.ready-quality: constraints.txt
+	$(venv)
+	$(INSTALL) ruff
+	@touch $@
