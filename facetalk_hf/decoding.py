@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""From expression codes to a talking head: the identity's surface once, then a weighted sum of motion fields a frame."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .anatomy import JAW_MAPS, Part, cut_eye_openings, eyeballs, join, teeth
+from .animation import HeadAnimation
+from .errors import FaceTalkError
+from .meshing import extract_surface, graded_axis, smooth_surface
+from .models.nphm import NUM_LANDMARKS, NPHMModel
+from .smoothing import facial_weights
+
+
+MILLIMETRES = 250.0
+UPPER_LIP, LOWER_LIP = (61, 62, 63), (67, 66, 65)  # inner contour, iBUG order
+FOCUS = ((-0.19, 0.19), (-0.25, 0.2), (0.04, 0.36))  # where eyes, nose and mouth are: the grid is finest there
+
+
+@dataclass
+class HeadGeometry:
+    """What all frames of an identity share, in mm: surface, motion fields of surface and landmarks, colours."""
+
+    base: np.ndarray  # (V, 3) at expression code zero
+    targets: np.ndarray  # (R, V, 3)
+    names: tuple[str, ...]
+    faces: np.ndarray  # (F, 3)
+    colors: np.ndarray  # (V, 3) uint8
+    parts: np.ndarray  # (V,) uint8
+    landmarks: np.ndarray  # (68, 3) at expression code zero
+    landmark_targets: np.ndarray  # (R, 68, 3)
+
+
+class HeadDecoder:
+    """Decodes expression codes with an NPHM head; surface and fields of the last identities stay in memory.
+
+    Args:
+        head (`NPHMModel`): a head with a bilinear forward deformation.
+        resolution (`int`, *optional*, defaults to 160): grid cells along the height of the head.
+        facial_smoothing (`bool`, *optional*, defaults to `True`): damp motion away from the face (FaceTalk, section 4).
+        cache_size (`int`, *optional*, defaults to 4): identities kept.
+    """
+
+    def __init__(self, head: NPHMModel, resolution: int = 160, facial_smoothing: bool = True, cache_size: int = 4):
+        if head.config.deformation == "backward" or head.config.forward_type != "bilinear":
+            raise FaceTalkError("this head has no bilinear forward deformation; decode its codes with head.deform")
+        self.head, self.resolution, self.facial_smoothing = head, resolution, facial_smoothing
+        self.cache_size = cache_size
+        self._cache: OrderedDict[bytes, HeadGeometry] = OrderedDict()
+
+    def __call__(self, expressions: np.ndarray | torch.Tensor, identity: np.ndarray | torch.Tensor) -> HeadAnimation:
+        """Decode a sequence.
+
+        Args:
+            expressions ((T, D) float): expression codes.
+            identity ((Z,) float): identity code; zeros are the mean head.
+
+        Returns:
+            `HeadAnimation` of T frames with landmarks and lip aperture, without audio.
+
+        Raises:
+            FaceTalkError: codes of another size than the head's.
+        """
+        expressions = _array(expressions)
+        if expressions.ndim != 2 or expressions.shape[1] != self.head.config.expression_dim:
+            size = self.head.config.expression_dim
+            raise FaceTalkError(f"expressions must have shape (frames, {size}), not {expressions.shape}")
+        geometry = self.geometry(identity)
+        net = self.head.forward_net
+        with torch.no_grad():
+            codes = torch.from_numpy(expressions).to(net.coefficient_map.weight)
+            # Relative to z = 0, the rest pose: the constant part is in the base already.
+            weights = (net.coefficients(codes) - net.coefficient_map.bias).float().cpu().numpy()
+        landmarks = geometry.landmarks + np.tensordot(weights, geometry.landmark_targets, 1)
+        return HeadAnimation(
+            base=geometry.base, targets=geometry.targets, weights=weights, target_names=geometry.names,
+            faces=geometry.faces, colors=geometry.colors, parts=geometry.parts, expressions=expressions,
+            identity=_array(identity), landmarks=landmarks.astype(np.float32),
+            lip_aperture=aperture(landmarks) - aperture(geometry.landmarks),
+        )  # fmt: skip
+
+    def geometry(self, identity: np.ndarray | torch.Tensor) -> HeadGeometry:
+        """The identity's surface and fields, from memory if it was decoded before. identity ((Z,) float)."""
+        identity = _array(identity)
+        if identity.shape != (self.head.identity_dim,):
+            raise FaceTalkError(
+                f"identity must hold {self.head.identity_dim} numbers for this head, not {identity.shape}"
+            )
+        if not np.isfinite(identity).all():
+            raise FaceTalkError("identity holds numbers that are not finite")
+        key = identity.tobytes()
+        if key not in self._cache:
+            self._cache[key] = self._build(identity)
+            while len(self._cache) > self.cache_size:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key]
+
+    @torch.no_grad()
+    def _build(self, identity: np.ndarray) -> HeadGeometry:
+        head = self.head
+        code = torch.from_numpy(identity).to(head.anchor_mean)[None]
+        points = head.feature_points(code)
+        features = points[0, NUM_LANDMARKS:].float().cpu().numpy() * MILLIMETRES
+        centers, radius = features[:2], np.linalg.norm(features[2:4] - features[:2], axis=1)
+
+        canonical, faces = self._surface(code)
+        if not len(faces):
+            raise FaceTalkError("this identity code has no surface; use one near the codes the head was trained on")
+        canonical, faces, _, _ = cut_eye_openings(canonical * MILLIMETRES, faces, centers, radius)
+
+        fields, colors = self._fields(canonical / MILLIMETRES, code)
+        point_fields = head.deformation_basis(points[:, :NUM_LANDMARKS], code)[0].float().cpu().numpy() * MILLIMETRES
+        rest = head.forward_net.coefficient_map.bias.float().cpu().numpy()
+        landmarks = points[0, :NUM_LANDMARKS].float().cpu().numpy() * MILLIMETRES + np.tensordot(
+            point_fields, rest, (1, 0)
+        ).reshape(NUM_LANDMARKS, 3)
+        if self.facial_smoothing:
+            # Only the motion is damped, never the way from the canonical pose to rest.
+            mouth = landmarks[48:68].mean(0)
+            base = canonical + np.einsum("vrc,r->vc", fields, rest)
+            fields = fields * facial_weights(base, mouth)[:, None, None]
+        else:
+            base = canonical + np.einsum("vrc,r->vc", fields, rest)
+
+        names = tuple(head.config.expression_names or (f"field_{i:02d}" for i in range(fields.shape[1])))
+        skin = Part(base, faces, colors, _mouth_interior(colors), {})
+        extra = join([eyeballs(centers, radius), self._teeth(features, names, rest)])
+        whole = join([skin, extra])
+        targets = np.zeros((len(names), len(whole.vertices), 3), np.float32)
+        targets[:, : len(base)] = fields.transpose(1, 0, 2)
+        for index, name in enumerate(names):
+            if name in whole.targets:
+                targets[index] += whole.targets[name]
+        return HeadGeometry(
+            base=whole.vertices, targets=targets, names=names, faces=whole.faces, colors=whole.colors,
+            parts=whole.parts, landmarks=landmarks.astype(np.float32),
+            landmark_targets=point_fields.transpose(1, 0, 2).astype(np.float32),
+        )  # fmt: skip
+
+    def _surface(self, code: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Canonical surface in model units: (V, 3), (F, 3)."""
+        low, high = np.asarray(self.head.config.bounds)
+
+        def field(points: np.ndarray) -> np.ndarray:
+            values = [self.head.sdf(self._tensor(part), code)[0].float().cpu() for part in _chunks(points)]
+            return torch.cat(values).numpy()
+
+        size = (high - low) / (high - low).max() * self.resolution
+        cells = [max(16, 16 * round(float(count) / 16)) for count in size]
+        axes = [
+            graded_axis(float(a), float(b), count, focus, 2.2)
+            for a, b, count, focus in zip(low, high, cells, FOCUS, strict=True)
+        ]
+        vertices, faces = extract_surface(field, axes)
+        return (smooth_surface(vertices, faces) if len(faces) else vertices), faces
+
+    def _fields(self, points: np.ndarray, code: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Motion fields (V, R, 3) in mm and colours (V, 3) uint8 at canonical points (V, 3)."""
+        net, controls = self.head.forward_net, self.head.controls(code)
+        glob, _ = self.head.split_identity(code)
+        fields, colors = [], []
+        for part in _chunks(points):
+            trunk = net.trunk(self._tensor(part), controls, glob)[0]
+            fields.append((net.fields(trunk).float() * MILLIMETRES).cpu())
+            colors.append((net.colour(trunk).float().clamp(0, 1) * 255).round().byte().cpu())
+        return torch.cat(fields).unflatten(-1, (net.rank, 3)).numpy(), torch.cat(colors).numpy()
+
+    def _teeth(self, features: np.ndarray, names: tuple[str, ...], rest: np.ndarray) -> Part:
+        """Teeth at rest: the lower arch was predicted in the canonical pose, from which the jaw has to be closed."""
+        upper, lower = features[4:9], features[9:14]
+        matrix, shift = np.eye(3), np.zeros(3)
+        for name, jaw in JAW_MAPS.items():
+            if name in names:
+                amount = -rest[names.index(name)]
+                matrix, shift = matrix + amount * jaw[:, :3], shift + amount * jaw[:, 3]
+        return teeth(upper, np.linalg.solve(matrix, (lower - shift).T).T)
+
+    def _tensor(self, points: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(points)).to(self.head.anchor_mean)[None]
+
+
+def aperture(landmarks: np.ndarray) -> np.ndarray:
+    """Vertical distance between the inner lips, mm: (..., 68, 3) -> (...), the mean over the three middle pairs."""
+    return (landmarks[..., UPPER_LIP, 1] - landmarks[..., LOWER_LIP, 1]).mean(-1).astype(np.float32)
+
+
+def _mouth_interior(colors: np.ndarray) -> np.ndarray:
+    """(V,) parts: 3 where the albedo is the dark red that only the mouth bag has, else 0 (skin)."""
+    red, green = colors[:, 0].astype(float), colors[:, 1].astype(float)
+    return np.where((red > 2.2 * green) & (red < 128), 3, 0).astype(np.uint8)
+
+
+def _chunks(points: np.ndarray, size: int = 8192) -> list[np.ndarray]:
+    """Pieces that stay in the processor's cache; larger ones are slower."""
+    return [points[start : start + size] for start in range(0, len(points), size)]
+
+
+def _array(values: np.ndarray | torch.Tensor) -> np.ndarray:
+    if isinstance(values, torch.Tensor):
+        values = values.detach().float().cpu().numpy()
+    return np.ascontiguousarray(values, np.float32)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""Iso-surfaces of signed distance fields, evaluated only where the surface can be."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+Field = Callable[[np.ndarray], np.ndarray]
+"""(n, 3) float32 points -> (n,) float32 signed distances, negative inside."""
+
+
+def graded_axis(low: float, high: float, cells: int, focus: tuple[float, float], gain: float) -> np.ndarray:
+    """Grid lines from `low` to `high`, `gain` times denser inside `focus` than far from it.
+
+    Args:
+        low, high (`float`): ends of the axis.
+        cells (`int`): number of cells.
+        focus (`tuple[float, float]`): interval that deserves the density.
+        gain (`float`): ratio of the densities; 1 gives a uniform axis.
+
+    Returns:
+        (cells + 1,) increasing coordinates.
+    """
+    fine = np.linspace(low, high, 2001)
+    margin = 0.15 * (high - low)
+    outside = np.maximum(focus[0] - fine, fine - focus[1]).clip(0)
+    density = 1 + (gain - 1) * np.cos(0.5 * np.pi * np.minimum(outside / margin, 1)) ** 2
+    quantile = np.concatenate([[0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
+    return np.interp(np.linspace(0, quantile[-1], cells + 1), quantile, fine)
+
+
+def sample_field(field: Field, axes: list[np.ndarray], levels: int = 4, safety: float = 0.8) -> np.ndarray:
+    """Values of a signed distance field on a grid, evaluated only near its zero level.
+
+    A point of a cell is at most half a diagonal from a corner, so a cell whose corners are all further from zero than
+    `safety` (0.5 and some reserve) diagonals cannot hold the surface; it
+    is filled by interpolation, which keeps its sign. The others are halved, `levels` times. This needs a field whose
+    values are (nearly) distances.
+
+    Args:
+        field (`Field`): the signed distance.
+        axes (`list` of three arrays): grid lines, each with a multiple of 2 ** levels cells.
+
+    Returns:
+        (nx, ny, nz) float32.
+    """
+    step = 2**levels
+    if any((len(axis) - 1) % step for axis in axes):
+        raise ValueError(f"each axis needs a multiple of {step} cells")
+    values, known = None, None
+    while step >= 1:
+        lines = [axis[::step].astype(np.float32) for axis in axes]
+        shape = tuple(len(line) for line in lines)
+        if values is None:
+            wanted, values = np.ones(shape, bool), np.empty(shape, np.float32)
+        else:
+            diagonal = [np.diff(axis[:: 2 * step]) for axis in axes]
+            cell = np.sqrt(
+                diagonal[0][:, None, None] ** 2 + diagonal[1][None, :, None] ** 2 + diagonal[2][None, None, :] ** 2
+            )
+            active = _cell_minimum(np.abs(values)) < safety * cell
+            wanted = _nodes_of_cells(active)
+            values, known = _refine(values), _known(known.shape)
+            wanted &= ~known
+        index = np.nonzero(wanted)
+        points = np.stack([line[i] for line, i in zip(lines, index, strict=True)], axis=1)
+        values[index] = field(points)
+        known = np.ones(shape, bool)
+        step //= 2
+    return values
+
+
+def extract_surface(
+    field: Field, axes: list[np.ndarray], levels: int = 4, largest: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Triangles of the zero level of a signed distance field, by coarse-to-fine sampling and marching cubes.
+
+    Args:
+        field, axes, levels: as for `sample_field`.
+        largest (`bool`): keep only the largest connected piece.
+
+    Returns:
+        (V, 3) float32 vertices and (F, 3) int32 faces with outward normals. Both are empty where nothing is inside.
+    """
+    from skimage.measure import marching_cubes
+
+    values = sample_field(field, axes, levels)
+    if values.min() >= 0 or values.max() <= 0:
+        return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)
+    index, faces, _, _ = marching_cubes(values, 0.0, gradient_direction="descent")
+    vertices = np.stack(
+        [np.interp(index[:, i], np.arange(len(axis)), axis) for i, axis in enumerate(axes)], axis=1
+    ).astype(np.float32)
+    if largest:
+        vertices, faces = keep_largest(vertices, faces)
+    return vertices, faces.astype(np.int32)
+
+
+def keep_largest(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The connected piece with most faces."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    edges = np.concatenate([faces[:, :2], faces[:, 1:]])
+    graph = coo_matrix((np.ones(len(edges), bool), edges.T), shape=(len(vertices),) * 2)
+    _, label = connected_components(graph, directed=False)
+    face_label = label[faces[:, 0]]
+    return compact(vertices, faces[face_label == np.bincount(face_label).argmax()])
+
+
+def compact(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Drop vertices that no face uses."""
+    used, inverse = np.unique(faces, return_inverse=True)
+    return vertices[used], inverse.reshape(-1, 3).astype(np.int32)
+
+
+def smooth_surface(
+    vertices: np.ndarray, faces: np.ndarray, iterations: int = 4, shrink: float = 0.5, inflate: float = -0.53
+) -> np.ndarray:
+    """Taubin smoothing: removes the ribs of marching cubes and keeps the volume. (V, 3) -> (V, 3)."""
+    from scipy.sparse import coo_matrix, diags
+
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = np.concatenate([edges, edges[:, ::-1]])
+    adjacency = coo_matrix((np.ones(len(edges), np.float32), edges.T), shape=(len(vertices),) * 2).tocsr()
+    adjacency.data[:] = 1.0
+    mean = diags(1.0 / np.maximum(np.asarray(adjacency.sum(1)).ravel(), 1)) @ adjacency
+    result = vertices.astype(np.float64)
+    for _ in range(iterations):
+        for amount in (shrink, inflate):
+            result = result + amount * (mean @ result - result)
+    return result.astype(np.float32)
+
+
+def _cell_minimum(values: np.ndarray) -> np.ndarray:
+    """Smallest of the eight corners of every cell."""
+    for axis in range(3):
+        low = [slice(None)] * 3
+        high = [slice(None)] * 3
+        low[axis], high[axis] = slice(None, -1), slice(1, None)
+        values = np.minimum(values[tuple(low)], values[tuple(high)])
+    return values
+
+
+def _nodes_of_cells(active: np.ndarray) -> np.ndarray:
+    """Nodes of the grid twice as fine that belong to active cells."""
+    shape = tuple(2 * size + 1 for size in active.shape)
+    nodes = np.zeros(shape, bool)
+    for offset in np.ndindex(3, 3, 3):
+        target = tuple(slice(o, o + 2 * size - 1, 2) for o, size in zip(offset, active.shape, strict=True))
+        nodes[target] |= active
+    return nodes
+
+
+def _refine(values: np.ndarray) -> np.ndarray:
+    """Linear interpolation onto the grid twice as fine."""
+    for axis in range(3):
+        values = np.moveaxis(values, axis, 0)
+        fine = np.empty((2 * len(values) - 1, *values.shape[1:]), np.float32)
+        fine[::2] = values
+        fine[1::2] = 0.5 * (values[1:] + values[:-1])
+        values = np.moveaxis(fine, 0, axis)
+    return np.ascontiguousarray(values)
+
+
+def _known(coarse_shape: tuple[int, ...]) -> np.ndarray:
+    """Nodes of the finer grid that the coarser one has evaluated already."""
+    known = np.zeros(tuple(2 * size - 1 for size in coarse_shape), bool)
+    known[::2, ::2, ::2] = True
+    return known

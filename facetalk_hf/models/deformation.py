@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""Deformation fields: how an expression code moves the points of a head."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .ensemble import ACTIVATIONS, encode
+
+
+class BilinearDeformation(nn.Module):
+    r"""offset(x, z) = sum_r c_r(z) B_r(x) with c(z) = W z + b.
+
+    The fields B depend on the point and the identity, never on the expression: they are computed once for an identity,
+    and a frame costs one small matrix product. b makes z = 0 the neutral face although the canonical pose is another
+    one. Our own variant; NPHM concatenates instead, see `ConcatDeformation`.
+
+    Args:
+        num_controls (`int`): control points (anchors and landmarks) that the point is described by.
+        control_scales (`list[float]`): reach of each control point's Gaussian, model units.
+        code_dim (`int`): size of the global identity code; expression_dim (`int`): size of z; rank (`int`): R.
+    """
+
+    def __init__(
+        self, num_controls: int, code_dim: int, expression_dim: int, rank: int, hidden_size: int, num_layers: int
+    ):
+        super().__init__()
+        self.rank = rank
+        self.register_buffer("control_scales", torch.full((num_controls,), 0.1))
+        sizes = [3 + 4 * num_controls] + [hidden_size] * num_layers
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.code = nn.Linear(code_dim, hidden_size, bias=False)
+        self.fields = nn.Linear(hidden_size, 3 * rank)
+        self.colour = nn.Linear(hidden_size, 3)
+        self.coefficient_map = nn.Linear(expression_dim, rank)
+
+    def coefficients(self, expression: torch.Tensor) -> torch.Tensor:
+        """(..., D) -> (..., R)."""
+        return self.coefficient_map(expression)
+
+    def trunk(self, points: torch.Tensor, controls: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """points (B, P, 3), controls (B, C, 3), code (B, code_dim) -> (B, P, hidden)."""
+        relative = (points.unsqueeze(2) - controls.unsqueeze(1)) / self.control_scales[:, None]
+        near = torch.exp(-0.5 * relative.square().sum(-1, keepdim=True))
+        features = torch.cat([points, near.flatten(2), (near * relative).flatten(2)], dim=-1)
+        hidden = F.silu(self.layers[0](features) + self.code(code).unsqueeze(1))
+        for layer in self.layers[1:]:
+            hidden = F.silu(layer(hidden))
+        return hidden
+
+    def basis(self, points: torch.Tensor, controls: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """The fields B at points: (B, P, R, 3)."""
+        return self.fields(self.trunk(points, controls, code)).unflatten(-1, (self.rank, 3))
+
+    def albedo(self, points: torch.Tensor, controls: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
+        """Colour of the surface at points: (B, P, 3) sRGB in 0..1."""
+        return self.colour(self.trunk(points, controls, code)).clamp(0, 1)
+
+    def forward(self, points, controls, code, expression) -> torch.Tensor:
+        """Offsets (B, P, 3) of points (B, P, 3) under expression (B, D)."""
+        return torch.einsum("bprc,br->bpc", self.basis(points, controls, code), self.coefficients(expression))
+
+
+class ConcatDeformation(nn.Module):
+    """NPHM's deformation MLP (section 3.3): offset = MLP([x, compressed identity, z_exp]), input joined again mid-way.
+
+    Args:
+        identity_dim (`int`): size of what the compressor sees (identity code and flattened anchors).
+        expression_dim (`int`): size of z_exp.
+        compressed_dim (`int`): size of the compressed identity.
+        num_octaves (`int`): positional encoding of x; 0 as in the paper.
+    """
+
+    def __init__(
+        self,
+        identity_dim: int,
+        expression_dim: int,
+        hidden_size: int,
+        num_layers: int,
+        compressed_dim: int = 32,
+        num_octaves: int = 0,
+        activation: str = "softplus",
+    ):
+        super().__init__()
+        self.num_octaves, self.skip_layer = num_octaves, num_layers // 2
+        self.activation = ACTIVATIONS[activation]
+        self.compressor = nn.Linear(identity_dim, compressed_dim)
+        inputs = 3 + 6 * num_octaves + compressed_dim + expression_dim
+        sizes = [inputs] + [hidden_size] * num_layers
+        sizes_in = [size + (inputs if i == self.skip_layer else 0) for i, size in enumerate(sizes[:-1])]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes_in, sizes[1:], strict=True))
+        self.output = nn.Linear(hidden_size, 3)
+        nn.init.normal_(self.output.weight, std=1e-3)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
+        """points (B, P, 3), identity (B, identity_dim), expression (B, D) -> offsets (B, P, 3)."""
+        condition = torch.cat([self.compressor(identity), expression], dim=-1)
+        inputs = torch.cat(
+            [encode(4.0 * points if self.num_octaves else points, self.num_octaves),
+             condition.unsqueeze(1).expand(-1, points.shape[1], -1)], dim=-1
+        )  # fmt: skip
+        hidden = inputs
+        for i, layer in enumerate(self.layers):
+            if i == self.skip_layer:
+                hidden = torch.cat([hidden, inputs], dim=-1) / 2**0.5
+            hidden = self.activation(layer(hidden))
+        return self.output(hidden)

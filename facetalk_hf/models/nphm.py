@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: MIT
+"""NPHM: a neural parametric head, from identity and expression codes to a signed distance field and its motion."""
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from .deformation import BilinearDeformation, ConcatDeformation
+from .ensemble import LocalEnsemble
+
+
+NUM_LANDMARKS = 68
+NUM_FEATURES = 14
+"""Besides the landmarks: eyeball centres (left, right), eyeball fronts (left, right), 5 upper and 5 lower tooth crowns
+(middle, left canine, left molar, right canine, right molar), from which eyes and teeth are placed."""
+
+
+class NPHMModel(ModelMixin, ConfigMixin):
+    r"""Neural parametric head model (Giebenhain et al., "Learning Neural Parametric Head Models", CVPR 2023).
+
+    An identity code is [global | one local code an anchor | one for the rest] and gives a signed distance field in a
+    canonical pose (mouth open). A deformation carries canonical points to the posed head (`"forward"`), posed points to
+    the canonical head (`"backward"`), or both share one expression code (`"both"`). Units: 1 = 250 mm, +x the subject's
+    left, +y up, +z front. The zero codes are the mean identity and the neutral face with closed lips.
+
+    Args:
+        num_anchors (`int`, *optional*, defaults to 39): K, anchors that the local fields sit at.
+        num_symmetric_pairs (`int`, *optional*, defaults to 16): mirrored pairs, first in the order of anchors.
+        glob_dim (`int`, *optional*, defaults to 48): size of the global identity code.
+        loc_dim (`int`, *optional*, defaults to 24): size of each member's code.
+        hidden_size, num_layers (`int`, *optional*, default to 96 and 3): of every member's MLP.
+        num_octaves (`int`, *optional*, defaults to 5): octaves of the positional encoding of local coordinates.
+        num_neighbors (`int`, *optional*, defaults to 6): members that a point is blended from.
+        expression_dim (`int`, *optional*, defaults to 64): D.
+        deformation (`str`, *optional*, defaults to `"forward"`): `"forward"`, `"backward"` or `"both"`.
+        forward_type (`str`, *optional*, defaults to `"bilinear"`): `"bilinear"`, or `"concat"` as in NPHM.
+        deformation_hidden_size, deformation_layers (`int`, *optional*, default to 192 and 3): of the forward network.
+        rank (`int`, *optional*, defaults to 53): fields of the bilinear network.
+        backward_hidden_size, backward_layers (`int`, *optional*, default to 192 and 6): of the backward network.
+        num_identities (`int`, *optional*, defaults to 32): named identities that come with the weights.
+        expression_names (`list[str]`, *optional*): blendshapes whose weights a code stands for, z = E w.
+        bounds (`list`, *optional*): lower and upper corner of the box that holds every head, model units.
+    """
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        num_anchors: int = 39,
+        num_symmetric_pairs: int = 16,
+        glob_dim: int = 48,
+        loc_dim: int = 24,
+        hidden_size: int = 96,
+        num_layers: int = 3,
+        num_octaves: int = 5,
+        num_neighbors: int = 6,
+        expression_dim: int = 64,
+        deformation: str = "forward",
+        forward_type: str = "bilinear",
+        deformation_hidden_size: int = 192,
+        deformation_layers: int = 3,
+        rank: int = 53,
+        backward_hidden_size: int = 192,
+        backward_layers: int = 6,
+        num_identities: int = 32,
+        expression_names: list[str] | None = None,
+        bounds: tuple = ((-0.52, -0.66, -0.7), (0.52, 0.72, 0.44)),
+    ):
+        super().__init__()
+        if deformation not in ("forward", "backward", "both"):
+            raise ValueError(f'deformation is "forward", "backward" or "both", not {deformation!r}')
+        if forward_type not in ("bilinear", "concat"):
+            raise ValueError(f'forward_type is "bilinear" or "concat", not {forward_type!r}')
+        self.identity_dim = glob_dim + (num_anchors + 1) * loc_dim
+        self.ensemble = LocalEnsemble(
+            num_anchors, num_symmetric_pairs, glob_dim, loc_dim, hidden_size, num_layers, num_octaves,
+            num_neighbors=num_neighbors,
+        )  # fmt: skip
+        self.register_buffer("anchor_mean", torch.randn(num_anchors, 3) * 0.2)
+        self.anchor_mlp = nn.Sequential(nn.Linear(glob_dim, 64), nn.SiLU(), nn.Linear(64, 3 * num_anchors))
+
+        # Landmarks and features are an offset from the mean, predicted from the code of the anchor nearest to them.
+        num_points = NUM_LANDMARKS + NUM_FEATURES
+        self.register_buffer("point_mean", torch.randn(num_points, 3) * 0.2)
+        self.register_buffer("point_anchor", torch.zeros(num_points, dtype=torch.long))
+        self.point_input = nn.Parameter(torch.randn(num_points, glob_dim + loc_dim, 24) / (glob_dim + loc_dim) ** 0.5)
+        self.point_bias = nn.Parameter(torch.zeros(num_points, 24))
+        self.point_output = nn.Parameter(torch.zeros(num_points, 24, 3))
+
+        if deformation != "backward":
+            if forward_type == "bilinear":
+                self.forward_net = BilinearDeformation(
+                    num_anchors + NUM_LANDMARKS, glob_dim, expression_dim, rank, deformation_hidden_size,
+                    deformation_layers,
+                )  # fmt: skip
+            else:
+                self.forward_net = ConcatDeformation(
+                    self.identity_dim + 3 * num_anchors, expression_dim, deformation_hidden_size, deformation_layers
+                )
+        if deformation != "forward":
+            self.backward_net = ConcatDeformation(
+                self.identity_dim + 3 * num_anchors, expression_dim, backward_hidden_size, backward_layers,
+                num_octaves=4, activation="silu",
+            )  # fmt: skip
+        self.register_buffer("identity_codes", torch.zeros(num_identities, self.identity_dim))
+        if expression_names is not None:
+            self.register_buffer("expression_basis", torch.zeros(expression_dim, len(expression_names)))
+
+    # Codes
+
+    def split_identity(self, identity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, Z) -> the global code (B, glob_dim) and the local codes (B, K + 1, loc_dim)."""
+        glob, local = identity.split([self.config.glob_dim, self.identity_dim - self.config.glob_dim], dim=-1)
+        return glob, local.unflatten(-1, (self.config.num_anchors + 1, self.config.loc_dim))
+
+    def sample_identity(self, generator: torch.Generator | None = None, scale: float = 0.85) -> torch.Tensor:
+        """A new identity (Z,), drawn from the Gaussian with the named identities' mean and covariance."""
+        codes = self.identity_codes
+        mean = codes.mean(0)
+        weight = torch.randn(len(codes), generator=generator).to(codes)
+        return mean + scale * weight @ (codes - mean) / max(len(codes) - 1, 1) ** 0.5
+
+    def expression_from_weights(self, weights: torch.Tensor) -> torch.Tensor:
+        """Blendshape weights (..., W) in the order of `config.expression_names` -> codes (..., D)."""
+        return weights @ self.expression_basis.T
+
+    def weights_from_expression(self, expression: torch.Tensor) -> torch.Tensor:
+        """Codes (..., D) -> blendshape weights (..., W): the columns of E are orthonormal, so its inverse is E^T."""
+        return expression @ self.expression_basis
+
+    # Identity
+
+    def anchors(self, identity: torch.Tensor) -> torch.Tensor:
+        """Identity (B, Z) -> anchors (B, K, 3) in canonical space."""
+        glob, _ = self.split_identity(identity)
+        return self.anchor_mean + self.anchor_mlp(glob).unflatten(-1, (self.config.num_anchors, 3))
+
+    def feature_points(self, identity: torch.Tensor) -> torch.Tensor:
+        """Identity (B, Z) -> (B, 68 + 14, 3) landmarks and `NUM_FEATURES` points for eyes and teeth, canonical."""
+        glob, local = self.split_identity(identity)
+        local = local[:, self.point_anchor]
+        codes = torch.cat([glob.unsqueeze(1).expand(-1, local.shape[1], -1), local], dim=-1)
+        hidden = torch.tanh(torch.einsum("bni,nih->bnh", codes, self.point_input) + self.point_bias)
+        return self.point_mean + torch.einsum("bnh,nho->bno", hidden, self.point_output)
+
+    def landmarks(self, identity: torch.Tensor) -> torch.Tensor:
+        """Identity (B, Z) -> 68 landmarks (B, 68, 3) in the order of iBUG 300-W, in canonical space."""
+        return self.feature_points(identity)[:, :NUM_LANDMARKS]
+
+    def sdf(self, points: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
+        """Signed distance (B, P), negative inside, of canonical points (B, P, 3) for identities (B, Z)."""
+        glob, local = self.split_identity(identity)
+        codes = torch.cat([glob.unsqueeze(1).expand(-1, local.shape[1], -1), local], dim=-1)
+        return self.ensemble(points, self.anchors(identity), codes)
+
+    # Expression
+
+    def controls(self, identity: torch.Tensor) -> torch.Tensor:
+        """Anchors and landmarks (B, K + 68, 3), by which the bilinear deformation describes a point."""
+        return torch.cat([self.anchors(identity), self.landmarks(identity)], dim=1)
+
+    def deform(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
+        """Offsets (B, P, 3): canonical to posed points, or posed to canonical ones where the model is backward only."""
+        if self.config.deformation == "backward":
+            return self.deform_backward(points, identity, expression)
+        if self.config.forward_type == "bilinear":
+            glob, _ = self.split_identity(identity)
+            return self.forward_net(points, self.controls(identity), glob, expression)
+        return self.forward_net(points, self._identity_condition(identity), expression)
+
+    def deform_backward(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
+        """Offsets (B, P, 3) that carry posed points (B, P, 3) back to canonical space."""
+        if self.config.deformation == "forward":
+            raise ValueError("this head has no backward deformation")
+        return self.backward_net(points, self._identity_condition(identity), expression)
+
+    def posed_sdf(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
+        """Signed distance (B, P) at posed points: sdf(x + F(x)), FaceTalk's backward formulation."""
+        return self.sdf(points + self.deform_backward(points, identity, expression), identity)
+
+    def deformation_basis(self, points: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
+        """Fields (B, P, R, 3) of the bilinear deformation at canonical points: computed once for an identity."""
+        glob, _ = self.split_identity(identity)
+        return self.forward_net.basis(points, self.controls(identity), glob)
+
+    def color(
+        self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Albedo (B, P, 3), sRGB in 0..1, of canonical points; ours does not change with the expression."""
+        glob, _ = self.split_identity(identity)
+        return self.forward_net.albedo(points, self.controls(identity), glob)
+
+    def _identity_condition(self, identity: torch.Tensor) -> torch.Tensor:
+        return torch.cat([identity, self.anchors(identity).flatten(1)], dim=-1)

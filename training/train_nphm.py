@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: MIT
+"""Train the small NPHM of facetalk-tiny on the scans of build_heads.py.
+
+    python training/train_nphm.py --data data/heads --output data/nphm
+
+Three stages, each step-based and resumable from its last checkpoint: `identity` (signed distance, anchors, landmarks;
+codes are auto-decoded), `forward` (deformation and colour with the identity frozen) and `backward` (posed points back to
+canonical space, for fitting). Every step draws its samples from its own seed, so a resumed run repeats exactly.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from facetalk_hf.blendshapes import EXPRESSIONS, INDEX, MOUTH
+from facetalk_hf.files import atomic_path
+from facetalk_hf.models.nphm import NUM_LANDMARKS, NPHMModel
+
+
+MM = 250.0
+
+
+class Scans:
+    """All training scans in memory; identity i's points, distances and control points."""
+
+    def __init__(self, folder: Path, split: str = "train"):
+        paths = sorted(folder.glob(f"{split}_*.npz"))
+        if not paths:
+            raise SystemExit(f"no {split}_*.npz in {folder}; run build_heads.py first")
+        scans = [dict(np.load(path)) for path in tqdm(paths, desc="reading scans")]
+        self.points = [torch.from_numpy(scan["points"]) for scan in scans]
+        self.distance = [torch.from_numpy(scan["distance"]) for scan in scans]
+        self.bounds = [np.searchsorted(scan["kind"], [0, 1, 2, 3]) for scan in scans]
+        self.controls = torch.from_numpy(np.stack([scan["controls"] for scan in scans]))
+        self.coefficients = torch.from_numpy(np.stack([scan["coefficients"] for scan in scans]))
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def sample(self, identities: list[int], counts: tuple[int, int, int], generator: torch.Generator):
+        """`counts` surface, near and far samples an identity -> points (B, P, 3), distances (B, P)."""
+        points, distance = [], []
+        for i in identities:
+            rows = torch.cat(
+                [
+                    torch.randint(int(low), int(high), (count,), generator=generator)
+                    for low, high, count in zip(self.bounds[i][:-1], self.bounds[i][1:], counts, strict=True)
+                ]
+            )
+            points.append(self.points[i][rows])
+            distance.append(self.distance[i][rows])
+        return torch.stack(points), torch.stack(distance)
+
+
+def sample_weights(count: int, generator: torch.Generator) -> torch.Tensor:
+    """(count, 53) plausible and less plausible expressions; the first is neutral."""
+
+    def uniform(*size):
+        return torch.rand(*size, generator=generator)
+
+    weights = torch.zeros(count, len(EXPRESSIONS))
+    names = [name for name in MOUTH if name not in ("jawOpen", "mouthClose")]
+    others = [name for name in EXPRESSIONS if name not in MOUTH]
+    for row in weights[1:]:
+        if uniform(1) < 0.15:
+            row[torch.randint(len(EXPRESSIONS), (1,), generator=generator)] = 1.0
+            continue
+        jaw = 1 - (1 - uniform(1)) ** (1 / 2.5)  # Beta(1, 2.5)
+        row[INDEX["jawOpen"]] = jaw
+        if uniform(1) < 0.35:
+            row[INDEX["mouthClose"]] = 0.95 * jaw * uniform(1)
+        asymmetric = uniform(1) < 0.2
+        for _ in range(int(torch.randint(1, 5, (1,), generator=generator))):
+            name = names[int(torch.randint(len(names), (1,), generator=generator))]
+            amount = uniform(1)
+            row[INDEX[name]] = amount
+            twin = name[:-2] + ("_R" if name.endswith("_L") else "_L")
+            if twin in INDEX and not asymmetric:
+                row[INDEX[twin]] = amount
+        if uniform(1) < 0.7:
+            for _ in range(3):
+                name = others[int(torch.randint(len(others), (1,), generator=generator))]
+                row[INDEX[name]] = uniform(1)
+            if uniform(1) < 0.5:
+                row[INDEX["eyeBlink_L"]] = row[INDEX["eyeBlink_R"]] = uniform(1).sqrt()
+    return weights
+
+
+def build_model(scans: Scans, options) -> NPHMModel:
+    torch.manual_seed(options.seed)
+    model = NPHMModel(deformation="both", expression_names=list(EXPRESSIONS), num_identities=options.named_identities)
+    mean = scans.controls.mean(0)
+    anchors, points = mean[: model.config.num_anchors], mean[model.config.num_anchors :]
+    model.anchor_mean.copy_(anchors)
+    model.point_mean.copy_(points)
+    model.point_anchor.copy_(torch.cdist(points, anchors).argmin(1))
+    torch.nn.init.normal_(model.anchor_mlp[2].weight, std=1e-2)
+    torch.nn.init.zeros_(model.anchor_mlp[2].bias)
+    torch.nn.init.normal_(model.point_output, std=1e-2)
+    basis = torch.linalg.qr(torch.randn(model.config.expression_dim, len(EXPRESSIONS)))[0]
+    model.expression_basis.copy_(basis)
+    # The motion of ICT-FaceKit is linear in its weights, and codes are z = E w: c(z) = E^T z - w_canonical.
+    model.forward_net.coefficient_map.weight.data.copy_(basis.T)
+    canonical = torch.from_numpy(np.load(options.data / "template.npz")["canonical_weights"])
+    model.forward_net.coefficient_map.bias.data.copy_(-canonical)
+    model.forward_net.coefficient_map.requires_grad_(False)
+    reach = torch.full((NUM_LANDMARKS,), 0.045)
+    reach[:17], reach[36:48], reach[48:] = 0.09, 0.026, 0.032
+    model.forward_net.control_scales.copy_(torch.cat([torch.full((model.config.num_anchors,), 0.13), reach]))
+    return model
+
+
+class Trainer:
+    """What the three stages share: schedule, checkpoints, progress."""
+
+    def __init__(self, stage: str, steps: int, groups: list[dict], modules: torch.nn.ModuleDict, options):
+        self.stage, self.steps, self.modules, self.options = stage, steps, modules, options
+        self.path = options.output / f"{stage}.pt"
+        self.optimizer = torch.optim.Adam(groups)
+        warm, floor = 100, 0.02
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer,
+            lambda s: min((s + 1) / warm, floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(s / steps, 1.0)))),
+        )
+        self.step = 0
+        if self.path.exists():
+            state = torch.load(self.path, weights_only=True)
+            modules.load_state_dict(state["modules"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.step = state["step"]
+
+    def run(self, loss_of_step) -> None:
+        bar = tqdm(range(self.step, self.steps), initial=self.step, total=self.steps, desc=self.stage, mininterval=10)
+        means: dict[str, float] = {}
+        for step in bar:
+            generator = torch.Generator().manual_seed(self.options.seed * 1_000_003 + step)
+            terms = loss_of_step(generator)
+            loss = sum(terms.values())
+            if not torch.isfinite(loss):
+                raise SystemExit(f"{self.stage}: loss is not finite at step {step}; last good checkpoint: {self.path}")
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            self.optimizer.step()
+            self.schedule.step()
+            for name, term in terms.items():
+                means[name] = 0.98 * means.get(name, float(term)) + 0.02 * float(term)
+            if step % 50 == 0:
+                bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()})
+            if (step + 1) % self.options.save_every == 0 or step + 1 == self.steps:
+                self.step = step + 1
+                self.save()
+
+    def save(self) -> None:
+        state = {"modules": self.modules.state_dict(), "optimizer": self.optimizer.state_dict(),
+                 "schedule": self.schedule.state_dict(), "step": self.step}  # fmt: skip
+        with atomic_path(self.path) as temporary:
+            torch.save(state, temporary)
+
+
+def train_identity(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, options) -> None:
+    nets = [model.ensemble, model.anchor_mlp]
+    own = [p for net in nets for p in net.parameters()] + [model.point_input, model.point_bias, model.point_output]
+    groups = [{"params": own, "lr": 2e-3}, {"params": list(codes.parameters()), "lr": 2e-3}]
+    trainer = Trainer("identity", options.identity_steps, groups, torch.nn.ModuleDict({"m": model, "c": codes}), options)
+    controls = model.config.num_anchors
+
+    def step(generator):
+        chosen = torch.randperm(len(scans), generator=generator)[: options.batch]
+        points, distance = scans.sample(chosen.tolist(), (options.points // 2, options.points // 3, 48), generator)
+        # Identity 0 is the mean head: its code stays zero.
+        code = codes(chosen) * (chosen > 0)[:, None]
+        predicted = model.sdf(points, code)
+        surface = slice(0, options.points // 2)
+        truth, weight = distance.clamp(-0.15, 0.15), 1.0 / (1.0 + distance.abs() / 0.02)
+        error = (predicted.clamp(-0.2, 0.2) - truth).abs()
+        points_error = torch.cat([model.anchors(code), model.feature_points(code)], 1) - scans.controls[chosen]
+        return {
+            "surface": MM * 2 * error[:, surface].mean() * 0.1,
+            "space": MM * 2 * (weight * error)[:, surface.stop :].mean() * 0.1,
+            "points": MM * points_error.norm(dim=-1).mean() * 0.02 * (1 + 0 * controls),
+            "code": 1e-3 * code.square().sum(-1).mean(),
+        }
+
+    trainer.run(step)
+
+
+def correspondences(pool: dict, coefficients: torch.Tensor, count: int, generator: torch.Generator):
+    """Canonical positions (B, P, 3) of `count` pool samples on heads (B, 100), with the samples' rows (P,)."""
+    rows = torch.randint(len(pool["mean"]), (count,), generator=generator)
+    identities = pool["identities"][rows].float()
+    return pool["mean"][rows] + torch.einsum("bk,pkc->bpc", coefficients, identities), rows
+
+
+def region_weights(region: torch.Tensor) -> torch.Tensor:
+    """Head, face, lips, lids, mouth bag."""
+    return torch.tensor([1.0, 1.5, 4.0, 5.0, 1.0])[region.long()]
+
+
+def train_forward(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, pool: dict, options) -> None:
+    net = model.forward_net
+    groups = [{"params": [p for p in net.parameters() if p.requires_grad], "lr": 2e-3}]
+    trainer = Trainer("forward", options.forward_steps, groups, torch.nn.ModuleDict({"m": model, "c": codes}), options)
+    extent = pool["expressions"].float().norm(dim=-1).amax(0) * MM
+    scale = (extent / extent.median()).clamp_min(0.1).rsqrt()
+    offset = net.coefficient_map.bias.detach()
+
+    def step(generator):
+        chosen = torch.randperm(len(scans), generator=generator)[: options.batch]
+        points, rows = correspondences(pool, scans.coefficients[chosen], options.points // 2, generator)
+        moved = points + 0.006 * torch.randn(points.shape, generator=generator)
+        half = torch.rand(points.shape[:2], generator=generator) < 0.5
+        points = torch.where(half[..., None], moved, points)
+        with torch.no_grad():
+            code = codes(chosen) * (chosen > 0)[:, None]
+            code = code + 0.02 * torch.randn(code.shape, generator=generator)
+            controls, glob = model.controls(code), model.split_identity(code)[0]
+        trunk = net.trunk(points, controls, glob)
+        fields = net.fields(trunk).unflatten(-1, (net.rank, 3))
+        error = (fields - pool["expressions"][rows].float()) * MM
+        weight = region_weights(pool["region"][rows])
+        weight = weight / weight.mean()
+        single = ((error.square().sum(-1) + 1e-4).sqrt() * scale).mean(-1)
+        mixed = torch.einsum("bpkc,mk->bpmc", error, sample_weights(8, generator) + offset)
+        mixed = (mixed.square().sum(-1) + 1e-4).sqrt().mean(-1)
+        colour = (net.colour(trunk) - pool["colour"][rows]).abs().mean(-1)
+        return {
+            "single": (single * weight).mean(),
+            "mixed": 0.5 * (mixed * weight).mean(),
+            "colour": colour.mean(),
+        }
+
+    trainer.run(step)
+
+
+def train_backward(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, pool: dict, options) -> None:
+    groups = [{"params": list(model.backward_net.parameters()), "lr": 1e-3}]
+    trainer = Trainer(
+        "backward", options.backward_steps, groups, torch.nn.ModuleDict({"m": model, "c": codes}), options
+    )
+    offset = model.forward_net.coefficient_map.bias.detach()
+
+    def step(generator):
+        chosen = torch.randperm(len(scans), generator=generator)[: options.batch]
+        points, rows = correspondences(pool, scans.coefficients[chosen], options.points, generator)
+        weights = sample_weights(len(chosen) + 1, generator)[1:]
+        motion = torch.einsum("pkc,bk->bpc", pool["expressions"][rows].float(), weights + offset)
+        posed = points + motion + 0.004 * torch.randn(points.shape, generator=generator)
+        with torch.no_grad():
+            code = codes(chosen) * (chosen > 0)[:, None]
+            expression = model.expression_from_weights(weights)
+            expression = expression + 0.02 * torch.randn(expression.shape, generator=generator)
+        error = (model.deform_backward(posed, code, expression) + motion).norm(dim=-1) * MM
+        weight = region_weights(pool["region"][rows])
+        free = torch.rand(points.shape[0], 64, 3, generator=generator) - 0.5
+        return {
+            "corresp": (error * weight / weight.mean()).mean(),
+            "free": 0.05 * MM * model.deform_backward(free, code, expression).square().sum(-1).mean(),
+        }
+
+    trainer.run(step)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder written by build_heads.py")
+    parser.add_argument("--output", type=Path, required=True, help="checkpoints, and the finished head in head/")
+    parser.add_argument("--identity-steps", type=int, default=5000)
+    parser.add_argument("--forward-steps", type=int, default=4000)
+    parser.add_argument("--backward-steps", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=16, help="identities a step")
+    parser.add_argument("--points", type=int, default=600, help="points an identity and step")
+    parser.add_argument("--named-identities", type=int, default=32)
+    parser.add_argument("--save-every", type=int, default=250)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.output.mkdir(parents=True, exist_ok=True)
+    scans = Scans(options.data)
+    model = build_model(scans, options)
+    codes = torch.nn.Embedding(len(scans), model.identity_dim)
+    glob = model.config.glob_dim
+    torch.nn.init.normal_(codes.weight, std=1e-3)
+    codes.weight.data[:, :glob] = 0.3 * scans.coefficients[:, :glob]
+
+    train_identity(model, codes, scans, options)
+    codes.requires_grad_(False)
+    pool = {name: torch.from_numpy(array) for name, array in np.load(options.data / "template.npz").items()}
+    train_forward(model, codes, scans, pool, options)
+    train_backward(model, codes, scans, pool, options)
+
+    with torch.no_grad():
+        # Named identities: the mean head, then a greedy choice of codes far from one another.
+        weight = codes.weight.clone()
+        weight[0] = 0
+        chosen = [0]
+        while len(chosen) < min(options.named_identities, len(weight)):
+            chosen.append(int(torch.cdist(weight, weight[chosen]).amin(1).argmax()))
+        model.identity_codes[: len(chosen)] = weight[chosen]
+    model.eval().half().save_pretrained(options.output / "head")
+
+
+if __name__ == "__main__":
+    main()
