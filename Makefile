@@ -50,12 +50,19 @@ clean:
 clean-all: clean
 	rm -rf $(VENV)
 
-# A stamp says that an environment is complete. It is touched last, so an interrupted install is taken up again, and a
-# change of pyproject.toml or constraints.txt makes it old.
+# A stamp says that an environment is complete. It is touched last, and a change of pyproject.toml or constraints.txt
+# makes it old. An install that was broken off leaves its mark: half a package looks whole to pip, so start over then.
 define venv
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1; }
+	@if [ -e $(VENV)/.installing ]; then echo "An install was broken off: making $(VENV) anew"; rm -rf $(VENV); fi
+	@mkdir -p $(VENV) && touch $(VENV)/.installing
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || \
 		{ echo "$(VENV) cannot be used: remove it and start again" >&2; exit 1; }
+endef
+
+define ready
+	@rm -f $(VENV)/.installing
+	@touch $@
 endef
 
 # torch from PyPI brings gigabytes of CUDA on Linux. Where there is no NVIDIA driver its CPU build does the same work;
@@ -72,15 +79,16 @@ $(VENV)/.ready-demo: pyproject.toml constraints.txt
 	$(venv)
 	$(cpu_torch)
 	$(INSTALL) -e .
-	@touch $@
+	$(ready)
 
 $(VENV)/.ready-test: pyproject.toml constraints.txt
 	$(venv)
 	$(cpu_torch)
 	$(INSTALL) -e ".[demo,dev,train]"
-	@touch $(VENV)/.ready-demo $(VENV)/.ready-quality $@
+	@touch $(VENV)/.ready-demo $(VENV)/.ready-quality
+	$(ready)
 
 $(VENV)/.ready-quality: constraints.txt
 	$(venv)
 	$(INSTALL) ruff
-	@touch $@
+	$(ready)

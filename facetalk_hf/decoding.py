@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From expression codes to a talking head: the identity's surface once, then a weighted sum of motion fields a frame."""
+"""From expression codes to a talking head: an identity's surface once, then a weighted sum of its motion fields."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .anatomy import JAW_MAPS, Part, cut_eye_openings, eyeballs, join, teeth
+from .anatomy import JAW_MAPS, Part, cut_eye_openings, cut_where_negative, eyeballs, join, teeth
 from .animation import HeadAnimation
+from .appearance import paint_head
 from .errors import FaceTalkError
+from .eyelids import boundary_vertices, seal_blink
 from .meshing import extract_surface, graded_axis, smooth_surface
 from .models.nphm import NUM_LANDMARKS, NPHMModel
 from .smoothing import facial_weights
@@ -17,12 +19,13 @@ from .smoothing import facial_weights
 
 MILLIMETRES = 250.0
 UPPER_LIP, LOWER_LIP = (61, 62, 63), (67, 66, 65)  # inner contour, iBUG order
+Identity = str | int | np.ndarray | torch.Tensor | None
 FOCUS = ((-0.19, 0.19), (-0.25, 0.2), (0.04, 0.36))  # where eyes, nose and mouth are: the grid is finest there
 
 
 @dataclass
 class HeadGeometry:
-    """What all frames of an identity share, in mm: surface, motion fields of surface and landmarks, colours."""
+    """What all frames of an identity share, in mm: surface, motion fields of surface and landmarks, paint."""
 
     base: np.ndarray  # (V, 3) at expression code zero
     targets: np.ndarray  # (R, V, 3)
@@ -39,24 +42,24 @@ class HeadDecoder:
 
     Args:
         head (`NPHMModel`): a head with a bilinear forward deformation.
-        resolution (`int`, *optional*, defaults to 160): grid cells along the height of the head.
-        facial_smoothing (`bool`, *optional*, defaults to `True`): damp motion away from the face (FaceTalk, section 4).
+        resolution (`int`, *optional*, defaults to 128): grid cells along the height of the head.
+        facial_smoothing (`bool`, *optional*, defaults to `True`): damp motion away from the face (FaceTalk, sec. 4).
         cache_size (`int`, *optional*, defaults to 4): identities kept.
     """
 
-    def __init__(self, head: NPHMModel, resolution: int = 160, facial_smoothing: bool = True, cache_size: int = 4):
+    def __init__(self, head: NPHMModel, resolution: int = 128, facial_smoothing: bool = True, cache_size: int = 4):
         if head.config.deformation == "backward" or head.config.forward_type != "bilinear":
             raise FaceTalkError("this head has no bilinear forward deformation; decode its codes with head.deform")
         self.head, self.resolution, self.facial_smoothing = head, resolution, facial_smoothing
         self.cache_size = cache_size
         self._cache: OrderedDict[bytes, HeadGeometry] = OrderedDict()
 
-    def __call__(self, expressions: np.ndarray | torch.Tensor, identity: np.ndarray | torch.Tensor) -> HeadAnimation:
+    def __call__(self, expressions: np.ndarray | torch.Tensor, identity: Identity = None) -> HeadAnimation:
         """Decode a sequence.
 
         Args:
             expressions ((T, D) float): expression codes.
-            identity ((Z,) float): identity code; zeros are the mean head.
+            identity: `None` or `"zero"` for the mean head, the number of a named identity, or a code (Z,) float.
 
         Returns:
             `HeadAnimation` of T frames with landmarks and lip aperture, without audio.
@@ -68,6 +71,7 @@ class HeadDecoder:
         if expressions.ndim != 2 or expressions.shape[1] != self.head.config.expression_dim:
             size = self.head.config.expression_dim
             raise FaceTalkError(f"expressions must have shape (frames, {size}), not {expressions.shape}")
+        identity = self.identity_code(identity)
         geometry = self.geometry(identity)
         net = self.head.forward_net
         with torch.no_grad():
@@ -78,12 +82,21 @@ class HeadDecoder:
         return HeadAnimation(
             base=geometry.base, targets=geometry.targets, weights=weights, target_names=geometry.names,
             faces=geometry.faces, colors=geometry.colors, parts=geometry.parts, expressions=expressions,
-            identity=_array(identity), landmarks=landmarks.astype(np.float32),
+            identity=identity, landmarks=landmarks.astype(np.float32),
             lip_aperture=aperture(landmarks) - aperture(geometry.landmarks),
         )  # fmt: skip
 
-    def geometry(self, identity: np.ndarray | torch.Tensor) -> HeadGeometry:
-        """The identity's surface and fields, from memory if it was decoded before. identity ((Z,) float)."""
+    def identity_code(self, identity: Identity = None) -> np.ndarray:
+        """The code (Z,) float that a name, number or code stands for."""
+        if identity is None or isinstance(identity, str) and identity == "zero":
+            return np.zeros(self.head.identity_dim, np.float32)
+        if isinstance(identity, (int, np.integer)):
+            count = len(self.head.identity_codes)
+            if not 0 <= identity < count:
+                raise FaceTalkError(f"identity must be 0 to {count - 1}, not {identity}")
+            return _array(self.head.identity_codes[int(identity)])
+        if isinstance(identity, str):
+            raise FaceTalkError(f'identity must be "zero", a number or a code, not {identity!r}')
         identity = _array(identity)
         if identity.shape != (self.head.identity_dim,):
             raise FaceTalkError(
@@ -91,6 +104,10 @@ class HeadDecoder:
             )
         if not np.isfinite(identity).all():
             raise FaceTalkError("identity holds numbers that are not finite")
+        return identity
+
+    def geometry(self, identity: np.ndarray) -> HeadGeometry:
+        """The surface and fields of an identity code (Z,) float, from memory if it was decoded before."""
         key = identity.tobytes()
         if key not in self._cache:
             self._cache[key] = self._build(identity)
@@ -110,24 +127,28 @@ class HeadDecoder:
         canonical, faces = self._surface(code)
         if not len(faces):
             raise FaceTalkError("this identity code has no surface; use one near the codes the head was trained on")
+        if head.config.neck_plane is not None:
+            # The field rounds off the edge of the cap under the neck: end the mesh just above it, along a clean line.
+            *normal, offset = head.config.neck_plane
+            above = offset - canonical @ np.asarray(normal, np.float32)
+            canonical, faces, _, _ = cut_where_negative(canonical, faces, above)
         canonical, faces, _, _ = cut_eye_openings(canonical * MILLIMETRES, faces, centers, radius)
 
-        fields, colors = self._fields(canonical / MILLIMETRES, code)
+        fields = self._fields(canonical / MILLIMETRES, code)
         point_fields = head.deformation_basis(points[:, :NUM_LANDMARKS], code)[0].float().cpu().numpy() * MILLIMETRES
         rest = head.forward_net.coefficient_map.bias.float().cpu().numpy()
         landmarks = points[0, :NUM_LANDMARKS].float().cpu().numpy() * MILLIMETRES + np.tensordot(
             point_fields, rest, (1, 0)
         ).reshape(NUM_LANDMARKS, 3)
+        base = canonical + np.einsum("vrc,r->vc", fields, rest)
         if self.facial_smoothing:
             # Only the motion is damped, never the way from the canonical pose to rest.
-            mouth = landmarks[48:68].mean(0)
-            base = canonical + np.einsum("vrc,r->vc", fields, rest)
-            fields = fields * facial_weights(base, mouth)[:, None, None]
-        else:
-            base = canonical + np.einsum("vrc,r->vc", fields, rest)
+            fields = fields * facial_weights(base, landmarks[48:68].mean(0))[:, None, None]
+        fields = self._seal_blinks(fields, base, faces, centers, radius)
+        colors, parts = paint_head(base, landmarks, centers, radius)
 
         names = tuple(head.config.expression_names or (f"field_{i:02d}" for i in range(fields.shape[1])))
-        skin = Part(base, faces, colors, _mouth_interior(colors), {})
+        skin = Part(base, faces, colors, parts)
         extra = join([eyeballs(centers, radius), self._teeth(features, names, rest)])
         whole = join([skin, extra])
         targets = np.zeros((len(names), len(whole.vertices), 3), np.float32)
@@ -158,16 +179,23 @@ class HeadDecoder:
         vertices, faces = extract_surface(field, axes)
         return (smooth_surface(vertices, faces) if len(faces) else vertices), faces
 
-    def _fields(self, points: np.ndarray, code: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Motion fields (V, R, 3) in mm and colours (V, 3) uint8 at canonical points (V, 3)."""
+    def _fields(self, points: np.ndarray, code: torch.Tensor) -> np.ndarray:
+        """Motion fields (V, R, 3) in mm at canonical points (V, 3)."""
         net, controls = self.head.forward_net, self.head.controls(code)
         glob, _ = self.head.split_identity(code)
-        fields, colors = [], []
-        for part in _chunks(points):
-            trunk = net.trunk(self._tensor(part), controls, glob)[0]
-            fields.append((net.fields(trunk).float() * MILLIMETRES).cpu())
-            colors.append((net.colour(trunk).float().clamp(0, 1) * 255).round().byte().cpu())
-        return torch.cat(fields).unflatten(-1, (net.rank, 3)).numpy(), torch.cat(colors).numpy()
+        fields = [net.basis(self._tensor(part), controls, glob)[0].float().cpu() for part in _chunks(points)]
+        return torch.cat(fields).numpy() * MILLIMETRES
+
+    def _seal_blinks(self, fields, base, faces, centers, radius) -> np.ndarray:
+        """The fields (V, R, 3) with blinks that close the eyes, where the head has blinks by name."""
+        names = self.head.config.expression_names or []
+        rim = boundary_vertices(faces)
+        for side, center, size in zip("LR", centers, radius, strict=True):
+            if f"eyeBlink_{side}" in names:
+                index = names.index(f"eyeBlink_{side}")
+                edge = rim[np.linalg.norm(base[rim] - center, axis=1) < 1.6 * size]
+                fields[:, index] = seal_blink(base, fields[:, index], edge, center, float(size))
+        return fields
 
     def _teeth(self, features: np.ndarray, names: tuple[str, ...], rest: np.ndarray) -> Part:
         """Teeth at rest: the lower arch was predicted in the canonical pose, from which the jaw has to be closed."""
@@ -186,12 +214,6 @@ class HeadDecoder:
 def aperture(landmarks: np.ndarray) -> np.ndarray:
     """Vertical distance between the inner lips, mm: (..., 68, 3) -> (...), the mean over the three middle pairs."""
     return (landmarks[..., UPPER_LIP, 1] - landmarks[..., LOWER_LIP, 1]).mean(-1).astype(np.float32)
-
-
-def _mouth_interior(colors: np.ndarray) -> np.ndarray:
-    """(V,) parts: 3 where the albedo is the dark red that only the mouth bag has, else 0 (skin)."""
-    red, green = colors[:, 0].astype(float), colors[:, 1].astype(float)
-    return np.where((red > 2.2 * green) & (red < 128), 3, 0).astype(np.uint8)
 
 
 def _chunks(points: np.ndarray, size: int = 8192) -> list[np.ndarray]:

@@ -29,7 +29,7 @@ SCLERA = (slice(21451, 22221), slice(23021, 23791))  # the subject's left eye, t
 CANONICAL_JAW = 0.45
 NECK_POINT, NECK_NORMAL = np.array([0.0, -12.6, 2.0]), np.array([0.0, -1.0, -0.4]) / np.hypot(1.0, 0.4)
 
-# Where the anchors sit on the neutral template, in ICT units: 16 pairs given by their left member, then 7 in the middle.
+# Where anchors sit on the neutral template, in ICT units: 16 pairs given by their left member, then 7 in the middle.
 ANCHOR_PAIRS = [
     (1.84, 3.25, 9.2), (4.46, 3.43, 8.6), (3.1, 4.1, 9.6), (3.1, 2.9, 9.5), (3.4, 5.4, 10.0), (5.0, -0.5, 9.0),
     (2.3, -3.6, 10.2), (1.0, -2.6, 11.6), (1.0, -4.3, 11.4), (1.3, 0.0, 12.0), (6.5, -5.0, 3.0), (2.5, -7.4, 9.5),
@@ -143,53 +143,6 @@ def density(template: Template) -> np.ndarray:
     return weight
 
 
-def paint(template: Template) -> np.ndarray:
-    """(V, 3) sRGB albedo in 0..1 of the template's skin: lips, brows, hairline, mouth bag, a little blush. Our own."""
-    from matplotlib.path import Path as Polygon
-
-    neutral = template.neutral[:SKIN]
-    marks = neutral[template.landmarks]
-    colour = np.tile(np.array([0.87, 0.68, 0.58]), (SKIN, 1))
-
-    def blend(target, amount):
-        nonlocal colour
-        colour = colour + (np.asarray(target) - colour) * np.clip(amount, 0, 1)[:, None]
-
-    def near(points, radius):
-        distance = np.linalg.norm((neutral[:, None] - np.asarray(points)[None]), axis=2).min(1)
-        return np.clip(1.5 - distance / radius, 0, 1)
-
-    blend([0.86, 0.55, 0.48], 0.45 * np.exp(-(np.linalg.norm(np.abs(neutral) - [4.6, 0.3, 9.4], axis=1) ** 2) / 5))
-    blend([0.84, 0.52, 0.45], 0.35 * np.exp(-(np.linalg.norm(neutral - [0, 0.2, 12.6], axis=1) ** 2) / 1.5))
-    # Lips: inside the outer-lip contour seen from the front, softened at its border.
-    outer = np.concatenate([marks[48:60], marks[48:49]])[:, :2]
-    dense = np.stack([np.interp(np.linspace(0, 12, 121), np.arange(13), outer[:, i]) for i in range(2)], 1)
-    inside = Polygon(dense).contains_points(neutral[:, :2]) & (neutral[:, 2] > 8.5)
-    edge = np.linalg.norm(neutral[:, None, :2] - dense[None], axis=2).min(1)
-    lips = np.clip(0.5 + np.where(inside, edge, -edge) / 0.24, 0, 1) * (neutral[:, 2] > 8.5)
-    lips[SOCKET:] = np.clip((neutral[SOCKET:, 2] - 9.2) / 0.8, 0, 1)
-    blend([0.73, 0.38, 0.36], 0.85 * lips)
-    depth = np.clip((10.4 - neutral[:, 2]) / 1.2, 0, 1)
-    depth[:SOCKET] = 0
-    blend([0.22, 0.06, 0.06], depth)
-    # Brows: along landmarks 17-26, thick in the middle and thinning outwards.
-    for brow, taper in ((marks[17:22], [0.18, 0.3, 0.36, 0.38, 0.32]), (marks[22:27], [0.32, 0.38, 0.36, 0.3, 0.18])):
-        line = np.stack([np.interp(np.linspace(0, 4, 41), np.arange(5), brow[:, i]) for i in range(3)], 1)
-        width = np.interp(np.linspace(0, 4, 41), np.arange(5), taper)
-        amount = np.clip(1.3 - np.linalg.norm(neutral[:, None] - line[None], axis=2) / width, 0, 1).max(1)
-        blend([0.27, 0.19, 0.14], 0.8 * amount)
-    # Hair: a close-cropped cap above a hairline that runs from the forehead over the temples to behind the ears.
-    x, y, z = np.abs(neutral[:, 0]), neutral[:, 1], neutral[:, 2]
-    line = np.interp(z, [-10, -4, -1.5, 1.0, 2.5, 4.0, 6.0, 8.0, 10.0], [-6.0, -5.0, -1.5, 4.2, 5.0, 8.2, 9.3, 9.9, 10.4])
-    ear = (x > 6.9) & (np.abs(y - 0.8) < 3.8) & (z > -2.4) & (z < 2.5)
-    hair = np.clip(0.5 + (y - line) / 1.2, 0, 1)
-    hair[ear | (np.arange(SKIN) >= SOCKET)] = 0
-    blend([0.25, 0.18, 0.13], 0.9 * hair)
-    # The lid margin is a touch redder than the skin round it.
-    blend([0.78, 0.5, 0.45], 0.5 * near(marks[36:48], 0.16))
-    return colour
-
-
 def signed_distance(points: np.ndarray, head: np.ndarray, faces: np.ndarray, eyes: list) -> np.ndarray:
     """(n,) distance in ICT units to the head united with its eyeballs and cut at the neck; negative inside."""
     import igl
@@ -288,7 +241,6 @@ def shared(template: Template, count: int) -> dict[str, np.ndarray]:
         "mean": ((mean - ORIGIN) / UNIT).astype(np.float32),
         "identities": at(template.identities[:, :SKIN]).astype(np.float16),
         "expressions": at(template.expressions[:, :SKIN]).astype(np.float16),
-        "colour": np.einsum("nc,ncd->nd", barycentric, paint(template)[template.faces[chosen]]).astype(np.float32),
         "region": region,
         "canonical_weights": CANONICAL_JAW * (np.arange(53) == INDEX["jawOpen"]).astype(np.float32),
         "control_expressions": (template.expressions[:, controls] / UNIT).astype(np.float32),

@@ -3,9 +3,9 @@
 
     python training/train_nphm.py --data data/heads --output data/nphm
 
-Three stages, each step-based and resumable from its last checkpoint: `identity` (signed distance, anchors, landmarks;
-codes are auto-decoded), `forward` (deformation and colour with the identity frozen) and `backward` (posed points back to
-canonical space, for fitting). Every step draws its samples from its own seed, so a resumed run repeats exactly.
+Three stages, each step-based and resumable from its last checkpoint: `identity` (signed distance, anchors,
+landmarks; codes are auto-decoded), `forward` (deformation, the identity frozen) and `backward` (posed points back
+to canonical space, for fitting). Every step draws its samples from its own seed, so a resumed run repeats exactly.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from facetalk_hf.models.nphm import NUM_LANDMARKS, NPHMModel
 
 
 MM = 250.0
+NECK_PLANE = (0.0, -0.9285, -0.3714, 0.507)  # build_heads.py closes the scans 5 mm below
 
 
 class Scans:
@@ -92,7 +93,12 @@ def sample_weights(count: int, generator: torch.Generator) -> torch.Tensor:
 
 def build_model(scans: Scans, options) -> NPHMModel:
     torch.manual_seed(options.seed)
-    model = NPHMModel(deformation="both", expression_names=list(EXPRESSIONS), num_identities=options.named_identities)
+    model = NPHMModel(
+        deformation="both" if options.backward_steps else "forward",
+        expression_names=list(EXPRESSIONS),
+        num_identities=options.named_identities,
+        neck_plane=NECK_PLANE,
+    )
     mean = scans.controls.mean(0)
     anchors, points = mean[: model.config.num_anchors], mean[model.config.num_anchors :]
     model.anchor_mean.copy_(anchors)
@@ -117,7 +123,7 @@ def build_model(scans: Scans, options) -> NPHMModel:
 class Trainer:
     """What the three stages share: schedule, checkpoints, progress."""
 
-    def __init__(self, stage: str, steps: int, groups: list[dict], modules: torch.nn.ModuleDict, options):
+    def __init__(self, stage: str, steps: int, groups: list[dict], modules: torch.nn.Module, options):
         self.stage, self.steps, self.modules, self.options = stage, steps, modules, options
         self.path = options.output / f"{stage}.pt"
         self.optimizer = torch.optim.Adam(groups)
@@ -168,8 +174,9 @@ def train_identity(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, op
     nets = [model.ensemble, model.anchor_mlp]
     own = [p for net in nets for p in net.parameters()] + [model.point_input, model.point_bias, model.point_output]
     groups = [{"params": own, "lr": 2e-3}, {"params": list(codes.parameters()), "lr": 2e-3}]
-    trainer = Trainer("identity", options.identity_steps, groups, torch.nn.ModuleDict({"m": model, "c": codes}), options)
-    controls = model.config.num_anchors
+    modules = torch.nn.ModuleDict({"ensemble": model.ensemble, "anchor_mlp": model.anchor_mlp, "codes": codes})
+    modules.points = torch.nn.ParameterList([model.point_input, model.point_bias, model.point_output])
+    trainer = Trainer("identity", options.identity_steps, groups, modules, options)
 
     def step(generator):
         chosen = torch.randperm(len(scans), generator=generator)[: options.batch]
@@ -184,7 +191,7 @@ def train_identity(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, op
         return {
             "surface": MM * 2 * error[:, surface].mean() * 0.1,
             "space": MM * 2 * (weight * error)[:, surface.stop :].mean() * 0.1,
-            "points": MM * points_error.norm(dim=-1).mean() * 0.02 * (1 + 0 * controls),
+            "points": MM * points_error.norm(dim=-1).mean() * 0.02,
             "code": 1e-3 * code.square().sum(-1).mean(),
         }
 
@@ -206,7 +213,7 @@ def region_weights(region: torch.Tensor) -> torch.Tensor:
 def train_forward(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, pool: dict, options) -> None:
     net = model.forward_net
     groups = [{"params": [p for p in net.parameters() if p.requires_grad], "lr": 2e-3}]
-    trainer = Trainer("forward", options.forward_steps, groups, torch.nn.ModuleDict({"m": model, "c": codes}), options)
+    trainer = Trainer("forward", options.forward_steps, groups, net, options)
     extent = pool["expressions"].float().norm(dim=-1).amax(0) * MM
     scale = (extent / extent.median()).clamp_min(0.1).rsqrt()
     offset = net.coefficient_map.bias.detach()
@@ -221,19 +228,15 @@ def train_forward(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, poo
             code = codes(chosen) * (chosen > 0)[:, None]
             code = code + 0.02 * torch.randn(code.shape, generator=generator)
             controls, glob = model.controls(code), model.split_identity(code)[0]
-        trunk = net.trunk(points, controls, glob)
-        fields = net.fields(trunk).unflatten(-1, (net.rank, 3))
-        error = (fields - pool["expressions"][rows].float()) * MM
+        error = (net.basis(points, controls, glob) - pool["expressions"][rows].float()) * MM
         weight = region_weights(pool["region"][rows])
         weight = weight / weight.mean()
         single = ((error.square().sum(-1) + 1e-4).sqrt() * scale).mean(-1)
         mixed = torch.einsum("bpkc,mk->bpmc", error, sample_weights(8, generator) + offset)
         mixed = (mixed.square().sum(-1) + 1e-4).sqrt().mean(-1)
-        colour = (net.colour(trunk) - pool["colour"][rows]).abs().mean(-1)
         return {
             "single": (single * weight).mean(),
             "mixed": 0.5 * (mixed * weight).mean(),
-            "colour": colour.mean(),
         }
 
     trainer.run(step)
@@ -241,9 +244,7 @@ def train_forward(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, poo
 
 def train_backward(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, pool: dict, options) -> None:
     groups = [{"params": list(model.backward_net.parameters()), "lr": 1e-3}]
-    trainer = Trainer(
-        "backward", options.backward_steps, groups, torch.nn.ModuleDict({"m": model, "c": codes}), options
-    )
+    trainer = Trainer("backward", options.backward_steps, groups, model.backward_net, options)
     offset = model.forward_net.coefficient_map.bias.detach()
 
     def step(generator):
@@ -294,7 +295,8 @@ def main() -> None:
     codes.requires_grad_(False)
     pool = {name: torch.from_numpy(array) for name, array in np.load(options.data / "template.npz").items()}
     train_forward(model, codes, scans, pool, options)
-    train_backward(model, codes, scans, pool, options)
+    if options.backward_steps:
+        train_backward(model, codes, scans, pool, options)
 
     with torch.no_grad():
         # Named identities: the mean head, then a greedy choice of codes far from one another.

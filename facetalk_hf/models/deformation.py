@@ -31,7 +31,6 @@ class BilinearDeformation(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         self.code = nn.Linear(code_dim, hidden_size, bias=False)
         self.fields = nn.Linear(hidden_size, 3 * rank)
-        self.colour = nn.Linear(hidden_size, 3)
         self.coefficient_map = nn.Linear(expression_dim, rank)
 
     def coefficients(self, expression: torch.Tensor) -> torch.Tensor:
@@ -51,10 +50,6 @@ class BilinearDeformation(nn.Module):
     def basis(self, points: torch.Tensor, controls: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """The fields B at points: (B, P, R, 3)."""
         return self.fields(self.trunk(points, controls, code)).unflatten(-1, (self.rank, 3))
-
-    def albedo(self, points: torch.Tensor, controls: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        """Colour of the surface at points: (B, P, 3) sRGB in 0..1."""
-        return self.colour(self.trunk(points, controls, code)).clamp(0, 1)
 
     def forward(self, points, controls, code, expression) -> torch.Tensor:
         """Offsets (B, P, 3) of points (B, P, 3) under expression (B, D)."""

@@ -20,9 +20,9 @@ class NPHMModel(ModelMixin, ConfigMixin):
     r"""Neural parametric head model (Giebenhain et al., "Learning Neural Parametric Head Models", CVPR 2023).
 
     An identity code is [global | one local code an anchor | one for the rest] and gives a signed distance field in a
-    canonical pose (mouth open). A deformation carries canonical points to the posed head (`"forward"`), posed points to
-    the canonical head (`"backward"`), or both share one expression code (`"both"`). Units: 1 = 250 mm, +x the subject's
-    left, +y up, +z front. The zero codes are the mean identity and the neutral face with closed lips.
+    canonical pose (mouth open). A deformation carries canonical points to the posed head (`"forward"`), posed points
+    to the canonical head (`"backward"`), or both share one expression code (`"both"`). Units: 1 = 250 mm, +x the
+    subject's left, +y up, +z front. The zero codes are the mean identity and the neutral face with closed lips.
 
     Args:
         num_anchors (`int`, *optional*, defaults to 39): K, anchors that the local fields sit at.
@@ -41,6 +41,8 @@ class NPHMModel(ModelMixin, ConfigMixin):
         num_identities (`int`, *optional*, defaults to 32): named identities that come with the weights.
         expression_names (`list[str]`, *optional*): blendshapes whose weights a code stands for, z = E w.
         bounds (`list`, *optional*): lower and upper corner of the box that holds every head, model units.
+        neck_plane (`list[float]`, *optional*): (normal, offset) of the plane that heads end at; the surface is wanted
+            where normal . x < offset.
     """
 
     config_name = "config.json"
@@ -67,6 +69,7 @@ class NPHMModel(ModelMixin, ConfigMixin):
         num_identities: int = 32,
         expression_names: list[str] | None = None,
         bounds: tuple = ((-0.52, -0.66, -0.7), (0.52, 0.72, 0.44)),
+        neck_plane: tuple | None = None,
     ):
         super().__init__()
         if deformation not in ("forward", "backward", "both"):
@@ -162,7 +165,7 @@ class NPHMModel(ModelMixin, ConfigMixin):
         return torch.cat([self.anchors(identity), self.landmarks(identity)], dim=1)
 
     def deform(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
-        """Offsets (B, P, 3): canonical to posed points, or posed to canonical ones where the model is backward only."""
+        """Offsets (B, P, 3): canonical to posed points; posed to canonical ones where the model is backward only."""
         if self.config.deformation == "backward":
             return self.deform_backward(points, identity, expression)
         if self.config.forward_type == "bilinear":
@@ -184,13 +187,6 @@ class NPHMModel(ModelMixin, ConfigMixin):
         """Fields (B, P, R, 3) of the bilinear deformation at canonical points: computed once for an identity."""
         glob, _ = self.split_identity(identity)
         return self.forward_net.basis(points, self.controls(identity), glob)
-
-    def color(
-        self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Albedo (B, P, 3), sRGB in 0..1, of canonical points; ours does not change with the expression."""
-        glob, _ = self.split_identity(identity)
-        return self.forward_net.albedo(points, self.controls(identity), glob)
 
     def _identity_condition(self, identity: torch.Tensor) -> torch.Tensor:
         return torch.cat([identity, self.anchors(identity).flatten(1)], dim=-1)

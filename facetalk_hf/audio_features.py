@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: MIT
+"""Speech to one feature vector a video frame.
+
+`LogMelFeatureExtractor` belongs to `LogMelEncoder`, the small encoder of the default model. `encode_speech` runs this
+pair, or any encoder of the wav2vec 2.0 family (Wav2Vec2, HuBERT, WavLM) as the paper does: convolutional features,
+resampled in time to the frame rate, and only then the transformer (FaceTalk, section 3).
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# diffusers looks for the base class in a component's module: without FeatureExtractionMixin it cannot be loaded.
+from transformers import (
+    BatchFeature,
+    FeatureExtractionMixin,  # noqa: F401
+    PreTrainedModel,
+    SequenceFeatureExtractor,
+)
+
+from .audio import num_frames
+from .errors import FaceTalkError
+from .models.audio_encoder import (
+    COLUMNS_PER_FRAME,
+    LogMelEncoder,
+    LogMelEncoderConfig,
+    MotionPrediction,
+)
+
+
+__all__ = [
+    "LogMelEncoder",
+    "LogMelEncoderConfig",
+    "LogMelFeatureExtractor",
+    "MotionPrediction",
+    "encode_speech",
+    "mel_filterbank",
+    "resample_to_frames",
+]
+
+NATS_PER_DECIBEL = math.log(10) / 10
+
+
+@lru_cache(maxsize=64)
+def mel_filterbank(
+    num_mel_bins: int, fft_size: int, sampling_rate: int, low: float, high: float, warp: float = 1.0
+) -> torch.Tensor:
+    """Triangular filters on the HTK mel scale, `mel = 2595 log10(1 + f / 700)`.
+
+    Args:
+        low, high (`float`): outer edges in Hz before the warp.
+        warp (`float`, *optional*, defaults to 1.0): factor of the vocal-tract-length warp. The edges move to
+            `warp * f` up to a knee, then linearly to the Nyquist frequency, so that no filter leaves the spectrum
+            (Jaitly and Hinton 2013).
+
+    Returns:
+        `torch.Tensor`: (fft_size // 2 + 1, num_mel_bins) float.
+    """
+    nyquist = sampling_rate / 2
+    mel = torch.linspace(
+        2595 * math.log10(1 + low / 700), 2595 * math.log10(1 + high / 700), num_mel_bins + 2, dtype=torch.float64
+    )
+    edges = 700 * (10 ** (mel / 2595) - 1)
+    knee = 0.6 * nyquist * min(1.0, 1.0 / warp)
+    beyond = warp * knee + (edges - knee) * (nyquist - warp * knee) / (nyquist - knee)
+    edges = torch.where(edges <= knee, warp * edges, beyond)
+    frequencies = torch.linspace(0, nyquist, fft_size // 2 + 1, dtype=torch.float64)[:, None]
+    rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
+    return torch.minimum(rising, falling).clamp_min(0).float()
+
+
+class LogMelFeatureExtractor(SequenceFeatureExtractor):
+    r"""
+    Log-mel columns on a grid that fits the video frames exactly, normalised per clip.
+
+    Column `k` is a 25 ms Hann window centred at `(k + 0.5) / (4 * fps)` seconds, so that columns `4 i .. 4 i + 3` lie
+    symmetrically in video frame `i`. Each clip is treated on its own: a clip in a batch gives what it gives alone.
+
+    Args:
+        feature_size (`int`, *optional*, defaults to 41): values a column, one more than the number of mel bins: the
+            last one is the level.
+        sampling_rate (`int`, *optional*, defaults to 16000): Hz.
+        padding_value (`float`, *optional*, defaults to 0.0): value of the columns beyond the end of a clip.
+        fps (`float`, *optional*, defaults to 24.0): video frames a second.
+        min_frequency (`float`, *optional*, defaults to 60.0), max_frequency (`float`, *optional*, defaults to 7600.0):
+            outer edges of the mel filters, Hz.
+        window_length (`float`, *optional*, defaults to 0.025): seconds.
+        active_range (`float`, *optional*, defaults to 35.0): a column counts as active within so many dB of the
+            loudest 80 ms of its clip. Mean and scale are those of the active columns.
+        quiet_level (`float`, *optional*, defaults to -50.0): dB of full scale. A clip whose loudest 80 ms lie below is
+            not lifted to the level of speech: room noise and digital silence stay recognisable.
+        min_scale (`float`, *optional*, defaults to 1.5): floor of the scale, nats, so that steady noise stays flat.
+        max_value (`float`, *optional*, defaults to 3.5): normalised values are clamped to +- this.
+    """
+
+    model_input_names = ["input_features", "attention_mask"]
+
+    def __init__(
+        self,
+        feature_size: int = 41,
+        sampling_rate: int = 16000,
+        padding_value: float = 0.0,
+        fps: float = 24.0,
+        min_frequency: float = 60.0,
+        max_frequency: float = 7600.0,
+        window_length: float = 0.025,
+        active_range: float = 35.0,
+        quiet_level: float = -50.0,
+        min_scale: float = 1.5,
+        max_value: float = 3.5,
+        **kwargs,
+    ):
+        super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
+        self.fps = fps
+        self.min_frequency = min_frequency
+        self.max_frequency = max_frequency
+        self.window_length = window_length
+        self.active_range = active_range
+        self.quiet_level = quiet_level
+        self.min_scale = min_scale
+        self.max_value = max_value
+
+    @torch.no_grad()
+    def log_mel(self, waveform: np.ndarray | torch.Tensor, warp: float = 1.0) -> torch.Tensor:
+        """The columns of one clip before normalisation.
+
+        Args:
+            waveform: (S,) float in -1..1 at `sampling_rate`.
+            warp (`float`, *optional*, defaults to 1.0): vocal-tract-length factor, sensibly 0.8 to 1.25.
+                Another speaker says the same.
+
+        Returns:
+            `torch.Tensor`: (4 N, M + 1) float, natural log of power; full scale is about 0, the floor -27.6.
+            The last column is the level between `min_frequency` and `max_frequency`, which no warp touches.
+        """
+        waveform = torch.as_tensor(waveform, dtype=torch.float32)
+        rate, length = self.sampling_rate, round(self.window_length * self.sampling_rate)
+        num_columns = COLUMNS_PER_FRAME * num_frames(len(waveform), rate, self.fps)
+        fft_size = 1 << (length - 1).bit_length()
+        centers = torch.arange(num_columns, dtype=torch.float64).add(0.5).mul(rate / (COLUMNS_PER_FRAME * self.fps))
+        starts = centers.round().long()  # of the windows in the padded waveform, which begins half a window earlier
+        waveform = F.pad(waveform, (length // 2, int(starts[-1]) + length - len(waveform)))
+        window = torch.hann_window(length, periodic=True)
+        power = torch.fft.rfft(waveform.unfold(0, length, 1)[starts] * window, n=fft_size).abs().square()
+        # Parseval: the sum over the bins is the mean square of the windowed signal.
+        power = power * (2 / (fft_size * window.square().sum()))
+        bank = mel_filterbank(
+            self.feature_size - 1, fft_size, rate, self.min_frequency, self.max_frequency, round(float(warp), 3)
+        )
+        band = slice(round(self.min_frequency * fft_size / rate), round(self.max_frequency * fft_size / rate) + 1)
+        return torch.cat([power @ bank, power[:, band].sum(1, keepdim=True)], dim=1).add(1e-12).log()
+
+    @torch.no_grad()
+    def normalize(self, log_mel: torch.Tensor) -> torch.Tensor:
+        """Remove the channel and the loudness of one clip, keep its silence.
+
+        Every bin loses its mean over the active columns; all bins share one scale (the standard deviation over the
+        active columns). A clip quieter than `quiet_level` stays below zero by what it lacks.
+
+        Args:
+            log_mel: (K, M + 1) float from `log_mel`, K any number of columns.
+
+        Returns:
+            `torch.Tensor`: (K, M + 1) float, clamped to +- `max_value`. The last column is 1 at the loudest 80 ms and
+            falls by 1 each 20 dB.
+        """
+        bins, level = log_mel[:, :-1], log_mel[:, -1]
+        smooth = F.avg_pool1d(level.exp()[None], 8, stride=1, padding=4, count_include_pad=False)
+        loudest = smooth.max().log()
+        quiet = self.quiet_level * NATS_PER_DECIBEL
+        lacking = (quiet - loudest).clamp_min(0)
+        active = level >= (level.max().minimum(loudest) - self.active_range * NATS_PER_DECIBEL)
+        centered = bins - bins[active].mean(0)
+        scale = centered[active].square().mean().sqrt().clamp_min(self.min_scale)
+        relative = (level - loudest.clamp_min(quiet)) / (20 * NATS_PER_DECIBEL) + 1
+        values = torch.cat([(centered - lacking) / scale, relative[:, None]], dim=1)
+        return values.clamp(-self.max_value, self.max_value)
+
+    def __call__(
+        self,
+        raw_speech: np.ndarray | torch.Tensor | Sequence,
+        sampling_rate: int | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
+        """
+        Args:
+            raw_speech: one clip, (S,) float, or a list of clips of any lengths.
+            sampling_rate (`int`, *optional*): of the clips in Hz; must be the extractor's own.
+            return_tensors (`str`, *optional*): `"pt"`, `"np"` or `None`.
+
+        Returns:
+            `BatchFeature` with `input_features` (B, 4 N, M + 1) float and `attention_mask` (B, N) bool, one value a
+            video frame. N is that of the longest clip.
+
+        Raises:
+            FaceTalkError: another sampling rate, or a clip without samples.
+        """
+        if sampling_rate is not None and sampling_rate != self.sampling_rate:
+            raise FaceTalkError(f"speech at {sampling_rate} Hz was given, resample it to {self.sampling_rate} Hz")
+        single = isinstance(raw_speech, (np.ndarray, torch.Tensor)) and raw_speech.ndim == 1
+        single = single or isinstance(raw_speech, (list, tuple)) and raw_speech and np.ndim(raw_speech[0]) == 0
+        clips = [raw_speech] if single else list(raw_speech)
+        if not clips or any(len(clip) == 0 for clip in clips):
+            raise FaceTalkError("the audio has no samples")
+        features = [self.normalize(self.log_mel(clip)) for clip in clips]
+        frames = torch.tensor([len(item) // COLUMNS_PER_FRAME for item in features])
+        return BatchFeature(
+            {
+                "input_features": nn.utils.rnn.pad_sequence(features, True, self.padding_value),
+                "attention_mask": torch.arange(int(frames.max()))[None] < frames[:, None],
+            },
+            tensor_type=return_tensors,
+        )
+
+
+def resample_to_frames(features: torch.Tensor, offset: float, hop: float, frames: int, fps: float) -> torch.Tensor:
+    """Linear interpolation in time of feature vectors at the centres of the video frames.
+
+    Feature j stands at `offset + j * hop` seconds, frame i at `(i + 0.5) / fps`; outside the first and last feature
+    their value holds. Unlike stretching one length to the other (FaceFormer), this keeps its time when a clip is cut.
+
+    Args:
+        features: (L, C) float.
+
+    Returns:
+        `torch.Tensor`: (N, C) float.
+    """
+    position = (torch.arange(frames, dtype=torch.float64, device=features.device) + 0.5) / fps
+    position = ((position - offset) / hop).clamp(0, len(features) - 1)
+    left = position.floor().long()
+    right = (left + 1).clamp_max(len(features) - 1)
+    weight = (position - left).to(features.dtype)[:, None]
+    return features[left] * (1 - weight) + features[right] * weight
+
+
+def encode_speech(
+    model: PreTrainedModel,
+    feature_extractor: SequenceFeatureExtractor,
+    waveforms: Sequence[np.ndarray | torch.Tensor],
+    fps: float = 24.0,
+    sampling_rate: int = 16000,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encode clips of any lengths; each gives what it would give alone.
+
+    A model of the wav2vec 2.0 family runs as in the paper (section 3): convolutional features of each clip, linear
+    resampling to N frames, feature projection and transformer over the batch with a mask. [`LogMelEncoder`] has its
+    own frame grid.
+
+    Args:
+        model: [`LogMelEncoder`], `Wav2Vec2Model`, `HubertModel` or `WavLMModel`, in eval mode.
+        feature_extractor: the one that belongs to it.
+        waveforms: list of (S,) float in -1..1.
+        fps (`float`, *optional*, defaults to 24.0): video frames a second.
+        sampling_rate (`int`, *optional*, defaults to 16000): of the waveforms, Hz; must be the extractor's.
+
+    Returns:
+        features (B, N, A) float on the model's device, zero beyond the end of a clip, and mask (B, N) bool.
+
+    Raises:
+        FaceTalkError: another sampling rate or frame rate than the extractor's, a clip without samples, or a model
+            of another kind.
+    """
+    if sampling_rate != feature_extractor.sampling_rate:
+        raise FaceTalkError(
+            f"speech at {sampling_rate} Hz was given, resample it to {feature_extractor.sampling_rate} Hz"
+        )
+    if not len(waveforms):
+        raise FaceTalkError("no audio was given")
+    if any(len(waveform) == 0 for waveform in waveforms):
+        raise FaceTalkError("the audio has no samples")
+    if model.config.model_type == LogMelEncoderConfig.model_type:
+        if feature_extractor.fps != fps:
+            raise FaceTalkError(f"the audio encoder works at {feature_extractor.fps:g} frames a second, not {fps:g}")
+        batch = feature_extractor(list(waveforms), sampling_rate=sampling_rate, return_tensors="pt")
+        mask = batch["attention_mask"].to(model.device)
+        hidden_states = model(batch["input_features"].to(model.device, model.dtype), mask).last_hidden_state
+        return hidden_states, mask
+    if not all(hasattr(model, part) for part in ("feature_extractor", "feature_projection", "encoder")):
+        raise FaceTalkError(
+            f"{type(model).__name__} is no audio encoder that is known here, use a LogMelEncoder, Wav2Vec2Model, "
+            "HubertModel or WavLMModel"
+        )
+    if getattr(model, "adapter", None) is not None:
+        raise FaceTalkError("audio encoders with an adapter change the frame rate, use a model without one")
+
+    field, hop = 1, 1
+    for kernel, stride in zip(model.config.conv_kernel, model.config.conv_stride, strict=True):
+        field, hop = field + (kernel - 1) * hop, hop * stride
+    clips = []
+    for waveform in waveforms:
+        values = feature_extractor(np.asarray(waveform, np.float32), sampling_rate=sampling_rate, return_tensors="pt")
+        values = values["input_values"].to(model.device, model.dtype)
+        values = F.pad(values, (0, max(0, field - values.shape[1])))
+        # One clip at a time: the group norm of the first convolution averages over whatever padding it is given.
+        features = model.feature_extractor(values)[0].T
+        frames = num_frames(len(waveform), sampling_rate, fps)
+        clips.append(resample_to_frames(features, field / 2 / sampling_rate, hop / sampling_rate, frames, fps))
+    frames = torch.tensor([len(clip) for clip in clips], device=model.device)
+    mask = torch.arange(int(frames.max()), device=model.device)[None] < frames[:, None]
+    hidden_states = model.feature_projection(nn.utils.rnn.pad_sequence(clips, batch_first=True))
+    hidden_states = hidden_states[0] if isinstance(hidden_states, tuple) else hidden_states
+    hidden_states = model.encoder(hidden_states, attention_mask=mask).last_hidden_state
+    return hidden_states * mask[..., None], mask

@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: MIT
+"""The `facetalk` command: recordings in, talking heads out.
+
+Input that cannot be used ends with exit code 2 and one line on stderr. Everything that can be checked without a model
+is checked before one is loaded, and every recording before the first is animated, so that a long job does not die of
+its last file. Heavy libraries are imported inside the functions that need them, to keep `--help` quick.
+"""
+
+import contextlib
+import math
+import re
+import signal
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from . import TINY, __version__
+from .errors import FaceTalkError
+from .inspection import describe_model, describe_result, read_model_index
+
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .animation import HeadAnimation
+    from .pipeline_facetalk import FaceTalkPipeline
+
+
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+app = typer.Typer(
+    epilog="Bad input: exit code 2 and one line that says what is wrong.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+class Format(StrEnum):
+    """What `facetalk generate` can write. ply is a folder with one file a frame."""
+
+    mp4 = "mp4"
+    glb = "glb"
+    npz = "npz"
+    ply = "ply"
+    csv = "csv"
+
+
+class Dtype(StrEnum):
+    """Number format of the networks; the names are torch's."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+@app.callback(invoke_without_command=True)
+def facetalk(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """Speech to a moving 3D head."""
+    if version:
+        typer.echo(f"facetalk_hf {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def generate(
+    audio: Annotated[list[Path], typer.Argument(metavar="AUDIO", help="Sound or video files of any kind and rate.")],
+    output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results; made if missing.")],
+    model: Annotated[
+        str, typer.Option(metavar="PATH_OR_ID", help="Model folder or Hub id.", show_default="the embedded model")
+    ] = TINY,
+    identity: Annotated[
+        str, typer.Option(metavar="zero|INT|FILE.npy", help="Mean head, a head of the model, or a code of your own.")
+    ] = "zero",
+    seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same motion.")] = 0,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Denoising steps.", show_default="the model's own")
+    ] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(metavar="W", help="Weight of the audio, 1 = plain.", show_default="the model's own")
+    ] = None,
+    intensity: Annotated[float, typer.Option(metavar="R", help="Scale of the motion.")] = 1.0,
+    num_samples: Annotated[int, typer.Option(metavar="K", help="Different motions for each recording.")] = 1,
+    format: Annotated[
+        list[Format] | None,
+        typer.Option(
+            metavar="|".join(Format), help="What to write; repeat for several.", show_default="mp4, glb and npz"
+        ),
+    ] = None,
+    size: Annotated[int, typer.Option(metavar="N", help="Edge of the video in pixels.")] = 512,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    dtype: Annotated[
+        Dtype, typer.Option(metavar="|".join(Dtype), help="Number format of the networks.")
+    ] = Dtype.float32,
+) -> None:
+    """Animate recordings: DIR/<name>.mp4, .glb and .npz for each."""
+    check_number("--seed", seed, 0, 2**63 - 1)
+    check_number("--steps", steps, 1)
+    check_number("--guidance-scale", guidance_scale, 0)
+    check_number("--intensity", intensity, 0)
+    check_number("--num-samples", num_samples, 1)
+    check_number("--size", size, 64, 2160)
+    if size % 2:
+        raise FaceTalkError(f"--size must be even for video, not {size}")
+    formats = list(dict.fromkeys(format or (Format.npz, Format.glb, Format.mp4)))
+    targets = plan_outputs(audio, output_dir, formats, num_samples)
+    head = read_identity(identity)
+    check_model(model)
+    clips = [read_clip(path) for path in audio]
+
+    with output_folder(output_dir):
+        pipe = load_pipeline(model, device, dtype)
+        options = {"guidance_scale": guidance_scale, "num_inference_steps": steps}
+        options = {name: value for name, value in options.items() if value is not None}
+        for source, (clip, sampling_rate), samples in zip(audio, clips, targets, strict=True):
+            import torch
+
+            output = pipe(
+                clip,
+                sampling_rate=sampling_rate,
+                identity=head,
+                num_samples=num_samples,
+                intensity=intensity,
+                # A generator for each file: a result does not depend on the other files of the command.
+                generator=torch.Generator().manual_seed(seed),
+                output_type="animation",
+                **options,
+            )
+            for animation, files in zip(output.animations, samples, strict=True):
+                typer.echo(f"{source}: {animation.duration:.2f} s, {animation.num_frames} frame(s)")
+                for kind, path in files.items():
+                    save(animation, kind, path, size)
+                    typer.echo(f"  {path}")
+
+
+@app.command()
+def info(
+    path_or_id: Annotated[str, typer.Argument(help="Model folder, Hub id, or an .npz that generate wrote.")] = TINY,
+) -> None:
+    """Say what a model, or a result, consists of."""
+    path = Path(path_or_id)
+    if path.suffix == ".npz":
+        lines = describe_result(path)
+    else:
+        check_model(path_or_id)
+        lines = describe_model(path if path.is_dir() else fetch_model(path_or_id))
+    typer.echo("\n".join(lines))
+
+
+def check_number(option: str, value: float | None, low: float, high: float = math.inf) -> None:
+    """Refuse a number outside of [low, high], and NaN and infinity; None is an option that was not given."""
+    if value is None or (low <= value <= high and math.isfinite(value)):
+        return
+    bounds = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+    raise FaceTalkError(f"{option} must be {bounds}, not {value}")
+
+
+def plan_outputs(
+    sources: list[Path], folder: Path, formats: list[Format], num_samples: int
+) -> list[list[dict[Format, Path]]]:
+    """Name every file that will be written: for each source, for each sample, format -> path.
+
+    Raises:
+        FaceTalkError: two results would have the same name, or a result would replace one of the sources.
+    """
+    plan, owner = [], {}
+    inputs = {source.resolve() for source in sources}
+    for source in sources:
+        stems = [source.stem] if num_samples == 1 else [f"{source.stem}-{index + 1}" for index in range(num_samples)]
+        plan.append([{kind: folder / (s if kind == Format.ply else f"{s}.{kind}") for kind in formats} for s in stems])
+        for kind, path in (item for files in plan[-1] for item in files.items()):
+            # Lower case, because some file systems do not tell A.mp4 from a.mp4.
+            if (other := owner.setdefault(str(path).lower(), source)) is not source:
+                if other == source:
+                    raise FaceTalkError(f"{source} is given twice")
+                raise FaceTalkError(f"{other} and {source} would both be written to {path}: rename one of them")
+            if path.resolve() in inputs:
+                raise FaceTalkError(f"{path} would be replaced by its own result: choose another --output-dir")
+            if path.exists() and path.is_dir() != (kind == Format.ply):
+                raise FaceTalkError(f"{path} is in the way of a result: remove it or choose another --output-dir")
+    return plan
+
+
+def read_clip(path: Path) -> "tuple[np.ndarray, int]":
+    """Read one recording as (S,) float32 and its own rate in Hz; FaceTalkError says what is wrong with it."""
+    from .audio import read_audio
+
+    return read_audio(path)
+
+
+def read_identity(text: str) -> "str | int | np.ndarray":
+    """Read `--identity`: "zero", the number of a head, or a file with one code, (Z,) float."""
+    if text == "zero":
+        return text
+    with contextlib.suppress(ValueError):
+        return int(text)
+    import numpy as np
+
+    path = Path(text)
+    if path.suffix != ".npy" or not path.is_file():
+        raise FaceTalkError(f"no identity {text!r}: give zero, the number of a head, or an .npy file that exists")
+    try:
+        code = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise FaceTalkError(f"{path} is not a NumPy file with one array of numbers") from error
+    if code.ndim != 1 or code.dtype.kind not in "fiu":
+        raise FaceTalkError(f"{path} holds {code.dtype} of shape {code.shape}: an identity is one row of numbers")
+    if not np.isfinite(code).all():
+        raise FaceTalkError(f"{path} holds NaN or infinite numbers")
+    return code.astype(np.float32)
+
+
+def check_model(model: str) -> None:
+    """Refuse what can be no model before anything heavy is imported."""
+    path = Path(model)
+    if path.exists():
+        read_model_index(path)
+    elif not HUB_ID.fullmatch(model):
+        raise FaceTalkError(f"no model folder {model}: give a folder with a model_index.json, or a Hub id (user/name)")
+
+
+def load_pipeline(model: str, device: str, dtype: Dtype) -> "FaceTalkPipeline":
+    """Load a pipeline with its head onto a device; whatever is wrong with the model becomes one line."""
+    import torch
+
+    from .pipeline_facetalk import FaceTalkPipeline
+
+    quiet_libraries()
+    place = choose_device(device)
+    try:
+        pipe = FaceTalkPipeline.from_pretrained(model, dtype=getattr(torch, dtype))
+    except FaceTalkError:
+        raise
+    except Exception as error:
+        # A broken folder or a failed download: the libraries raise anything from KeyError to their own classes.
+        raise FaceTalkError(f"cannot load the model {model}: {first_line(error)}") from error
+    if pipe.head is None:
+        raise FaceTalkError(f"the model {model} has no head to animate: it gives expression codes to Python only")
+    pipe.set_progress_bar_config(desc="denoising", unit="step")
+    return pipe.to(place)
+
+
+def choose_device(name: str) -> str:
+    """Turn "auto" into the best device there is; refuse one that is not there."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise FaceTalkError(f"no device {name!r} on this machine: --device cpu always works") from error
+    return name
+
+
+def fetch_model(model: str) -> Path:
+    """Download a model from the Hub, or find it in the cache."""
+    from .pipeline_facetalk import FaceTalkPipeline
+
+    quiet_libraries()
+    try:
+        return Path(FaceTalkPipeline.download(model))
+    except Exception as error:
+        raise FaceTalkError(f"cannot get the model {model}: {first_line(error)}") from error
+
+
+def save(animation: "HeadAnimation", kind: Format, path: Path, size: int) -> None:
+    """Write one result; a full disk is the user's to mend, so it is one line too."""
+    try:
+        if kind == Format.mp4:
+            animation.save(path, size=size)
+        else:
+            animation.save(path, format=str(kind))
+    except OSError as error:
+        raise FaceTalkError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def output_folder(folder: Path) -> Iterator[None]:
+    """Make the folder and try it before the work; if nothing came to lie in it, take it away again."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except FileExistsError as error:
+            raise FaceTalkError(f"cannot write to {folder}: it is a file, not a folder") from error
+        except OSError as error:
+            raise FaceTalkError(f"cannot write to {folder}: {error.strerror or error}") from error
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            for path in made:
+                path.rmdir()
+
+
+def quiet_libraries() -> None:
+    """Warnings of the libraries are for developers; the progress bars of the long steps stay."""
+    import diffusers
+    import transformers
+
+    warnings.simplefilter("ignore")
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+
+
+def first_line(error: BaseException) -> str:
+    """First line of a message, or the kind of error where there is none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command and leave with its exit code: 0, 2 for bad input, 130 when interrupted."""
+    # A terminated run cleans up like an interrupted one: temporary files are removed on the way out.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # names of files need not be text
+    try:
+        code = app(args=arguments, prog_name="facetalk", standalone_mode=False)
+    except FaceTalkError as error:
+        code = complain(str(error), 2)
+    except typer.TyperException as error:  # an option that is not there, a number that is none
+        code = complain(f"{error.format_message().rstrip('.')} (see facetalk --help)", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = complain("stopped; files that are there are complete", 130)
+    sys.exit(code or 0)
+
+
+def complain(message: str, code: int) -> int:
+    """Print one line on stderr and hand the exit code through."""
+    print("facetalk: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: MIT
+"""Small triangle meshes: a coloured part with morph targets, joining, grids, open edges, cutting along a level."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class Part:
+    """One procedural mesh: vertices (V, 3), faces (F, 3), colors (V, 3) uint8, parts (V,) uint8, targets by name."""
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    colors: np.ndarray
+    parts: np.ndarray
+    targets: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def join(parts: list[Part]) -> Part:
+    """Several meshes as one; a target that a mesh lacks leaves that mesh where it is."""
+    offsets = np.cumsum([0] + [len(part.vertices) for part in parts])
+    total = int(offsets[-1])
+    targets: dict[str, np.ndarray] = {}
+    for part, start in zip(parts, offsets, strict=False):
+        for name, delta in part.targets.items():
+            targets.setdefault(name, np.zeros((total, 3), np.float32))[start : start + len(delta)] += delta
+    return Part(
+        np.concatenate([part.vertices for part in parts]).astype(np.float32),
+        np.concatenate([part.faces + start for part, start in zip(parts, offsets, strict=False)]).astype(np.int32),
+        np.concatenate([part.colors for part in parts]).astype(np.uint8),
+        np.concatenate([part.parts for part in parts]).astype(np.uint8),
+        targets,
+    )
+
+
+def make_part(vertices: np.ndarray, faces: np.ndarray, color: np.ndarray, kind: int) -> Part:
+    return Part(
+        vertices.astype(np.float32),
+        faces.astype(np.int32),
+        np.clip(color, 0, 255).astype(np.uint8),
+        np.full(len(vertices), kind, np.uint8),
+    )
+
+
+def signed_power(value: np.ndarray, exponent: float) -> np.ndarray:
+    """Signed power: squares off a circle as the exponent falls below one (superellipse)."""
+    return np.sign(value) * np.abs(value) ** exponent
+
+
+def grid_faces(rows: int, columns: int, wrap: bool) -> np.ndarray:
+    """Triangles of a grid of vertices stored row by row; `wrap` joins the last column to the first."""
+    left = np.arange(columns if wrap else columns - 1)
+    right = (left + 1) % columns
+    row = np.arange(rows - 1)[:, None] * columns
+    a, b, c, d = row + left, row + right, row + columns + left, row + columns + right
+    return np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)])
+
+
+def boundary_edges(faces: np.ndarray) -> np.ndarray:
+    """Directed edges (B, 2) of triangles that no neighbour shares."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    _, index, number = np.unique(np.sort(edges, axis=1), axis=0, return_index=True, return_counts=True)
+    return edges[index[number == 1]]
+
+
+def cut_where_negative(
+    vertices: np.ndarray, faces: np.ndarray, value: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Keep the side of a surface where a per-vertex value is positive; see `cut_eye_openings` for what comes back."""
+    # A vertex exactly on the line would give slivers of no area; the nearest line misses it by a hair.
+    value = np.where(np.abs(value) < 1e-6, 1e-6, value)
+    inside = value[faces] < 0
+    number = inside.sum(1)
+    # Roll every cut triangle so that its odd vertex comes first.
+    one, two = faces[number == 1], faces[number == 2]
+    odd_one = _roll(one, inside[number == 1].argmax(1))
+    odd_two = _roll(two, (~inside[number == 2]).argmax(1))
+    edges = np.concatenate([odd_one[:, [0, 1]], odd_one[:, [0, 2]], odd_two[:, [0, 1]], odd_two[:, [0, 2]]])
+    unique, place = np.unique(np.sort(edges, axis=1), axis=0, return_inverse=True)
+    place = place.reshape(-1) + len(vertices)
+    share = value[unique[:, 0]] / (value[unique[:, 0]] - value[unique[:, 1]]) if len(unique) else np.zeros(0)
+    a1, a2 = np.split(place[: 2 * len(one)], 2)
+    b1, b2 = np.split(place[2 * len(one) :], 2)
+    result = np.concatenate(
+        [
+            faces[number == 0],
+            np.stack([a1, odd_one[:, 1], odd_one[:, 2]], 1),
+            np.stack([a1, odd_one[:, 2], a2], 1),
+            np.stack([odd_two[:, 0], b1, b2], 1),
+        ]
+    )
+    own = np.arange(len(vertices))
+    pairs = np.concatenate([np.stack([own, own], 1), unique])
+    share = np.concatenate([np.zeros(len(vertices)), share])
+    used = np.unique(result)
+    lookup = np.full(len(pairs), -1)
+    lookup[used] = np.arange(len(used))
+    pairs, share = pairs[used], share[used].astype(np.float32)
+    moved = vertices[pairs[:, 0]] * (1 - share[:, None]) + vertices[pairs[:, 1]] * share[:, None]
+    return moved.astype(vertices.dtype), lookup[result].astype(np.int32), pairs, share
+
+
+def _roll(faces: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Cyclic shift of each triangle so that the corner numbered `first` leads."""
+    return np.take_along_axis(faces, (np.arange(3) + first[:, None]) % 3, axis=1)
+
+
+class Surface:
+    """What a triangle mesh of fixed faces needs again and again: normals and averages over neighbours."""
+
+    def __init__(self, faces: np.ndarray, count: int) -> None:
+        from scipy.sparse import csr_matrix
+
+        self.corners = np.ascontiguousarray(faces.T)
+        ones = np.ones(faces.size, np.float32)
+        owner = np.repeat(np.arange(len(faces)), 3)
+        # Sums a quantity of the faces at their corners: (V, F).
+        self.gather = csr_matrix((ones, (faces.reshape(-1), owner)), shape=(count, len(faces)))
+        self.degree = np.asarray(self.gather.sum(1))
+
+    def normals(self, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Unit vertex normals (V, 3), weighted by area, and face normals (F, 3) of twice the area's length."""
+        a, b, c = (vertices.take(corner, 0) for corner in self.corners)
+        flat = cross(b - a, c - a)
+        return unit(self.gather @ flat), flat
+
+    def smooth(self, values: np.ndarray, rounds: int) -> np.ndarray:
+        """Average (V, C) values over neighbouring faces, `rounds` times."""
+        for _ in range(rounds):
+            faces = sum(values.take(corner, 0) for corner in self.corners) / np.float32(3)
+            values = np.where(self.degree > 0, (self.gather @ faces) / np.maximum(self.degree, 1), values)
+        return values.astype(np.float32)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (n, 3) at length one; numpy's norm is several times slower along a short axis."""
+    return vectors / np.sqrt(np.maximum(np.einsum("ij,ij->i", vectors, vectors), 1e-24))[:, None]
+
+
+def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross product (n, 3) by columns; numpy's own copies more."""
+    return np.stack(
+        [
+            a[:, 1] * b[:, 2] - a[:, 2] * b[:, 1],
+            a[:, 2] * b[:, 0] - a[:, 0] * b[:, 2],
+            a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0],
+        ],
+        1,
+    )
+
+
+def tangents(normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two unit vectors square to each of the unit vectors (n, 3) and to each other (Duff et al. 2017)."""
+    x, y, z = normal.T
+    sign = np.where(z < 0, -1.0, 1.0).astype(np.float32)
+    a = -1.0 / (sign + z)
+    b = x * y * a
+    return np.stack([1 + sign * x * x * a, sign * b, -sign * x], 1), np.stack([b, sign + y * y * a, -y], 1)

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""Training data of the denoiser: clips as codes and audio features, encoded once, and random segments of them.
+
+The audio encoder is frozen, so its features are kept: in memory, or in a folder that is mapped into memory.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .errors import FaceTalkError
+
+
+@dataclass
+class EncodedClips:
+    """Clips laid end to end.
+
+    Args:
+        codes ((F, D) float32): expression codes of all frames.
+        audio ((F, A) float16 or float32): audio features of all frames.
+        starts ((C + 1,) int64): first frame of each clip, and F.
+    """
+
+    codes: np.ndarray
+    audio: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def collect(
+        cls, clips: Iterable[tuple[np.ndarray, np.ndarray]], folder: str | Path | None = None
+    ) -> "EncodedClips":
+        """Lay clips end to end.
+
+        Args:
+            clips: pairs of codes (T, D) and audio features (T, A); a difference of a frame in length is cut off.
+            folder (`str` or `Path`, *optional*): write them there, whole or not at all, and map the files into
+                memory. An iterator then never has to fit into it.
+
+        Raises:
+            FaceTalkError: there is no clip, or the lengths of a pair differ by more than a frame.
+        """
+        target = Path(folder) if folder is not None else None
+        if target is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".clips-", dir=None if target is None else target.parent))
+        try:
+            lengths, widths = [], {}
+            with open(work / "codes.bin", "wb") as codes_file, open(work / "audio.bin", "wb") as audio_file:
+                for codes, audio in clips:
+                    if abs(len(codes) - len(audio)) > 1:
+                        raise FaceTalkError(
+                            f"clip {len(lengths)} has {len(codes)} frames of codes but {len(audio)} of audio: the "
+                            "frame rates of corpus and audio encoder must be the same"
+                        )
+                    length = min(len(codes), len(audio))
+                    np.ascontiguousarray(codes[:length], np.float32).tofile(codes_file)
+                    np.ascontiguousarray(audio[:length], np.float16).tofile(audio_file)
+                    lengths.append(length)
+                    widths = {"code_dim": codes.shape[1], "audio_dim": audio.shape[1]}
+            if not sum(lengths):
+                raise FaceTalkError("the corpus has no clips in this split")
+            np.save(work / "starts.npy", np.concatenate([[0], np.cumsum(lengths)]))
+            (work / "meta.json").write_text(json.dumps(widths))
+            if target is None:
+                mapped = cls.load(work)
+                return cls(np.array(mapped.codes), np.array(mapped.audio), mapped.starts)
+            os.replace(work, target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return cls.load(target)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "EncodedClips":
+        """Map what `collect` wrote to `folder`."""
+        folder = Path(folder)
+        widths = json.loads((folder / "meta.json").read_text())
+        codes = np.memmap(folder / "codes.bin", np.float32, "r").reshape(-1, widths["code_dim"])
+        audio = np.memmap(folder / "audio.bin", np.float16, "r").reshape(-1, widths["audio_dim"])
+        return cls(codes, audio, np.load(folder / "starts.npy"))
+
+    def statistics(self, floor: float = 0.05) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the codes over all frames, each (D,) float.
+
+        Deviations are at least `floor` times their root mean square, so that a channel that hardly moves doesn't
+        become as loud as the others when codes are normalised.
+        """
+        total, square = np.zeros(self.codes.shape[1]), np.zeros(self.codes.shape[1])
+        for start in range(0, len(self.codes), 1 << 16):
+            part = self.codes[start : start + (1 << 16)].astype(np.float64)
+            total, square = total + part.sum(axis=0), square + np.square(part).sum(axis=0)
+        mean = total / len(self.codes)
+        std = np.sqrt(np.maximum(square / len(self.codes) - mean**2, 0))
+        std = np.maximum(std, max(floor * np.sqrt(np.mean(std**2)), 1e-6))
+        return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+
+
+class SegmentDataset(torch.utils.data.Dataset):
+    """Random segments with everything that a training step draws at random.
+
+    Sample `index` is a function of `seed` and `index` alone. So a resumed run continues with the samples that the
+    interrupted one would have drawn, whatever the number of data-loader workers, and P processes with batches of B
+    see the samples of one process with batches of P * B.
+
+    Args:
+        clips ([`EncodedClips`]): where segments are cut from; clips are drawn in proportion to their length.
+        num_frames (`int`, *optional*, defaults to 48): length of a segment (2 s, as in the paper, section 4).
+            Shorter clips are padded.
+        num_samples (`int`, *optional*, defaults to 1): length of the dataset.
+        offset (`int`, *optional*, defaults to 0): index of the first sample.
+        seed (`int`, *optional*, defaults to 0).
+        num_timesteps (`int`, *optional*, defaults to 1000): timesteps are drawn from 0 ... `num_timesteps` - 1.
+        null_probability (`float`, *optional*, defaults to 0.25): share of samples without audio (paper, section 4).
+        augmentation ((`float`, `float`), *optional*, defaults to (1, 1)): range (a, b) of the factor r of the
+            paper's expression augmentation; the codes become r * codes. The paper leaves a and b open.
+    """
+
+    def __init__(
+        self,
+        clips: EncodedClips,
+        num_frames: int = 48,
+        num_samples: int = 1,
+        offset: int = 0,
+        seed: int = 0,
+        num_timesteps: int = 1000,
+        null_probability: float = 0.25,
+        augmentation: tuple[float, float] = (1.0, 1.0),
+    ) -> None:
+        self.clips = clips
+        self.num_frames = num_frames
+        self.num_samples = num_samples
+        self.offset = offset
+        self.seed = seed
+        self.num_timesteps = num_timesteps
+        self.null_probability = null_probability
+        self.augmentation = augmentation
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {key: value[0] for key, value in self.__getitems__([index]).items()}
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Any]:
+        """A batch, stacked: codes, noise (B, N, D), audio (B, N, A), frame_mask (B, N), timestep, audio_keep (B,)."""
+        clips, size, count = self.clips, self.num_frames, len(indices)
+        codes = np.zeros((count, size, clips.codes.shape[1]), np.float32)
+        noise = np.empty_like(codes)
+        audio = np.zeros((count, size, clips.audio.shape[1]), np.float32)
+        mask = np.zeros((count, size), bool)
+        timestep, keep = np.empty(count, np.int64), np.empty(count, bool)
+        for row, index in enumerate(indices):
+            # A counter-based generator: every sample has a stream of its own and costs no search for its state.
+            rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, index + self.offset, 0]))
+            frame = rng.integers(clips.starts[-1])
+            clip = np.searchsorted(clips.starts, frame, side="right") - 1
+            first, last = clips.starts[clip], clips.starts[clip + 1]
+            # Starts beyond the ends are moved in, or the first and last frames of a clip would hardly ever be seen.
+            start = first + rng.integers(-(size // 4), max(last - first - size, 0) + size // 4 + 1)
+            start = max(min(start, last - size), first)
+            length = min(size, last - start)
+            factor = rng.uniform(*self.augmentation)
+            codes[row, :length] = clips.codes[start : start + length]
+            codes[row, :length] *= factor
+            audio[row, :length] = clips.audio[start : start + length]
+            mask[row, :length] = True
+            timestep[row] = rng.integers(self.num_timesteps)
+            keep[row] = rng.random() >= self.null_probability
+            rng.standard_normal(out=noise[row], dtype=np.float32)
+        batch = {"codes": codes, "noise": noise, "audio": audio, "frame_mask": mask}
+        batch |= {"timestep": timestep, "audio_keep": keep}
+        return {key: torch.from_numpy(value) for key, value in batch.items()}
+
+
+def take_batch(batch: dict[str, Any]) -> dict[str, Any]:
+    """`collate_fn` for a [`SegmentDataset`], whose batches are stacked already."""
+    return batch

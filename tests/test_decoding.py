@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+import numpy as np
+import pytest
+import torch
+import trimesh
+from conftest import make_head
+
+from facetalk_hf import FaceTalkError, NPHMModel
+from facetalk_hf.decoding import LOWER_LIP, UPPER_LIP, HeadDecoder, aperture
+
+
+NAMES = ["jawOpen", "eyeBlink_L", "mouthClose"]
+
+
+@pytest.fixture(scope="module")
+def head() -> NPHMModel:
+    """A tiny head whose surface is a real one: its ensemble is trained to the distance from a ball, in seconds."""
+    torch.manual_seed(0)
+    model = make_head(hidden_size=16, expression_names=NAMES, rank=3, neck_plane=(0.0, -1.0, 0.0, 0.3))
+    generator = torch.Generator().manual_seed(0)
+    # Sizes of a face: eyes 30 mm from the middle, 12 mm balls that look out of the skin.
+    with torch.no_grad():
+        model.point_mean.copy_(0.05 * torch.randn(82, 3, generator=generator) + torch.tensor([0.0, -0.1, 0.3]))
+        model.point_mean[list(UPPER_LIP)] = torch.tensor([0.0, -0.1, 0.34])
+        model.point_mean[list(LOWER_LIP)] = torch.tensor([0.0, -0.14, 0.34])
+        for side, x in enumerate((0.12, -0.12)):
+            model.point_mean[68 + side] = torch.tensor([x, 0.08, 0.33])
+            model.point_mean[70 + side] = torch.tensor([x, 0.08, 0.38])
+        arch = torch.tensor([[0, 0, 0.04], [0.06, 0, 0.0], [0.1, 0, -0.1], [-0.06, 0, 0.0], [-0.1, 0, -0.1]])
+        model.point_mean[72:77] = arch + torch.tensor([0.0, -0.1, 0.28])
+        model.point_mean[77:82] = arch + torch.tensor([0.0, -0.13, 0.28])
+        model.expression_basis.copy_(torch.linalg.qr(torch.randn(64, 3, generator=generator))[0])
+        model.forward_net.coefficient_map.weight.copy_(model.expression_basis.T)
+        model.forward_net.coefficient_map.bias.copy_(torch.tensor([-0.45, 0.0, 0.0]))
+        model.forward_net.fields.weight.mul_(0.05)
+        model.forward_net.fields.bias.mul_(0.05)
+        model.identity_codes[1] = 0.1
+    optimizer = torch.optim.Adam(model.ensemble.parameters(), lr=1e-2)
+    for _ in range(150):
+        points = torch.rand(1, 512, 3, generator=generator) * 1.4 - 0.7
+        error = model.sdf(points, torch.zeros(1, model.identity_dim)) - (points.norm(dim=-1) - 0.4)
+        optimizer.zero_grad()
+        error.abs().mean().backward()
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def decoder(head) -> HeadDecoder:
+    return HeadDecoder(head, resolution=48)
+
+
+def codes(head, **weights: float) -> torch.Tensor:
+    row = torch.tensor([[weights.get(name, 0.0) for name in NAMES]])
+    return head.expression_from_weights(row)
+
+
+def test_animation_has_skin_eyes_and_teeth_in_millimetres(head, decoder):
+    animation = decoder(torch.cat([codes(head), codes(head, jawOpen=1.0)]))
+    assert animation.num_frames == 2 and animation.target_names == tuple(NAMES)
+    assert set(np.unique(animation.parts)) >= {0, 1, 2}
+    skin = animation.base[animation.parts == 0]
+    assert 70 < np.abs(skin).max() < 160
+    assert np.isfinite(animation.base).all() and np.isfinite(animation.targets).all()
+
+
+def test_frames_equal_the_network_evaluated_directly(head, decoder):
+    """Base, targets and weights are only another way to write canonical point + deform(point, identity, code)."""
+    plain = HeadDecoder(head, resolution=48, facial_smoothing=False)
+    expression = codes(head, jawOpen=0.7, mouthClose=0.3)
+    animation = plain(expression)
+    zero = torch.zeros(1, head.identity_dim)
+    with torch.no_grad():
+        landmarks = head.landmarks(zero)
+        expected = (landmarks + head.deform(landmarks, zero, expression))[0].numpy() * 250.0
+    np.testing.assert_allclose(animation.landmarks[0], expected, atol=1e-3)
+
+
+def test_facial_smoothing_damps_motion_away_from_the_mouth_only(head):
+    raw = HeadDecoder(head, resolution=48, facial_smoothing=False)(codes(head, jawOpen=1.0))
+    smooth = HeadDecoder(head, resolution=48)(codes(head, jawOpen=1.0))
+    np.testing.assert_allclose(raw.base, smooth.base, atol=1e-4)
+    skin = raw.parts == 0
+    move = [np.linalg.norm(animation.targets[0][skin], axis=1) for animation in (raw, smooth)]
+    far = raw.base[skin][:, 2] < -50
+    near = np.linalg.norm(raw.base[skin] - raw.landmarks[0, 48:68].mean(0), axis=1) < 40
+    assert move[1][far].max() < 0.2 * move[0][far].max()
+    np.testing.assert_allclose(move[1][near], move[0][near], rtol=0.05)
+
+
+def test_aperture_is_zero_at_rest(head, decoder):
+    animation = decoder(codes(head))
+    assert animation.lip_aperture[0] == pytest.approx(0.0, abs=1e-4)
+    assert aperture(animation.landmarks)[0] != pytest.approx(0.0, abs=1e-4)
+
+
+def test_neck_ends_along_its_plane_and_eyes_are_open(head, decoder):
+    animation = decoder(codes(head))
+    skin = animation.parts == 0
+    mesh = trimesh.Trimesh(animation.base, animation.faces[skin[animation.faces].all(1)], process=False)
+    assert not mesh.is_watertight
+    lowest = animation.base[skin][:, 1].min()
+    assert -82 < lowest < -68  # the plane is at -75 mm; the ball would go on to -100
+
+
+def test_named_identities_codes_and_cache(head, decoder):
+    zero = decoder(codes(head), "zero")
+    assert decoder(codes(head), 0).base is zero.base  # the first named head is the mean one
+    one = decoder(codes(head), 1)
+    np.testing.assert_array_equal(one.base, decoder(codes(head), np.full(head.identity_dim, 0.1, np.float32)).base)
+    assert one.base.shape != zero.base.shape or not np.allclose(one.base, zero.base)
+
+
+@pytest.mark.parametrize(
+    ("identity", "message"),
+    [(99, "identity must be 0 to 1"), (np.zeros(3), "identity must hold"), ("bob", '"zero", a number or a code'),
+     (np.full(18, np.nan), "not finite")],
+)  # fmt: skip
+def test_bad_identities_get_one_line(head, decoder, identity, message):
+    with pytest.raises(FaceTalkError, match=message):
+        decoder(codes(head), identity)
+
+
+def test_bad_codes_and_heads_get_one_line(head, decoder):
+    with pytest.raises(FaceTalkError, match="shape \\(frames, 64\\)"):
+        decoder(torch.zeros(2, 10))
+    with pytest.raises(FaceTalkError, match="no bilinear forward deformation"):
+        HeadDecoder(make_head(deformation="backward"))

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: MIT
+"""Files of the motion, read back with readers of our own or trimesh's."""
+
+import csv
+import json
+import struct
+
+import numpy as np
+import pytest
+import trimesh
+
+from facetalk_hf import export
+from facetalk_hf.animation import HeadAnimation
+from facetalk_hf.errors import FaceTalkError
+
+
+KINDS = {5126: np.float32, 5123: np.uint16, 5125: np.uint32}
+WIDTH = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
+
+
+def head(frames: int = 6) -> HeadAnimation:
+    """Skin with a patch of mouth, an eye and a tooth; targets that move all, few, one part, or nothing."""
+    rng = np.random.default_rng(0)
+    skin, eye = trimesh.creation.icosphere(subdivisions=3, radius=90), trimesh.creation.icosphere(subdivisions=1)
+    count, small = len(skin.vertices), len(eye.vertices)
+    base = np.concatenate([skin.vertices, eye.vertices * 12 + [30, 20, 90], eye.vertices * 8 + [0, -40, 80]])
+    faces = np.concatenate([skin.faces, eye.faces + count, eye.faces + count + small])
+    parts = np.repeat([0, 1, 2], [count, small, small])
+    parts[:count][skin.vertices[:, 2] > 80] = 3
+    targets = np.zeros((5, len(base), 3))
+    targets[0] = rng.normal(size=base.shape)
+    targets[1, :20] = 5
+    targets[2, count : count + small] = [0, 1, 0]
+    targets[3, count + small :] = [0, -9, 0]
+    targets[4] = 7
+    weights = rng.random((frames, 5))
+    weights[:, 4] = 0
+    names = ("all", "few", "eyeLookUp_L", "jawOpen", "never")
+    colors = rng.integers(0, 256, base.shape)
+    return HeadAnimation(base, targets, weights, names, faces, colors, parts, fps=25.0, seed=3,
+                         expressions=rng.random((frames, 64)), identity=rng.random(9),
+                         landmarks=rng.random((frames, 68, 3)), lip_aperture=rng.random(frames))  # fmt: skip
+
+
+class Glb:
+    """A reader of its own, by the glTF 2.0 specification, for what the writer may use."""
+
+    def __init__(self, data: bytes) -> None:
+        magic, version, length, size, kind = struct.unpack("<4sIII4s", data[:20])
+        assert (magic, version, length, kind) == (b"glTF", 2, len(data), b"JSON")
+        self.json = json.loads(data[20 : 20 + size])
+        tail, kind = struct.unpack("<I4s", data[20 + size : 28 + size])
+        assert kind == b"BIN\0" and 28 + size + tail == len(data) and size % 4 == tail % 4 == 0
+        self.binary = data[28 + size :]
+        assert self.json["buffers"][0]["byteLength"] == tail
+
+    def view(self, index: int, kind: int, count: int, width: int) -> np.ndarray:
+        view = self.json["bufferViews"][index]
+        assert view["byteOffset"] % 4 == 0 and view["byteOffset"] + view["byteLength"] <= len(self.binary)
+        return np.frombuffer(self.binary, KINDS[kind], count * width, view["byteOffset"]).reshape(count, width)
+
+    def accessor(self, index: int) -> np.ndarray:
+        a = self.json["accessors"][index]
+        kind, count, width = a["componentType"], a["count"], WIDTH[a["type"]]
+        values = np.zeros((count, width), KINDS[kind])
+        if "bufferView" in a:
+            values = self.view(a["bufferView"], kind, count, width).copy()
+        if "sparse" in a:
+            s = a["sparse"]
+            place = self.view(s["indices"]["bufferView"], s["indices"]["componentType"], s["count"], 1)[:, 0]
+            assert (np.diff(place.astype(int)) > 0).all()
+            values[place] = self.view(s["values"]["bufferView"], kind, s["count"], width)
+        if "min" in a:
+            np.testing.assert_array_equal(values.min(0), np.array(a["min"], values.dtype))
+            np.testing.assert_array_equal(values.max(0), np.array(a["max"], values.dtype))
+        return values
+
+
+def test_glb_plays_the_same_motion(tmp_path):
+    animation = head()
+    glb = Glb(export.write_glb(tmp_path / "a.glb", animation).read_bytes())
+    document = glb.json
+    motion = document["animations"][0]
+    times = glb.accessor(motion["samplers"][0]["input"])[:, 0]
+    np.testing.assert_allclose(times, np.arange(6) / 25, atol=1e-6)
+    part = animation.parts[animation.faces].max(1)
+    seen = []
+    for channel in motion["channels"]:
+        sampler = motion["samplers"][channel["sampler"]]
+        assert sampler["interpolation"] == "LINEAR" and channel["target"]["path"] == "weights"
+        node = document["nodes"][channel["target"]["node"]]
+        mesh = document["meshes"][node["mesh"]]
+        names = mesh["extras"]["targetNames"]
+        assert len(mesh["weights"]) == len(names)
+        seen.append((mesh["name"], tuple(names)))
+        weights = glb.accessor(sampler["output"]).reshape(6, len(names))
+        for primitive in mesh["primitives"]:
+            kind = ("skin", "eyes", "teeth", "mouth").index(document["materials"][primitive["material"]]["name"])
+            position = glb.accessor(primitive["attributes"]["POSITION"])
+            deltas = np.stack([glb.accessor(target["POSITION"]) for target in primitive["targets"]])
+            triangles = glb.accessor(primitive["indices"]).reshape(-1, 3)
+            for frame in range(6):
+                moved = (position + np.tensordot(weights[frame], deltas, 1))[triangles] * 1000
+                expected = animation.vertices(frame)[animation.faces[part == kind]]
+                np.testing.assert_allclose(moved, expected, atol=0.011)
+    assert seen == [("head", ("all", "few")), ("eyes", ("all", "eyeLookUp_L")), ("teeth", ("all", "jawOpen"))]
+    assert document["asset"]["extras"]["geometryErrorMillimetres"] < 0.01
+    assert "Synthetic" in document["asset"]["extras"]["comment"]
+
+
+def test_glb_leaves_out_what_never_moves_and_stores_little_motion_sparsely(tmp_path):
+    animation = head()
+    text = export.write_glb(tmp_path / "a.glb", animation).read_bytes()
+    assert b"never" not in text
+    glb = Glb(text)
+    few = glb.json["meshes"][0]["primitives"][0]["targets"][1]["POSITION"]
+    assert glb.json["accessors"][few]["sparse"]["count"] == 20
+    dense = glb.json["meshes"][0]["primitives"][0]["targets"][0]["POSITION"]
+    assert "sparse" not in glb.json["accessors"][dense]
+
+
+def test_glb_attributes_are_what_the_format_asks_for(tmp_path):
+    animation = head()
+    glb = Glb(export.write_glb(tmp_path / "a.glb", animation).read_bytes())
+    for mesh in glb.json["meshes"]:
+        for primitive in mesh["primitives"]:
+            attributes = {name: glb.accessor(index) for name, index in primitive["attributes"].items()}
+            np.testing.assert_allclose(np.linalg.norm(attributes["NORMAL"], axis=1), 1, atol=1e-5)
+            # Balls about different centres: normals look away from the middle of each.
+            outward = attributes["POSITION"] - attributes["POSITION"].mean(0)
+            assert (np.einsum("ij,ij->i", outward, attributes["NORMAL"]) > 0).all()
+            assert np.abs(attributes["POSITION"]).max() < 0.2
+    skin = glb.json["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]
+    value = animation.colors[0] / 255
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    np.testing.assert_allclose(glb.accessor(skin)[0, :3] / 65535, linear, atol=1e-4)
+    assert glb.json["accessors"][skin]["normalized"] is True
+    materials = {m["name"]: m["pbrMetallicRoughness"]["roughnessFactor"] for m in glb.json["materials"]}
+    assert materials["eyes"] < materials["teeth"] < materials["skin"]
+
+
+def test_trimesh_reads_the_glb(tmp_path):
+    animation = head()
+    scene = trimesh.load_scene(export.write_glb(tmp_path / "a.glb", animation))
+    assert sum(len(mesh.faces) for mesh in scene.geometry.values()) == len(animation.faces)
+    np.testing.assert_allclose(scene.bounds * 1000, [animation.base.min(0), animation.base.max(0)], atol=1e-3)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_glb_of_a_still_head_and_of_one_frame(tmp_path, frames):
+    still = head(frames)
+    still.weights[:] = 0
+    glb = Glb(export.write_glb(tmp_path / "a.glb", still).read_bytes())
+    assert "animations" not in glb.json and "targets" not in glb.json["meshes"][0]["primitives"][0]
+    assert "animations" in Glb(export.write_glb(tmp_path / "b.glb", head(frames)).read_bytes()).json
+
+
+def test_npz_holds_the_promised_keys_and_the_same_bytes(tmp_path, monkeypatch):
+    animation = head()
+    first = export.write_npz(tmp_path / "a.npz", animation).read_bytes()
+    import time
+
+    later = time.time() + 5e6
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert export.write_npz(tmp_path / "b.npz", animation).read_bytes() == first
+    assert export.write_npz(tmp_path / "c.npz", animation.replace(seed=4)).read_bytes() != first
+    data = np.load(tmp_path / "a.npz")
+    assert {"expression", "fps", "identity", "seed", "landmarks", "lip_aperture", "weights", "target_names"} == set(
+        data
+    )
+    np.testing.assert_array_equal(data["expression"], animation.expressions)
+    np.testing.assert_array_equal(data["landmarks"], animation.landmarks)
+    assert (data["fps"], data["seed"]) == (25.0, 3)
+    assert tuple(data["target_names"]) == animation.target_names
+    bare = HeadAnimation(animation.base, animation.targets, animation.weights, animation.target_names, animation.faces)
+    data = np.load(export.write_npz(tmp_path / "d.npz", bare, geometry=True))
+    assert data["seed"] == -1 and data["expression"].shape == (6, 0)
+    np.testing.assert_array_equal(data["targets"], animation.targets)
+
+
+def test_csv_names_every_channel(tmp_path):
+    animation = head()
+    with open(export.write_csv(tmp_path / "a.csv", animation), newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 6
+    assert float(rows[5]["time"]) == pytest.approx(0.2)
+    values = [[float(row[name]) for name in animation.target_names] for row in rows]
+    np.testing.assert_allclose(values, animation.weights, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["ply", "obj"])
+def test_sequences_hold_every_frame(tmp_path, kind):
+    animation = head(3)
+    folder = getattr(export, f"write_{kind}_sequence")(tmp_path / "seq", animation)
+    assert [path.name for path in sorted(folder.iterdir())] == [f"frame_0000{i}.{kind}" for i in range(3)]
+    mesh = trimesh.load(folder / f"frame_00002.{kind}", process=False)
+    np.testing.assert_allclose(mesh.vertices, animation.vertices(2), atol=1e-3)
+    np.testing.assert_array_equal(mesh.faces, animation.faces)
+    np.testing.assert_array_equal(mesh.visual.vertex_colors[:, :3], animation.colors)
+    # A shorter one replaces it whole.
+    getattr(export, f"write_{kind}_sequence")(folder, animation.replace(
+        weights=animation.weights[:1], expressions=None, landmarks=None, lip_aperture=None))  # fmt: skip
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path):
+    (tmp_path / "seq").mkdir()
+    (tmp_path / "seq" / "thesis.txt").write_text("mine")
+    with pytest.raises(FaceTalkError, match="not a folder of frames"):
+        export.write_ply_sequence(tmp_path / "seq", head(1))
+    assert (tmp_path / "seq" / "thesis.txt").read_text() == "mine"
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(FaceTalkError):
+        export.write_obj_sequence(tmp_path / "file", head(1))
+    with pytest.raises(FaceTalkError, match="cannot write"):
+        export.write_ply_sequence(tmp_path / "file" / "seq", head(1))
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "seq"]

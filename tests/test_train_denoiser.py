@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+"""training/train_denoiser.py on a tiny corpus: result, exact resume, cache, errors."""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler
+from safetensors.torch import load_file
+
+from facetalk_hf import corpus
+from facetalk_hf.audio_features import LogMelEncoder, LogMelEncoderConfig, LogMelFeatureExtractor
+from facetalk_hf.blendshapes import EXPRESSIONS
+from facetalk_hf.errors import FaceTalkError
+from facetalk_hf.models.denoiser import FaceTalkDenoiser
+
+
+SCRIPT = Path(__file__).parents[1] / "training" / "train_denoiser.py"
+MODEL = {"hidden_size": 16, "num_layers": 3, "num_heads": 2, "ff_mult": 2, "window": 4, "film_rank": 8}
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("train_denoiser", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A corpus of noise whose loudness opens the jaw, and an untrained encoder."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    rows = []
+    for index in range(5):
+        frames = 20 + 5 * index
+        loudness = rng.random(frames)
+        samples = np.repeat(loudness, 667)[: frames * 16000 // 24] * 0.1 * rng.standard_normal(frames * 16000 // 24)
+        weights = np.zeros((frames, len(EXPRESSIONS)), np.float32)
+        weights[:, EXPRESSIONS.index("jawOpen")] = loudness
+        row = {"id": str(index), "audio": corpus.encode_audio(samples, 16000), "sampling_rate": 16000}
+        row |= {"weights": weights, "closure": np.zeros(frames, np.float32), "expression": weights[:, 20:30]}
+        row |= {"fps": 24.0, "speaker": "none", "language": "en", "engine": "none", "text": "", "phones": []}
+        rows.append(row | {"split": "train" if index else "validation", "licence": "MIT"})
+    corpus.write_shard(rows, folder / "corpus" / "part-0.parquet", code_dim=10)
+    torch.manual_seed(0)
+    LogMelEncoder(LogMelEncoderConfig(stem_size=8, hidden_size=12, num_hidden_layers=2)).save_pretrained(
+        folder / "encoder"
+    )
+    LogMelFeatureExtractor().save_pretrained(folder / "encoder")
+    return folder
+
+
+def arguments(data, output, *more: str, steps: int = 6) -> list[str]:
+    options = {"corpus": data / "corpus", "audio_encoder": data / "encoder", "output_dir": output}
+    options |= {"cache_dir": data / "cache", "preset": "tiny", "model_config": json.dumps(MODEL)}
+    options |= {"segment_frames": 24, "batch_size": 4, "max_train_steps": steps, "learning_rate": 1e-2}
+    options |= {"lr_scheduler": "cosine", "ema_decay": 0.9, "checkpointing_steps": 2, "validation_steps": 3}
+    return [part for key, value in options.items() for part in (f"--{key}", str(value))] + ["--cpu", *more]
+
+
+def weights(output) -> dict[str, torch.Tensor]:
+    return load_file(output / "denoiser" / "diffusion_pytorch_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def trained(script, data, tmp_path_factory):
+    output = tmp_path_factory.mktemp("run") / "out"
+    script.main(arguments(data, output))
+    return output
+
+
+def test_result_is_two_components(trained):
+    denoiser = FaceTalkDenoiser.from_pretrained(trained / "denoiser")
+    assert (denoiser.config.code_dim, denoiser.config.audio_dim, denoiser.config.hidden_size) == (10, 12, 16)
+    assert denoiser.code_mean[6] > 0.2 and denoiser.code_std[6] > 0.2  # jawOpen is the only one that moves
+    assert denoiser.code_mean.abs().sum() == denoiser.code_mean[6]
+    assert denoiser.film.weight.abs().sum() > 0
+    config = DPMSolverMultistepScheduler.from_pretrained(trained / "scheduler").config
+    assert (config.prediction_type, config.timestep_spacing) == ("sample", "trailing")
+    assert (config.beta_schedule, config.num_train_timesteps) == ("squaredcos_cap_v2", 1000)
+
+
+def test_rotation_of_checkpoints(trained):
+    names = sorted(path.name for path in trained.iterdir())
+    assert names == ["checkpoint-4", "checkpoint-6", "denoiser", "scheduler"]
+
+
+def test_moving_average_is_what_is_saved(trained):
+    last = load_file(trained / "checkpoint-6" / "model.safetensors")
+    assert not torch.equal(weights(trained)["sample_out.weight"], last["sample_out.weight"])
+
+
+@pytest.mark.parametrize("moment", ["between", "while_saving"])
+def test_interrupted_run_gives_the_same_weights(script, data, trained, tmp_path, monkeypatch, moment):
+    with monkeypatch.context() as patch:
+        if moment == "between":
+            calls, backward = [], script.Accelerator.backward
+
+            def interrupt(self, loss):
+                calls.append(loss)
+                if len(calls) == 6:
+                    raise KeyboardInterrupt
+                backward(self, loss)
+
+            patch.setattr(script.Accelerator, "backward", interrupt)
+        else:
+            save = script.Accelerator.save_state
+
+            def interrupt(self, folder):
+                save(self, folder)
+                if folder.endswith("-4"):
+                    (Path(folder) / "model.safetensors").write_bytes(b"half")
+                    raise KeyboardInterrupt
+
+            patch.setattr(script.Accelerator, "save_state", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            script.main(arguments(data, tmp_path))
+    assert not (tmp_path / "denoiser").exists()
+    last = "checkpoint-4" if moment == "between" else "checkpoint-2"
+    assert script.checkpoints(tmp_path)[-1].name == last
+    script.main(arguments(data, tmp_path, "--resume"))
+    expected = weights(trained)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path).items())
+
+
+def test_finished_run_can_be_resumed(script, data, trained, tmp_path):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    before = weights(tmp_path)
+    script.main(arguments(data, tmp_path, "--resume"))
+    assert all(torch.equal(value, before[name]) for name, value in weights(tmp_path).items())
+
+
+def test_earlier_run_is_not_overwritten(script, data, trained):
+    with pytest.raises(FaceTalkError, match="--resume"):
+        script.main(arguments(data, trained))
+
+
+def test_seed_matters_and_accumulation_does_not(script, data, tmp_path):
+    more = ("--validation_steps", "0", "--learning_rate", "1e-3")
+    script.main(arguments(data, tmp_path / "a", *more, steps=2))
+    script.main(
+        arguments(data, tmp_path / "b", *more, "--batch_size", "2", "--gradient_accumulation_steps", "2", steps=2)
+    )
+    script.main(arguments(data, tmp_path / "c", *more, "--seed", "1", steps=2))
+    one, two, three = (weights(tmp_path / name)["sample_in.weight"] for name in "abc")
+    torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(one, three, atol=1e-3)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(script, data, tmp_path, monkeypatch):
+    calls, loss = [], script.sample_loss
+
+    def spoil(*args):
+        calls.append(args)
+        return loss(*args) * (float("nan") if len(calls) == 4 else 1)
+
+    monkeypatch.setattr(script, "sample_loss", spoil)
+    with pytest.raises(FaceTalkError, match=r"step 3 \(samples 12 to 15 of seed 0.*checkpoint-2"):
+        script.main(arguments(data, tmp_path, "--validation_steps", "0"))
+    assert all(value.isfinite().all() for value in load_file(tmp_path / "checkpoint-2" / "model.safetensors").values())
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
+
+
+def test_audio_is_encoded_once(script, data, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "encode_speech", None)
+    args = script.parse_args(arguments(data, tmp_path))
+    assert len(script.encode_corpus(args, "train", torch.device("cpu")).starts) == 5
+    changed = LogMelEncoder.from_pretrained(data / "encoder")
+    next(changed.parameters()).data.add_(1)
+    changed.save_pretrained(tmp_path / "encoder")
+    LogMelFeatureExtractor().save_pretrained(tmp_path / "encoder")
+    args.audio_encoder = str(tmp_path / "encoder")
+    with pytest.raises(TypeError):  # another encoder is another cache
+        script.encode_corpus(args, "train", torch.device("cpu"))
+
+
+def test_every_option_of_the_loss(script, data, tmp_path):
+    np.save(tmp_path / "matrix.npy", np.eye(10, 4, dtype=np.float32))
+    more = ("--velocity_weight", "1", "--loss_matrix", str(tmp_path / "matrix.npy"), "--augmentation", "0.5", "1.5")
+    more += ("--gradient_checkpointing", "--ema_decay", "0", "--validation_steps", "0")
+    script.main(arguments(data, tmp_path / "out", *more, steps=1))
+    assert all(value.isfinite().all() for value in weights(tmp_path / "out").values())
+
+    denoiser = FaceTalkDenoiser(code_dim=10, audio_dim=12, **MODEL)
+    batch = {"codes": torch.randn(2, 8, 10), "noise": torch.randn(2, 8, 10), "audio": torch.randn(2, 8, 12)}
+    batch |= {"frame_mask": torch.ones(2, 8, dtype=torch.bool), "timestep": torch.tensor([3, 900])}
+    batch["audio_keep"] = torch.ones(2, dtype=torch.bool)
+    values = []
+    for options in ((), more[:2], more[2:4]):
+        args = script.parse_args(arguments(data, tmp_path / "out", *options))
+        values.append(script.Objective(args, denoiser, torch.device("cpu"))(denoiser, batch))
+    codes = batch["codes"]  # the untrained model predicts 0, so the losses are those of the codes themselves
+    torch.testing.assert_close(values[0], codes.square().mean((1, 2)))
+    torch.testing.assert_close(values[1] - values[0], codes.diff(dim=1).square().mean((1, 2)))
+    torch.testing.assert_close(values[2] - values[0], codes[..., :4].square().mean((1, 2)))
+
+
+@pytest.mark.parametrize("name", ["tiny", "paper"])
+def test_configurations(script, name):
+    needed = ["--corpus", "x", "--audio_encoder", "x", "--output_dir", "x"]
+    config = ["--config", str(SCRIPT.parent / "configs" / f"{name}.yaml")]
+    args = script.parse_args([*config, *needed, "--batch_size", "7"])
+    assert args.preset == name and args.batch_size == 7 and args.null_probability == 0.25
+    if name == "paper":
+        assert args.segment_frames == 48 and args.learning_rate == 1e-4
+
+
+def test_unknown_option_in_a_configuration(script, tmp_path, capsys):
+    (tmp_path / "bad.yaml").write_text("batchsize: 3")
+    with pytest.raises(SystemExit):
+        script.parse_args(["--config", str(tmp_path / "bad.yaml")])
+    assert "unknown options: batchsize" in capsys.readouterr().err

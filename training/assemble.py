@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: MIT
+"""Put trained parts together as one pipeline folder in half precision.
+
+    python training/assemble.py --head data/nphm/head --encoder data/encoder --denoiser data/denoiser \
+        --output facetalk_hf/checkpoints/facetalk-tiny
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from diffusers import DPMSolverMultistepScheduler
+
+from facetalk_hf import FaceTalkDenoiser, FaceTalkPipeline, LogMelEncoder, LogMelFeatureExtractor, NPHMModel
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--head", type=Path, required=True, help="folder of the head, from train_nphm.py")
+    parser.add_argument("--encoder", type=Path, required=True, help="holds audio_encoder/ and feature_extractor/")
+    parser.add_argument("--denoiser", type=Path, required=True, help="holds denoiser/ and scheduler/")
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    pipe = FaceTalkPipeline(
+        denoiser=FaceTalkDenoiser.from_pretrained(options.denoiser / "denoiser"),
+        scheduler=DPMSolverMultistepScheduler.from_pretrained(options.denoiser / "scheduler"),
+        audio_encoder=LogMelEncoder.from_pretrained(options.encoder / "audio_encoder"),
+        feature_extractor=LogMelFeatureExtractor.from_pretrained(options.encoder / "feature_extractor"),
+        head=NPHMModel.from_pretrained(options.head),
+    )
+    pipe.to(dtype=torch.float16)
+    # Written beside its place and moved there whole, so that a broken run leaves the old folder as it was.
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.output.parent) as folder:
+        fresh = Path(folder) / "pipeline"
+        pipe.save_pretrained(fresh)
+        card = options.output / "README.md"
+        if card.exists():
+            shutil.copy(card, fresh / card.name)
+        if options.output.exists():
+            os.replace(options.output, Path(folder) / "old")
+        os.replace(fresh, options.output)
+    size = sum(file.stat().st_size for file in options.output.rglob("*") if file.is_file())
+    print(f"{options.output}: {size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
