@@ -10,8 +10,8 @@ EXPRESSIONS: tuple[str, ...] = (
     "mouthLowerDown_L", "mouthLowerDown_R", "mouthPress_L", "mouthPress_R", "mouthPucker", "mouthRight",
     "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmile_L", "mouthSmile_R",
     "mouthStretch_L", "mouthStretch_R", "mouthUpperUp_L", "mouthUpperUp_R", "noseSneer_L", "noseSneer_R",
-)
-"""The ARKit-like shapes of ICT-FaceKit, in its order. ARKit joins browInnerUp_L/_R and cheekPuff_L/_R to one shape each."""
+)  # fmt: skip
+"""The ARKit-like shapes of ICT-FaceKit, in its order. ARKit joins browInnerUp_L/_R and cheekPuff_L/_R to one each."""
 
 INDEX: dict[str, int] = {name: index for index, name in enumerate(EXPRESSIONS)}
 

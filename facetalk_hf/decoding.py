@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .anatomy import JAW_MAPS, Part, cut_eye_openings, cut_where_negative, eyeballs, join, teeth
+from .anatomy import JAW_MAPS, Part, cut_eye_openings, eyeballs, finish_lids, join, teeth
+from .geometry import cut_where_negative
 from .animation import HeadAnimation
 from .appearance import paint_head
 from .errors import FaceTalkError
@@ -145,17 +146,14 @@ class HeadDecoder:
             # Only the motion is damped, never the way from the canonical pose to rest.
             fields = fields * facial_weights(base, landmarks[48:68].mean(0))[:, None, None]
         fields = self._seal_blinks(fields, base, faces, centers, radius)
-        colors, parts = paint_head(base, landmarks, centers, radius)
+        colors, parts = paint_head(base, landmarks, centers, radius, faces=faces)
 
         names = tuple(head.config.expression_names or (f"field_{i:02d}" for i in range(fields.shape[1])))
-        skin = Part(base, faces, colors, parts)
-        extra = join([eyeballs(centers, radius), self._teeth(features, names, rest)])
-        whole = join([skin, extra])
-        targets = np.zeros((len(names), len(whole.vertices), 3), np.float32)
-        targets[:, : len(base)] = fields.transpose(1, 0, 2)
-        for index, name in enumerate(names):
-            if name in whole.targets:
-                targets[index] += whole.targets[name]
+        skin = Part(base, faces, colors, parts, {name: fields[:, i] for i, name in enumerate(names)})
+        # A morph takes the lid along a chord, which cuts into the ball half-way: 1.4 mm of retreat make room for it.
+        extra = join([eyeballs(centers, radius, sink=1.4), self._teeth(features, names, rest)])
+        whole = join([finish_lids(skin, centers, radius), extra])
+        targets = np.stack([whole.targets[name] for name in names])
         return HeadGeometry(
             base=whole.vertices, targets=targets, names=names, faces=whole.faces, colors=whole.colors,
             parts=whole.parts, landmarks=landmarks.astype(np.float32),

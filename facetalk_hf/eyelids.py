@@ -18,7 +18,7 @@ def seal_blink(
     center: np.ndarray,
     radius: float,
     overlap: float = 0.6,
-    clearance: float = 0.5,
+    clearance: float = 1.0,
 ) -> np.ndarray:
     """Correct a blink so that the upper lid's edge reaches the lower one's, along the eyeball.
 

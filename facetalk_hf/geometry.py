@@ -35,6 +35,7 @@ def join(parts: list[Part]) -> Part:
 
 
 def make_part(vertices: np.ndarray, faces: np.ndarray, color: np.ndarray, kind: int) -> Part:
+    """A `Part` of one kind from (V, 3) float vertices, (F, 3) int faces and (V, 3) float sRGB colours in 0..255."""
     return Part(
         vertices.astype(np.float32),
         faces.astype(np.int32),

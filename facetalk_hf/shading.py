@@ -38,7 +38,7 @@ def shade(
     light = (SKY * sky + GROUND * (1 - sky) + fill_lit * fill_color) * ambient**bleed
     light += key_lit * key_color * (0.35 + 0.65 * ambient)
     edge = (1 - facing) ** 3
-    rim_lit = np.clip(normal @ rim + 0.25, 0, 1) * (0.12 + 0.88 * edge) * ambient[:, 0]
+    rim_lit = np.clip(normal @ rim + 0.25, 0, 1) * (0.06 + 0.94 * edge) * ambient[:, 0]
     light += rim_lit[:, None] * rim_color
     color = albedo * light * np.float32(0.62)
 

@@ -65,6 +65,11 @@ def test_compact_keeps_the_motion_and_drops_what_is_redundant():
     assert np.abs(small.weights).max() == pytest.approx(1.0)
     assert np.linalg.norm(np.stack(list(small)) - np.stack(list(doubled)), axis=2).max() < 0.03
     assert len(doubled.compact(tolerance=1e4).targets) == 0
+    # A target of a twentieth of a millimetre is above the tolerance, one of a hundredth below.
+    for size, kept in ((0.05, 3), (0.008, 2)):
+        tiny = animation.targets * [[[1]], [[1]], [[size]]] / np.linalg.norm(animation.targets, axis=2).max()
+        tiny[:2] *= 50
+        assert len(animation.replace(targets=tiny).compact(tolerance=0.02).targets) == kept
 
 
 @pytest.mark.parametrize(

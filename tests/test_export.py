@@ -84,7 +84,7 @@ def test_glb_plays_the_same_motion(tmp_path):
     times = glb.accessor(motion["samplers"][0]["input"])[:, 0]
     np.testing.assert_allclose(times, np.arange(6) / 25, atol=1e-6)
     part = animation.parts[animation.faces].max(1)
-    seen = []
+    seen, stated = [], document["asset"]["extras"]["geometryErrorMillimetres"]
     for channel in motion["channels"]:
         sampler = motion["samplers"][channel["sampler"]]
         assert sampler["interpolation"] == "LINEAR" and channel["target"]["path"] == "weights"
@@ -102,9 +102,9 @@ def test_glb_plays_the_same_motion(tmp_path):
             for frame in range(6):
                 moved = (position + np.tensordot(weights[frame], deltas, 1))[triangles] * 1000
                 expected = animation.vertices(frame)[animation.faces[part == kind]]
-                np.testing.assert_allclose(moved, expected, atol=0.011)
+                np.testing.assert_allclose(moved, expected, atol=1e-4 + stated)
     assert seen == [("head", ("all", "few")), ("eyes", ("all", "eyeLookUp_L")), ("teeth", ("all", "jawOpen"))]
-    assert document["asset"]["extras"]["geometryErrorMillimetres"] < 0.01
+    assert stated < 0.01
     assert "Synthetic" in document["asset"]["extras"]["comment"]
 
 

@@ -171,7 +171,5 @@ def test_save_and_load(tmp_path, deformation):
     points, identity, expression = inputs(model)
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
     torch.testing.assert_close(again.sdf(points, identity), model.sdf(points, identity))
-    torch.testing.assert_close(
-        again.deform(points, identity, expression), model.deform(points, identity, expression)
-    )
+    torch.testing.assert_close(again.deform(points, identity, expression), model.deform(points, identity, expression))
     assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()

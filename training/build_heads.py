@@ -52,9 +52,7 @@ class Template:
             raise SystemExit(f"{folder}: the expression names are not those this package was written for")
         self.neutral = read_vertices(folder / "generic_neutral_mesh.obj")
         self.expressions = np.stack([read_vertices(folder / f"{name}.obj") - self.neutral for name in EXPRESSIONS])
-        self.identities = np.stack(
-            [read_vertices(folder / f"identity{i:03d}.obj") - self.neutral for i in range(100)]
-        )
+        self.identities = np.stack([read_vertices(folder / f"identity{i:03d}.obj") - self.neutral for i in range(100)])
         self.landmarks = np.array(indices["idx_to_landmark_verts"])
         self.faces = triangles(folder / "generic_neutral_mesh.obj")
         self.faces = self.faces[(self.faces < SKIN).all(1)]

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX, MOUTH
 from facetalk_hf.files import atomic_path
+from facetalk_hf.meshing import extract_surface
 from facetalk_hf.models.nphm import NUM_LANDMARKS, NPHMModel
 
 
@@ -268,6 +269,39 @@ def train_backward(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, po
     trainer.run(step)
 
 
+@torch.no_grad()
+def name_identities(model: NPHMModel, codes: torch.Tensor, count: int) -> None:
+    """Store `count` codes with the head: the mean head, then people far from one another whose surface is sound.
+
+    The third with the largest codes is left out (caricatures), and so is the half of the rest whose surface has most
+    handles, pierced ears and nostrils: a closed surface with g handles has Euler characteristic 2 - 2 g.
+    """
+    codes = codes.clone()
+    codes[0] = 0
+    order = codes.norm(dim=1).argsort()[: max(count, 2 * len(codes) // 3)]
+    low, high = torch.tensor(model.config.bounds)
+    axes = [
+        np.linspace(float(a), float(b), 16 * round(6 * float(b - a) / 1.4) + 1) for a, b in zip(low, high, strict=True)
+    ]
+    handles = []
+    for i in tqdm(order.tolist(), desc="surfaces"):
+
+        def field(points, code=codes[i : i + 1]):
+            parts = torch.from_numpy(points).split(8192)
+            return torch.cat([model.sdf(part[None], code)[0] for part in parts]).numpy()
+
+        vertices, faces = extract_surface(field, axes)
+        handles.append(1 - (len(vertices) - len(faces) // 2) // 2)
+    sound = order[torch.tensor(handles).argsort(stable=True)[: max(count, len(order) // 2)]].tolist()
+    sound = [0] + [i for i in sound if i != 0]
+    candidates = codes[sound]
+    chosen = [0]
+    while len(chosen) < min(count, len(candidates)):
+        chosen.append(int(torch.cdist(candidates, candidates[chosen]).amin(1).argmax()))
+    print(f"handles of {len(order)} surfaces: {sorted(handles)}; named: {[sound[i] for i in chosen]}")
+    model.identity_codes[: len(chosen)] = candidates[chosen]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder written by build_heads.py")
@@ -298,14 +332,7 @@ def main() -> None:
     if options.backward_steps:
         train_backward(model, codes, scans, pool, options)
 
-    with torch.no_grad():
-        # Named identities: the mean head, then a greedy choice of codes far from one another.
-        weight = codes.weight.clone()
-        weight[0] = 0
-        chosen = [0]
-        while len(chosen) < min(options.named_identities, len(weight)):
-            chosen.append(int(torch.cdist(weight, weight[chosen]).amin(1).argmax()))
-        model.identity_codes[: len(chosen)] = weight[chosen]
+    name_identities(model, codes.weight.detach(), options.named_identities)
     model.eval().half().save_pretrained(options.output / "head")
 
 

@@ -91,9 +91,7 @@ class LocalEnsemble(nn.Module):
 
         self.input_weight = weights(inputs, hidden_size)
         self.hidden_weights = nn.ParameterList(weights(hidden_size, hidden_size) for _ in range(num_layers - 1))
-        self.biases = nn.ParameterList(
-            nn.Parameter(torch.zeros(num_networks, hidden_size)) for _ in range(num_layers)
-        )
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(num_networks, hidden_size)) for _ in range(num_layers))
         self.code_weight = weights(codes, hidden_size)
         if self.skip_layer is not None:
             self.skip_weight = weights(inputs, hidden_size)

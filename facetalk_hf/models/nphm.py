@@ -188,5 +188,13 @@ class NPHMModel(ModelMixin, ConfigMixin):
         glob, _ = self.split_identity(identity)
         return self.forward_net.basis(points, self.controls(identity), glob)
 
+    def landmark_jacobian(self, identity: torch.Tensor) -> torch.Tensor:
+        """How landmarks move with the code: (B, D, 68, 3) model units for a unit of each number of the code.
+
+        Exact for the bilinear deformation, whose motion is linear in the code.
+        """
+        fields = self.deformation_basis(self.landmarks(identity), identity)
+        return torch.einsum("bprc,rd->bdpc", fields, self.forward_net.coefficient_map.weight)
+
     def _identity_condition(self, identity: torch.Tensor) -> torch.Tensor:
         return torch.cat([identity, self.anchors(identity).flatten(1)], dim=-1)
