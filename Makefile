@@ -65,25 +65,22 @@ define ready
 	@touch $@
 endef
 
-# torch from PyPI brings gigabytes of CUDA on Linux. Where there is no NVIDIA driver its CPU build does the same work;
-# if that index is out of reach, the ordinary install that follows gets torch from yours.
-define cpu_torch
-	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null && ! $(PY) -c 'import torch' 2>/dev/null; then \
-		echo "No NVIDIA driver: trying the CPU build of torch (about 200 MB)"; \
-		$(INSTALL) --quiet --no-deps --retries 0 --timeout 10 --index-url https://download.pytorch.org/whl/cpu torch \
-			2>/dev/null || echo "Not to be had there: taking torch from the usual package index"; \
-	fi
+# torch from PyPI brings gigabytes of CUDA on Linux. Without a GPU, its CPU build does the same work:
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX :=
+define torch
+	@if [ -n "$(TORCH_INDEX)" ]; then $(INSTALL) --index-url "$(TORCH_INDEX)" torch; fi
 endef
 
 $(VENV)/.ready-demo: pyproject.toml constraints.txt
 	$(venv)
-	$(cpu_torch)
+	$(torch)
 	$(INSTALL) -e .
 	$(ready)
 
 $(VENV)/.ready-test: pyproject.toml constraints.txt
 	$(venv)
-	$(cpu_torch)
+	$(torch)
 	$(INSTALL) -e ".[demo,dev,train]"
 	@touch $(VENV)/.ready-demo $(VENV)/.ready-quality
 	$(ready)

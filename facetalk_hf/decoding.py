@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from .anatomy import JAW_MAPS, Part, cut_eye_openings, eyeballs, finish_lids, join, teeth
-from .geometry import cut_where_negative
 from .animation import HeadAnimation
 from .appearance import paint_head
 from .errors import FaceTalkError
 from .eyelids import boundary_vertices, seal_blink
+from .geometry import cut_where_negative
 from .meshing import extract_surface, graded_axis, smooth_surface
 from .models.nphm import NUM_LANDMARKS, NPHMModel
 from .smoothing import facial_weights

@@ -44,7 +44,8 @@ def seal_blink(
     upper, lower = elevation >= corners, elevation <= corners
     closed = base[edge] + blink[edge] - center
     closed_azimuth, closed_elevation = _angles(closed)
-    upper_rim, lower_rim = _curve(closed_azimuth, closed_elevation, upper), _curve(closed_azimuth, closed_elevation, lower)
+    upper_rim = _curve(closed_azimuth, closed_elevation, upper)
+    lower_rim = _curve(closed_azimuth, closed_elevation, lower)
     rest_rim = _curve(azimuth, elevation, upper)
 
     near = np.flatnonzero(np.linalg.norm(base - center, axis=1) < 1.9 * radius)
@@ -55,7 +56,8 @@ def seal_blink(
     distance = np.linalg.norm(position, axis=1)
     width = azimuth[[first, last]]
     margin = 0.06 * (width[1] - width[0])
-    within = np.clip((here - width[0] + margin) / (2 * margin), 0, 1) * np.clip((width[1] + margin - here) / (2 * margin), 0, 1)
+    inwards = np.minimum(here - width[0], width[1] - here)
+    within = np.clip(0.5 + inwards / (2 * margin), 0, 1)
     open_angle = np.maximum(upper_rim(here) - lower_rim(here) + overlap / radius, 0.0) * within
     # All of it at the rim, none a crease (some 9 mm) above it, and nothing for the lower lid.
     above = (start_elevation - rest_rim(start_azimuth)) * radius
@@ -77,9 +79,7 @@ def _angles(offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _points(azimuth: np.ndarray, elevation: np.ndarray, distance: np.ndarray) -> np.ndarray:
     flat = np.cos(elevation)
-    return distance[:, None] * np.stack(
-        [np.sin(azimuth) * flat, np.sin(elevation), np.cos(azimuth) * flat], axis=1
-    )
+    return distance[:, None] * np.stack([np.sin(azimuth) * flat, np.sin(elevation), np.cos(azimuth) * flat], axis=1)
 
 
 def _curve(azimuth: np.ndarray, elevation: np.ndarray, chosen: np.ndarray):

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""From codes to a head: surface, motion, parts, identities, and what is refused."""
+
 import numpy as np
 import pytest
 import torch

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""Coarse-to-fine extraction equals the dense grid, and what is done to the surface afterwards."""
+
 import numpy as np
 import pytest
 import trimesh

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""The head model against its formulas written out."""
+
 import pytest
 import torch
 

@@ -51,7 +51,9 @@ class BilinearDeformation(nn.Module):
         """The fields B at points: (B, P, R, 3)."""
         return self.fields(self.trunk(points, controls, code)).unflatten(-1, (self.rank, 3))
 
-    def forward(self, points, controls, code, expression) -> torch.Tensor:
+    def forward(
+        self, points: torch.Tensor, controls: torch.Tensor, code: torch.Tensor, expression: torch.Tensor
+    ) -> torch.Tensor:
         """Offsets (B, P, 3) of points (B, P, 3) under expression (B, D)."""
         return torch.einsum("bprc,br->bpc", self.basis(points, controls, code), self.coefficients(expression))
 

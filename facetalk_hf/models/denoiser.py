@@ -53,6 +53,7 @@ class AlignedAudio(nn.Module):
         self.to_out = nn.Linear(hidden_size, hidden_size)
 
     def project(self, audio: torch.Tensor, rotary: torch.Tensor) -> torch.Tensor:
+        """Audio (B, N, hidden) -> what a frame adds in every step, (B, N, hidden)."""
         return self.to_out(audio)
 
     def forward(
@@ -73,6 +74,7 @@ class BandedAudio(nn.Module):
         self.to_out = nn.Linear(hidden_size, hidden_size)
 
     def project(self, audio: torch.Tensor, rotary: torch.Tensor) -> torch.Tensor:
+        """Audio (B, N, hidden) -> rotated keys and values side by side, (B, N, 2 * heads, hidden / heads)."""
         key, value = self.to_kv(audio).unflatten(-1, (2 * self.num_heads, -1)).chunk(2, dim=2)
         return torch.cat((rotate(key, rotary), value), dim=2)
 
