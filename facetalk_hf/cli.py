@@ -250,7 +250,7 @@ def load_pipeline(model: str, device: str, dtype: Dtype) -> "FaceTalkPipeline":
         raise FaceTalkError(f"the model {model} has no head to animate: it gives expression codes to Python only")
     pipe.set_progress_bar_config(desc="denoising", unit="step")
     if place == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        # Small networks wait for their slowest thread in every layer: on a busy machine all cores are slower than half.
+        # Small networks wait in every layer for their slowest thread: on a busy machine all are slower than half.
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     return pipe.to(place)
 
