@@ -230,7 +230,9 @@ def _write(model: NPHMModel, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".convert-", dir=folder) as temporary:
             model.save_pretrained(temporary)
+            mode = (Path(temporary) / "config.json").stat().st_mode
             for path in Path(temporary).iterdir():
+                path.chmod(mode)  # safetensors makes its files private to their owner
                 path.replace(folder / path.name)
     except OSError as error:
         raise FaceTalkError(f"cannot write to {folder}: {error.strerror or error}") from error

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Reads what NPHM's and MonoNPHM's training scripts saved; whatever does not fit becomes one plain line."""
 
-import math
 import os
 import pickle
 import re
@@ -49,8 +48,7 @@ class Layers:
         state = {f"{prefix}code_weight": weights[0][:, :, ~seen]}
         weights[0] = weights[0][:, :, seen]
         if self.skip is not None:
-            # The published networks divide the joined row by sqrt 2; here the weights do.
-            hidden, joined = (weights[self.skip] / math.sqrt(2)).split([self.sizes[self.skip - 1], self.inputs], dim=2)
+            hidden, joined = weights[self.skip].split([self.sizes[self.skip - 1], self.inputs], dim=2)
             weights[self.skip] = hidden
             state |= {f"{prefix}skip_weight": joined[:, :, seen], f"{prefix}skip_code_weight": joined[:, :, ~seen]}
         for layer, (weight, bias) in enumerate(zip(weights, self.biases, strict=True)):

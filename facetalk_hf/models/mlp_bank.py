@@ -10,6 +10,9 @@ from torch import nn
 from .ensemble import ACTIVATIONS
 
 
+JOIN = 2**-0.5  # where x and z join again, the row [hidden, x, z] keeps its variance
+
+
 class MLPBank(nn.Module):
     r"""MLPs y = W_n(.. act(W_0 x + V_0 z + b_0) ..) + b_n, whose inputs x and codes z may join again at one layer.
 
@@ -20,7 +23,7 @@ class MLPBank(nn.Module):
         num_networks (`int`): N, sets of weights; several members may share one.
         input_dim, code_dim (`int`): sizes of x and z.
         sizes (`list[int]`): outputs of each layer, the last one is the result.
-        skip_layer (`int`, *optional*): layer that sees x and z besides the hidden row.
+        skip_layer (`int`, *optional*): layer that sees [hidden, x, z] / sqrt 2 instead of the hidden row.
         activation (`str`): "softplus" (beta 100), "relu" or "silu", after all layers but the last.
     """
 
@@ -50,7 +53,7 @@ class MLPBank(nn.Module):
             if layer == 0:
                 rows = rows + torch.einsum("mc,mhc->mh", codes, self.code_weight[network])
             elif layer == self.skip_layer:
-                rows = rows + torch.einsum("mc,mhc->mh", codes, self.skip_code_weight[network])
+                rows = rows + torch.einsum("mc,mhc->mh", JOIN * codes, self.skip_code_weight[network])
             result.append(rows.unbind(0))
         return result
 
@@ -78,9 +81,12 @@ class MLPBank(nn.Module):
             hidden = F.linear(rows, columns[0][index], biases[0][member])
             for layer in range(1, len(columns)):
                 before = hidden
-                hidden = F.linear(self.activation(hidden), columns[layer][index], biases[layer][member])
+                active = self.activation(hidden)
                 if layer == self.skip_layer:
-                    hidden = hidden + rows @ skips[index].T
+                    hidden = F.linear(JOIN * active, columns[layer][index], biases[layer][member])
+                    hidden = hidden + (JOIN * rows) @ skips[index].T
+                else:
+                    hidden = F.linear(active, columns[layer][index], biases[layer][member])
             results.append(hidden)
             features.append(before)
         return torch.cat(results), torch.cat(features)
