@@ -159,6 +159,10 @@ class NPHMModel(ModelMixin, ConfigMixin):
     def _split(self, code: torch.Tensor, glob_dim: int) -> tuple[torch.Tensor, torch.Tensor]:
         return code[..., :glob_dim], code[..., glob_dim:].unflatten(-1, (self.config.num_anchors + 1, -1))
 
+    def member_codes(self, identity: torch.Tensor) -> torch.Tensor:
+        """(B, Z) -> (B, K + 1, glob_dim + loc_dim): what each member sees of the code."""
+        return _join(*self.split_identity(identity))
+
     def sample_identity(self, generator: torch.Generator | None = None, scale: float = 0.85) -> torch.Tensor:
         """A new identity (Z,), drawn from the Gaussian with the named identities' mean and covariance."""
         codes = self.identity_codes
@@ -204,7 +208,7 @@ class NPHMModel(ModelMixin, ConfigMixin):
 
         Points of a MonoNPHM head may bring their hyper-coordinates, (B, P, 3 + H); without, these are zero.
         """
-        return self.ensemble(self._with_hyper(points), self.anchors(identity), _join(*self.split_identity(identity)))
+        return self.ensemble(self._with_hyper(points), self.anchors(identity), self.member_codes(identity))
 
     def color(
         self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor | None = None
@@ -219,7 +223,7 @@ class NPHMModel(ModelMixin, ConfigMixin):
         if expression is not None:
             points = self.canonical(points, identity, expression)
         return self.ensemble.color(
-            self._with_hyper(points), self.anchors(identity), _join(*self.split_identity(identity)),
+            self._with_hyper(points), self.anchors(identity), self.member_codes(identity),
             _join(*self._split(identity[..., self.geometry_dim :], appearance[0])),
         )  # fmt: skip
 

@@ -89,11 +89,19 @@ class OfficialEnsemble(nn.Module):
         values, _ = self.members(inputs, counts, codes.flatten(0, 1), self.network.repeat(len(points)))
         return self._blend(values, weights, place, points)[..., 0]
 
-    def blend(self, points: torch.Tensor, anchors: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """The field without NPHM's fading: sum w f / sum w, of the same sign and of even size everywhere. (B, P)."""
-        weights, fading, place, inputs, counts = self._select(points, anchors)
-        values, _ = self.members(inputs, counts, codes.flatten(0, 1), self.network.repeat(len(points)))
-        return self._blend(values, weights / fading.flatten()[place], place, points)[..., 0]
+    def member_values(
+        self, points: torch.Tensor, wanted: torch.Tensor, anchors: torch.Tensor, codes: torch.Tensor
+    ) -> torch.Tensor:
+        """Distances (P, K + 1) by single members where (P, K + 1) bool wants them, 0 elsewhere; one identity's points.
+
+        points (P, 3 + H), anchors (K, 3), codes (K + 1, code_dim).
+        """
+        member, point = wanted.T.nonzero(as_tuple=True)
+        counts = wanted.sum(0).tolist()
+        centres = F.pad(anchors, (0, points.shape[-1] - 3, 0, 1))
+        inputs = (points[point] - centres[member]) * self.mirror[member]
+        values, _ = self.members(inputs, counts, codes, self.network)
+        return values.new_zeros(wanted.shape).index_put((point, member), values[:, 0])
 
     def color(
         self, points: torch.Tensor, anchors: torch.Tensor, codes: torch.Tensor, appearance: torch.Tensor
