@@ -51,12 +51,12 @@ def canonical_surface(
 def sample_by_members(
     head: NPHMModel, identity: torch.Tensor, axes: list[np.ndarray], steps: tuple[int, ...] = (16, 8, 4, 2)
 ) -> np.ndarray:
-    """NPHM's field on a grid: exact wherever a cell can hold the surface, elsewhere -1 or 1 by its sign.
+    """NPHM's field on a grid: exact at both ends of every edge that the surface cuts, elsewhere -1 or 1 by sign.
 
     A block of half-diagonal r around c can't hold it if one member j outweighs all members of the other sign:
     sum_k w_k / w_j |f_k| < |f_j| over the whole block. log(w_k / w_j) is linear in the point, so that it is at most
     its value at c + 2 r |a_k - a_j| / 0.01, and f_k is within L_k r of its value at c, L_k being the steepest slope of
-    member k that `member_slopes` finds.
+    member k that `member_limits` finds. Of the blocks that are left, the nodes' signs come from the heaviest members.
 
     Returns:
         (nx, ny, nz) float32.
@@ -65,7 +65,7 @@ def sample_by_members(
     identity = identity.reshape(1, -1).to(head.anchor_mean)
     anchors = head.anchors(identity)[0]
     codes = head.member_codes(identity)[0]
-    slopes = member_slopes(head, anchors, codes)
+    slopes, largest = member_limits(head, anchors, codes)
     cells = np.array([len(axis) - 1 for axis in axes])
     values = np.ones(cells + 1, np.float32)
     blocks = np.stack(np.meshgrid(*[np.arange(0, n, steps[0]) for n in cells], indexing="ij"), -1).reshape(-1, 3)
@@ -75,7 +75,7 @@ def sample_by_members(
         center = torch.from_numpy(0.5 * (low + high)).to(device)
         radius = torch.from_numpy(0.5 * np.linalg.norm(high - low, axis=1)).to(device)
         parts = [
-            _certain_sign(head, part, size, anchors, codes, slopes)
+            _certain_sign(head, part, size, anchors, codes, slopes, largest)
             for part, size in zip(center.split(CHUNK), radius.split(CHUNK), strict=True)
         ]
         sign = torch.cat(parts).cpu().numpy()
@@ -88,9 +88,21 @@ def sample_by_members(
             blocks = blocks[(blocks < cells).all(1)]
     wanted = np.zeros(cells + 1, bool)
     wanted[tuple(_nodes(blocks, steps[-1], cells).T)] = True
+
+    def points(index: tuple[np.ndarray, ...]) -> np.ndarray:
+        return np.stack([axis[i] for axis, i in zip(axes, index, strict=True)], 1)
+
+    # First signs, from the few members that weigh most; then all that matter, at the ends of edges that change sign.
     index = np.nonzero(wanted)
-    points = np.stack([axis[i] for axis, i in zip(axes, index, strict=True)], 1)
-    values[index] = evaluate(lambda part: head.sdf(part, identity), points, device)
+    signs = evaluate(lambda part: _rough_sign(head, part[0], anchors, codes, largest)[None], points(index), device)
+    values[index] = signs
+    known = np.zeros_like(wanted)
+    for step in ("doubtful", "crossing"):
+        exact = values == 0 if step == "doubtful" else _ends_of_crossing_edges(values < 0) & ~known
+        index = np.nonzero(exact)
+        if len(index[0]):
+            values[index] = evaluate(lambda part: head.sdf(part, identity), points(index), device)
+        known |= exact
     return values
 
 
@@ -101,8 +113,13 @@ def evaluate(field: Callable, points: np.ndarray, device: torch.device | str = "
     return torch.cat([field(part[None].to(device))[0].float().cpu() for part in parts]).numpy()
 
 
-def member_slopes(head: NPHMModel, anchors: torch.Tensor, codes: torch.Tensor, samples: int = 192) -> torch.Tensor:
-    """Steepest slope (K + 1,) of each member's distance among points near its anchor, and a third more for safety."""
+def member_limits(
+    head: NPHMModel, anchors: torch.Tensor, codes: torch.Tensor, samples: int = 192
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Steepest slope (K + 1,) of each member and the largest distance () that any gives, from points near its anchor.
+
+    Both a third larger than what was found.
+    """
     generator = torch.Generator().manual_seed(0)
     count = len(anchors) + 1
     offset = 0.2 * torch.randn(count, samples, 3, generator=generator).to(anchors)
@@ -111,12 +128,33 @@ def member_slopes(head: NPHMModel, anchors: torch.Tensor, codes: torch.Tensor, s
     wanted = torch.eye(count, dtype=torch.bool, device=anchors.device).repeat_interleave(samples, 0)
     with torch.enable_grad():
         points.requires_grad_()
-        value = head.ensemble.member_values(points, wanted, anchors.detach(), codes.detach()).sum()
-        slope = torch.autograd.grad(value, points)[0].norm(dim=-1)
-    return 1.33 * slope.view(count, samples).amax(1)
+        values = head.ensemble.member_values(points, wanted, anchors.detach(), codes.detach())
+        slope = torch.autograd.grad(values.sum(), points)[0].norm(dim=-1)
+    return 1.33 * slope.view(count, samples).amax(1), 1.33 * values.detach().abs().amax()
 
 
-def _certain_sign(head, center, radius, anchors, codes, slopes) -> torch.Tensor:
+def _rough_sign(head, points, anchors, codes, largest) -> torch.Tensor:
+    """-1 or 1 (n,) where members with more than a hundredth of the blend decide the field's sign, else 0."""
+    share = head.ensemble.log_weights(points[None], anchors[None])[0].softmax(-1)
+    wanted = share > 0.01
+    values = head.ensemble.member_values(points, wanted, anchors, codes)
+    blend, rest = (share * values).sum(-1), (share * ~wanted).sum(-1)
+    certain = blend.abs() > rest * torch.maximum(largest, values.abs().amax())
+    return torch.where(certain, blend.sign(), torch.zeros_like(blend))
+
+
+def _ends_of_crossing_edges(negative: np.ndarray) -> np.ndarray:
+    """Grid nodes that have a neighbour of the other sign."""
+    ends = np.zeros_like(negative)
+    for axis in range(3):
+        view, sign = np.moveaxis(ends, axis, 0), np.moveaxis(negative, axis, 0)
+        crossing = sign[1:] != sign[:-1]
+        view[1:] |= crossing
+        view[:-1] |= crossing
+    return ends
+
+
+def _certain_sign(head, center, radius, anchors, codes, slopes, largest) -> torch.Tensor:
     """-1 or 1 where the field has that sign all over the block, else 0: (n,)."""
     everything = torch.cat([anchors, anchors.new_zeros(1, 3)])
     square = (center[:, None] - anchors).square().sum(-1)
@@ -140,8 +178,7 @@ def _certain_sign(head, center, radius, anchors, codes, slopes) -> torch.Tensor:
     slack = slopes * radius[:, None]
     least = (sign * values).gather(1, best[:, None])[:, 0] - slopes[best] * radius
     against = (slack - sign * values).clamp_min(0)
-    # Members that were not looked at are taken to be as large as the largest that was.
-    against = torch.where(wanted, against, values.abs().amax() + slack)
+    against = torch.where(wanted, against, torch.maximum(largest, values.abs().amax()) + slack)
     share = bound(best).clamp_max(60).exp()
     share.scatter_(1, best[:, None], 0.0)
     certain = (share * against).sum(1) < least

@@ -58,8 +58,9 @@ class MLPBank(nn.Module):
         return result
 
     def forward(
-        self, inputs: torch.Tensor, counts: list[int], codes: torch.Tensor, network: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, inputs: torch.Tensor, counts: list[int], codes: torch.Tensor, network: torch.Tensor,
+        with_features: bool = False,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
         """Evaluate rows that are sorted by member.
 
         Args:
@@ -67,9 +68,10 @@ class MLPBank(nn.Module):
             counts (`list[int]`): rows of each of the M members, R in all.
             codes (`torch.Tensor`): (M, code_dim).
             network (`torch.Tensor`): (M,) weights that each member uses.
+            with_features (`bool`): give the last hidden rows too.
 
         Returns:
-            (R, sizes[-1]) results and (R, sizes[-2]) rows before the last activation.
+            (R, sizes[-1]) results; with features also the (R, sizes[-2]) rows before the last activation.
         """
         biases = self.member_biases(codes, network)
         columns = [weight.unbind(0) for weight in self.weights]  # once: an index a member would pad each gradient
@@ -83,10 +85,11 @@ class MLPBank(nn.Module):
                 before = hidden
                 active = self.activation(hidden)
                 if layer == self.skip_layer:
-                    hidden = F.linear(JOIN * active, columns[layer][index], biases[layer][member])
-                    hidden = hidden + (JOIN * rows) @ skips[index].T
+                    bias = F.linear(JOIN * rows, skips[index], biases[layer][member])
+                    hidden = torch.addmm(bias, JOIN * active, columns[layer][index].T)
                 else:
                     hidden = F.linear(active, columns[layer][index], biases[layer][member])
             results.append(hidden)
-            features.append(before)
-        return torch.cat(results), torch.cat(features)
+            if with_features:
+                features.append(before)
+        return (torch.cat(results), torch.cat(features)) if with_features else torch.cat(results)

@@ -90,7 +90,7 @@ class OfficialEnsemble(nn.Module):
     def forward(self, points: torch.Tensor, anchors: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """points (B, P, 3 + H), anchors (B, K, 3), codes (B, K + 1, code_dim) -> (B, P) signed distances."""
         weights, _, place, inputs, counts = self._select(points, anchors)
-        values, _ = self.members(inputs, counts, codes.flatten(0, 1), self.network.repeat(len(points)))
+        values = self.members(inputs, counts, codes.flatten(0, 1), self.network.repeat(len(points)))
         return self._blend(values, weights, place, points)[..., 0]
 
     def member_values(
@@ -104,7 +104,7 @@ class OfficialEnsemble(nn.Module):
         counts = wanted.sum(0).tolist()
         centres = F.pad(anchors, (0, points.shape[-1] - 3, 0, 1))
         inputs = (points[point] - centres[member]) * self.mirror[member]
-        values, _ = self.members(inputs, counts, codes, self.network)
+        values = self.members(inputs, counts, codes, self.network)
         return values.new_zeros(wanted.shape).index_put((point, member), values[:, 0])
 
     def color(
@@ -113,8 +113,8 @@ class OfficialEnsemble(nn.Module):
         """Colours (B, P, 3), -1 to 1; appearance codes are (B, K + 1, their size), the rest as for `forward`."""
         weights, _, place, inputs, counts = self._select(points, anchors)
         network = self.network.repeat(len(points))
-        _, features = self.members(inputs, counts, codes.flatten(0, 1), network)
-        values, _ = self.colors(self.bottleneck(features), counts, appearance.flatten(0, 1), network)
+        _, features = self.members(inputs, counts, codes.flatten(0, 1), network, with_features=True)
+        values = self.colors(self.bottleneck(features), counts, appearance.flatten(0, 1), network)
         return self._blend(values, weights, place, points)
 
     def _select(self, points: torch.Tensor, anchors: torch.Tensor) -> tuple:
@@ -175,4 +175,4 @@ class OfficialDeformation(nn.Module):
         elif self.condition == "glob_only":
             expression = torch.cat([identity[:, : self.glob_dim], expression], dim=-1)
         network = torch.zeros(batch, dtype=torch.long, device=points.device)
-        return self.net(points.flatten(0, 1), [count] * batch, expression, network)[0].unflatten(0, (batch, count))
+        return self.net(points.flatten(0, 1), [count] * batch, expression, network).unflatten(0, (batch, count))
