@@ -17,7 +17,7 @@ class SurfaceTracker:
 
     A frame starts at the cells that held the surface in the last one and follows the surface from cell to cell, so
     that only a layer of nodes around it is evaluated. The first frame starts from a coarse grid. A piece that appears
-    away from everything else is seen only after `reset`.
+    away from everything else, or jumps out of all its cells, is seen only after `reset`.
 
     Args:
         axes (`list` of three arrays): grid lines.
@@ -39,25 +39,25 @@ class SurfaceTracker:
         shape = tuple(len(axis) for axis in self.axes)
         values = np.full(shape, np.nan, np.float32)
         self.evaluated = 0
+        if self.cells is not None:
+            self._follow(values, self.cells, field)
+            self.cells = _crossing(values)
         if self.cells is None or not self.cells.any():
             lines = [np.unique(np.append(np.arange(0, n, self.coarse), n - 1)) for n in shape]
             wanted = np.zeros(shape, bool)
             wanted[np.ix_(*lines)] = True
-            self._fill(values, wanted, field)
-            crossing = _crossing(values[np.ix_(*lines)])
+            self._fill(values, wanted & np.isnan(values), field)
             front = np.zeros([n - 1 for n in shape], bool)
-            for corner in np.argwhere(crossing):
+            for corner in np.argwhere(_crossing(values[np.ix_(*lines)])):
                 front[tuple(slice(line[i], line[i + 1]) for line, i in zip(lines, corner, strict=True))] = True
-        else:
-            front = _dilate(self.cells)
-        while True:
-            wanted = _corners(front) & np.isnan(values)
-            if not wanted.any():
-                break
-            self._fill(values, wanted, field)
-            front = _dilate(_crossing(values))
-        self.cells = _crossing(values)
+            self._follow(values, front, field)
+            self.cells = _crossing(values)
         return triangulate(_fill_signs(values), self.axes, largest)
+
+    def _follow(self, values: np.ndarray, front: np.ndarray, field: Field) -> None:
+        while (wanted := _corners(front) & np.isnan(values)).any():
+            self._fill(values, wanted, field)
+            front = _cells_of_crossing_edges(values)
 
     def _fill(self, values: np.ndarray, wanted: np.ndarray, field: Field) -> None:
         index = np.nonzero(wanted)
@@ -183,9 +183,14 @@ def _corners(cells: np.ndarray) -> np.ndarray:
     return nodes
 
 
-def _dilate(cells: np.ndarray) -> np.ndarray:
-    """Cells and their 26 neighbours."""
-    return np.logical_or.reduce(_corner_views(_corners(cells)))
+def _cells_of_crossing_edges(values: np.ndarray) -> np.ndarray:
+    """Cells with an edge whose two ends are known and differ in sign: all that the surface is known to enter."""
+    cells = np.zeros([n - 1 for n in values.shape], bool)
+    for axis in range(3):
+        line, view = np.moveaxis(values, axis, 0), np.moveaxis(cells, axis, 0)
+        edge = (line[1:] < 0) & (line[:-1] >= 0) | (line[1:] >= 0) & (line[:-1] < 0)  # never true of NaN
+        view |= edge[:, 1:, 1:] | edge[:, :-1, 1:] | edge[:, 1:, :-1] | edge[:, :-1, :-1]
+    return cells
 
 
 def _fill_signs(values: np.ndarray) -> np.ndarray:

@@ -11,11 +11,8 @@ from .mlp_bank import MLPBank
 KERNEL = 0.01  # NPHM: weight exp(-d^2 / KERNEL)
 BACKGROUND = -20.0  # NPHM: logarithm of the anchor-less member's weight, exp(-0.2 / KERNEL)
 FLOOR = 1e-6  # NPHM: added to the sum of weights, so that the field fades to zero away from the head
-RANK, SHARPNESS, REACH = (
-    8,
-    3.75,
-    0.75,
-)  # MonoNPHM: kernel width d_(RANK) / SHARPNESS; the anchor-less member's "distance"
+RANK, SHARPNESS = 8, 3.75  # MonoNPHM: its kernel is as wide as the distance to the 8th nearest anchor / 3.75
+REACH = 0.75  # MonoNPHM: what counts as the anchor-less member's distance
 
 
 def anchor_network(glob_dim: int, hidden_size: int, num_anchors: int) -> nn.Sequential:
