@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from . import TINY, __version__
+from .cli_convert import convert
 from .errors import FaceTalkError
 from .inspection import describe_model, describe_result, read_model_index
 
@@ -42,6 +43,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+app.add_typer(convert, name="convert")
 
 
 class Format(StrEnum):
