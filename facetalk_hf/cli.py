@@ -51,6 +51,13 @@ class Format(StrEnum):
     npz = "npz"
     ply = "ply"
     csv = "csv"
+    json = "json"
+    weights = "weights"
+    wav = "wav"
+
+
+ENDINGS = {Format.ply: "", Format.weights: ".weights.csv"}
+"""What follows the stem, where it is not a dot and the format."""
 
 
 class Dtype(StrEnum):
@@ -178,7 +185,7 @@ def plan_outputs(
     inputs = {source.resolve() for source in sources}
     for source in sources:
         stems = [source.stem] if num_samples == 1 else [f"{source.stem}-{index + 1}" for index in range(num_samples)]
-        plan.append([{kind: folder / (s if kind == Format.ply else f"{s}.{kind}") for kind in formats} for s in stems])
+        plan.append([{kind: folder / (stem + ENDINGS.get(kind, f".{kind}")) for kind in formats} for stem in stems])
         for kind, path in (item for files in plan[-1] for item in files.items()):
             # Lower case, because some file systems do not tell A.mp4 from a.mp4.
             if (other := owner.setdefault(str(path).lower(), source)) is not source:

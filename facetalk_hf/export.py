@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Animations as files: npz and csv of the motion, ply and obj sequences, and an animated glb with morph targets."""
+"""Animations as files: npz and plain csv of the motion, sound, ply and obj, and an animated glb with morph targets."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import re
 import shutil
 import struct
 import tempfile
+import wave
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,19 @@ def write_csv(path: str | os.PathLike, animation: HeadAnimation) -> Path:
         rows.append(",".join((str(index), f"{index / animation.fps:.6f}", *(f"{value:.6f}" for value in weights))))
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return Path(path)
+
+
+def write_wav(path: str | os.PathLike, animation: HeadAnimation) -> Path:
+    """Write the animation's sound as 16-bit mono wav at its own rate. FaceTalkError where it has none."""
+    if animation.audio is None:
+        raise FaceTalkError("this animation has no sound to write")
+    samples = np.round(animation.audio.clip(-1, 1) * 32767).astype("<i2")
+    with atomic_path(path) as temporary, wave.open(str(temporary), "wb") as stream:
+        stream.setnchannels(1)
+        stream.setsampwidth(2)
+        stream.setframerate(animation.sampling_rate)
+        stream.writeframes(samples.tobytes())
     return Path(path)
 
 

@@ -209,6 +209,8 @@ def test_names_that_would_meet(facetalk, tmp_path, model, clip):
     for other in (twin, upper):
         assert_one_line(facetalk("generate", clip, other, *out), str(clip), str(other))
     assert_one_line(facetalk("generate", clip, clip, *out), "twice")
+    with pytest.raises(FaceTalkError, match="replaced"):
+        plan_outputs([clip], clip.parent, [Format.wav], 1)
     numbered = write_wav(tmp_path / "clip-2.wav", np.zeros(99))
     assert plan_outputs([clip, numbered], tmp_path, [Format.glb], 1)
     with pytest.raises(FaceTalkError, match="clip-2-2|clip-2"):
