@@ -22,6 +22,9 @@ WRITERS: dict[str, tuple[str, str]] = {
     "csv": ("arkit", "write_live_link_csv"),
     "json": ("arkit", "write_arkit_json"),
     "wav": ("export", "write_wav"),
+    "usd": ("usd", "write_usd"),
+    "usda": ("usd", "write_usd"),
+    "usdc": ("usd", "write_usd"),
     "weights": ("export", "write_csv"),
     "ply": ("export", "write_ply_sequence"),
     "obj": ("export", "write_obj_sequence"),
@@ -224,9 +227,9 @@ class HeadAnimation:
         """Write the animation; the format follows the suffix (docs/export.md says what each holds).
 
         Args:
-            path (`str` or `os.PathLike`): file: .glb, .mp4, .npz, .csv (Live Link Face), .json (ARKit),
-                .weights.csv, .wav; or folder for `format="ply"` (the default of a path without suffix) and
-                `format="obj"`, which write one mesh a frame.
+            path (`str` or `os.PathLike`): file: .glb, .mp4, .usdc (.usda, .usd), .npz, .csv (Live Link Face),
+                .json (ARKit), .weights.csv, .wav; or folder for `format="ply"` (the default of a path without
+                suffix) and `format="obj"`, which write one mesh a frame.
             format (`str`, *optional*): one of `FORMATS`, where the suffix does not say it.
             options: passed to the writer (`WRITERS`).
 

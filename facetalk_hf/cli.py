@@ -54,6 +54,9 @@ class Format(StrEnum):
     json = "json"
     weights = "weights"
     wav = "wav"
+    usd = "usd"
+    usda = "usda"
+    usdc = "usdc"
 
 
 ENDINGS = {Format.ply: "", Format.weights: ".weights.csv"}
