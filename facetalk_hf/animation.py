@@ -2,7 +2,7 @@
 """What the pipeline decodes to: a head of fixed topology whose motion is a weighted sum of morph targets."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +32,8 @@ WRITERS: dict[str, tuple[str, str]] = {
 """What `HeadAnimation.save` can write: the module and function for each format, imported when they are needed."""
 
 FORMATS: tuple[str, ...] = tuple(WRITERS)
+MOTION_FORMATS: tuple[str, ...] = ("npz", "csv", "json", "weights", "wav")
+"""The formats that need no head."""
 
 
 @dataclass(repr=False)
@@ -223,6 +225,11 @@ class HeadAnimation:
         )
         return empty._smallest(vectors[:, keep] * scale, components, lambda i: motion[i], tolerance)
 
+    @classmethod
+    def load(cls, path: str | os.PathLike, decode: Callable | None = None) -> "HeadAnimation":
+        """Read a saved npz; see [`facetalk_hf.loading.load_animation`] for arguments and errors."""
+        return import_module(".loading", __package__).load_animation(path, decode)
+
     def save(self, path: str | os.PathLike, format: str | None = None, **options: object) -> Path:
         """Write the animation; the format follows the suffix (docs/export.md says what each holds).
 
@@ -239,6 +246,8 @@ class HeadAnimation:
         format = format or format_of(path)
         if format not in WRITERS:
             raise FaceTalkError(f"cannot save as {format!r}; use one of {', '.join(FORMATS)}")
+        if not len(self.base) and format not in MOTION_FORMATS:
+            raise FaceTalkError(f"this animation is motion without a head, which {format} needs: load it with decode=")
         module, function = WRITERS[format]
         writer = getattr(import_module(f".{module}", __package__), function)
         return writer(self, path, **options) if format == "mp4" else writer(path, self, **options)

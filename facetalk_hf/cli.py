@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from . import TINY, __version__
+from .cli_export import ENDINGS, FOLDERS, Format, export, writer_options
 from .errors import FaceTalkError
 from .inspection import describe_model, describe_result, read_model_index
 
@@ -43,24 +44,7 @@ app = typer.Typer(
 )
 
 
-class Format(StrEnum):
-    """What `facetalk generate` can write. ply is a folder with one file a frame."""
-
-    mp4 = "mp4"
-    glb = "glb"
-    npz = "npz"
-    ply = "ply"
-    csv = "csv"
-    json = "json"
-    weights = "weights"
-    wav = "wav"
-    usd = "usd"
-    usda = "usda"
-    usdc = "usdc"
-
-
-ENDINGS = {Format.ply: "", Format.weights: ".weights.csv"}
-"""What follows the stem, where it is not a dot and the format."""
+app.command()(export)
 
 
 class Dtype(StrEnum):
@@ -120,9 +104,7 @@ def generate(
     check_number("--guidance-scale", guidance_scale, 0)
     check_number("--intensity", intensity, 0)
     check_number("--num-samples", num_samples, 1)
-    check_number("--size", size, 64, 2160)
-    if size % 2:
-        raise FaceTalkError(f"--size must be even for video, not {size}")
+    check_size(size)
     formats = list(dict.fromkeys(format or (Format.npz, Format.glb, Format.mp4)))
     targets = plan_outputs(audio, output_dir, formats, num_samples)
     head = read_identity(identity)
@@ -150,7 +132,7 @@ def generate(
             for animation, files in zip(output.animations, samples, strict=True):
                 typer.echo(f"{source}: {animation.duration:.2f} s, {animation.num_frames} frame(s)")
                 for kind, path in files.items():
-                    save(animation, kind, path, size)
+                    save(animation, kind, path, **writer_options(kind, size, files.get(Format.wav)))
                     typer.echo(f"  {path}")
 
 
@@ -176,6 +158,13 @@ def check_number(option: str, value: float | None, low: float, high: float = mat
     raise FaceTalkError(f"{option} must be {bounds}, not {value}")
 
 
+def check_size(size: int) -> None:
+    """Refuse an edge of the video that no player takes."""
+    check_number("--size", size, 64, 2160)
+    if size % 2:
+        raise FaceTalkError(f"--size must be even for video, not {size}")
+
+
 def plan_outputs(
     sources: list[Path], folder: Path, formats: list[Format], num_samples: int
 ) -> list[list[dict[Format, Path]]]:
@@ -197,7 +186,7 @@ def plan_outputs(
                 raise FaceTalkError(f"{other} and {source} would both be written to {path}: rename one of them")
             if path.resolve() in inputs:
                 raise FaceTalkError(f"{path} would be replaced by its own result: choose another --output-dir")
-            if path.exists() and path.is_dir() != (kind == Format.ply):
+            if path.exists() and path.is_dir() != (kind in FOLDERS):
                 raise FaceTalkError(f"{path} is in the way of a result: remove it or choose another --output-dir")
     return plan
 
@@ -285,13 +274,10 @@ def fetch_model(model: str) -> Path:
         raise FaceTalkError(f"cannot get the model {model}: {first_line(error)}") from error
 
 
-def save(animation: "HeadAnimation", kind: Format, path: Path, size: int) -> None:
+def save(animation: "HeadAnimation", kind: Format, path: Path, **options: object) -> None:
     """Write one result; a full disk is the user's to mend, so it is one line too."""
     try:
-        if kind == Format.mp4:
-            animation.save(path, size=size)
-        else:
-            animation.save(path, format=str(kind))
+        animation.save(path, format=str(kind), **options)
     except OSError as error:
         raise FaceTalkError(f"cannot write {path}: {error.strerror or error}") from error
 

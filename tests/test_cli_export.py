@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""`facetalk export`: any saved npz to any other format."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from conftest import make_pipeline
+from test_cli import RATE, assert_one_line, facetalk, model, write_wav  # noqa: F401  fixtures
+from test_decoding import NAMES, head  # noqa: F401  the fixture: a head whose surface is a ball
+from test_usd import points
+
+from facetalk_hf.animation import FORMATS, HeadAnimation
+from facetalk_hf.cli import Format
+from facetalk_hf.decoding import HeadDecoder
+
+
+@pytest.fixture(scope="module")
+def headed(head, tmp_path_factory):  # noqa: F811
+    """A saved pipeline with that head, and the animation that it makes of some codes."""
+    folder = tmp_path_factory.mktemp("models") / "headed"
+    make_pipeline(head=head).save_pretrained(folder)
+    weights = torch.rand(6, 3, generator=torch.Generator().manual_seed(0))
+    animation = HeadDecoder(head)(head.expression_from_weights(weights), 1)
+    return folder, animation.replace(seed=5)
+
+
+def test_every_format_of_the_library_is_one_of_the_command():
+    assert {str(kind) for kind in Format} == set(FORMATS)
+
+
+def test_a_file_with_its_head_needs_no_model(facetalk, headed, tmp_path):  # noqa: F811
+    _, animation = headed
+    animation.save(tmp_path / "a.npz", geometry=True)
+    nowhere = ("--model", tmp_path / "missing")
+    for name in ("b.glb", "b.csv", "b.json", "b.weights.csv", "b.npz"):
+        code, out, error = facetalk("export", tmp_path / "a.npz", "--output", tmp_path / name, *nowhere)
+        assert code == 0 and "6 frame(s)" in out, error
+    for kind in ("ply", "obj"):
+        code, out, error = facetalk(
+            "export", tmp_path / "a.npz", "--format", kind, "--output", tmp_path / kind, *nowhere
+        )
+        assert code == 0, error
+        mesh = trimesh.load(tmp_path / kind / f"frame_00004.{kind}", process=False)
+        np.testing.assert_allclose(mesh.vertices, animation.vertices(4), atol=1e-3)
+    assert (tmp_path / "b.glb").read_bytes() == animation.save(tmp_path / "c.glb").read_bytes()
+    assert json.loads((tmp_path / "b.json").read_text())["frames"] == 6
+    assert HeadAnimation.load(tmp_path / "b.npz").base.shape == (0, 3)
+
+
+def test_a_file_without_one_gets_the_head_of_its_model(facetalk, headed, tmp_path):  # noqa: F811
+    folder, animation = headed
+    animation.save(tmp_path / "a.npz")
+    arguments = ("export", tmp_path / "a.npz", "--model", folder, "--output")
+    code, _, error = facetalk(*arguments, tmp_path / "b.npz", "--geometry")
+    assert code == 0, error
+    found = HeadAnimation.load(tmp_path / "b.npz")
+    np.testing.assert_array_equal(found.faces, animation.faces)
+    np.testing.assert_allclose(found.vertices(3), animation.vertices(3), atol=0.01)
+    sound = write_wav(tmp_path / "sound.wav", np.zeros(RATE // 4))
+    code, _, error = facetalk(*arguments, tmp_path / "b.mp4", "--size", "64", "--audio", sound, "--fps", "30")
+    assert code == 0 and (tmp_path / "b.mp4").stat().st_size > 500, error
+    # Motion alone asks for no model at all.
+    code, _, error = facetalk(*arguments, tmp_path / "b.csv", "--model", tmp_path / "missing")
+    assert code == 0, error
+    assert_one_line(facetalk(*arguments, tmp_path / "b.glb", "--model", tmp_path / "missing"), "no model folder")
+
+
+def test_usd_with_its_sound(facetalk, headed, tmp_path):  # noqa: F811
+    Usd = pytest.importorskip("pxr.Usd", reason='needs usd-core: pip install "facetalk_hf[usd]"')
+    _, animation = headed
+    animation.save(tmp_path / "a.npz", geometry=True)
+    sound = write_wav(tmp_path / "sound.wav", np.zeros(RATE // 4))
+    code, _, error = facetalk("export", tmp_path / "a.npz", "--output", tmp_path / "b.usdc", "--audio", sound)
+    assert code == 0, error
+    assert np.linalg.norm(points(tmp_path / "b.usdc", 6, True) - np.stack(list(animation)), axis=2).max() < 0.01
+    stage = Usd.Stage.Open(str(tmp_path / "b.usdc"))
+    assert stage.GetPrimAtPath("/facetalk/speech").GetAttribute("filePath").Get().path == "./sound.wav"
+
+
+def test_another_rate_and_calmer(facetalk, headed, tmp_path):  # noqa: F811
+    _, animation = headed
+    animation.save(tmp_path / "a.npz")
+    export = ("export", tmp_path / "a.npz", "--output", tmp_path / "b.npz")
+    code, out, _ = facetalk(*export, "--fps", "60", "--smoothing", "0.05")
+    assert code == 0 and "15 frame(s) at 60 fps" in out
+    found = HeadAnimation.load(tmp_path / "b.npz")
+    assert (found.fps, found.num_frames, found.seed) == (60, 15, 5)
+    assert np.ptp(found.weights, axis=0).max() < 0.7 * np.ptp(animation.weights, axis=0).max()
+
+
+def test_what_cannot_be_done(facetalk, headed, model, tmp_path):  # noqa: F811
+    _, animation = headed
+    file = animation.save(tmp_path / "a.npz")
+    before = file.read_bytes()
+    (tmp_path / "folder.glb").mkdir()
+    (tmp_path / "text.npz").write_text("no archive")
+    export = ("export", file, "--output")
+    assert_one_line(facetalk("export", tmp_path / "none.npz", "--output", tmp_path / "b.csv"), "no such file")
+    assert_one_line(facetalk("export", tmp_path / "text.npz", "--output", tmp_path / "b.csv"), "text.npz")
+    assert_one_line(facetalk(*export, tmp_path / "b.fbx"), "--format", "glb")
+    assert_one_line(facetalk(*export, tmp_path / "b.csv", "--format", "avi"), "avi")
+    assert_one_line(facetalk(*export, file), "replaced")
+    assert_one_line(facetalk(*export, tmp_path / "folder.glb"), "in the way")
+    assert_one_line(facetalk(*export, tmp_path / "b.csv", "--fps", "0"), "fps", "above 0")
+    assert_one_line(facetalk(*export, tmp_path / "b.csv", "--smoothing", "-1"), "--smoothing")
+    assert_one_line(facetalk(*export, tmp_path / "b.mp4", "--size", "65"), "--size")
+    assert_one_line(facetalk(*export, tmp_path / "b.wav"), "no sound")
+    assert_one_line(facetalk(*export, tmp_path / "b.wav", "--audio", tmp_path / "none.wav"), "none.wav")
+    assert_one_line(facetalk(*export, tmp_path / "b.glb", "--model", model), "no head")
+    assert_one_line(facetalk(*export, file / "b.csv"), "cannot write")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "folder.glb", "text.npz"]
+    assert file.read_bytes() == before and set(animation.target_names) == set(NAMES)
