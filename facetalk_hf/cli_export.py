@@ -12,6 +12,7 @@ from .errors import FaceTalkError
 
 
 if TYPE_CHECKING:
+    from .animation import HeadAnimation
     from .decoding import HeadDecoder
 
 
@@ -32,6 +33,15 @@ class Format(StrEnum):
     usdc = "usdc"
 
 
+class Unit(StrEnum):
+    """What one unit of an obj file is."""
+
+    mm = "mm"
+    cm = "cm"
+    m = "m"
+
+
+MILLIMETRES = {Unit.mm: 1.0, Unit.cm: 10.0, Unit.m: 1000.0}
 FOLDERS = (Format.ply, Format.obj)
 ENDINGS = {Format.ply: "", Format.obj: "-obj", Format.weights: ".weights.csv"}
 """What follows the stem of a recording, where it is not a dot and the format."""
@@ -52,9 +62,17 @@ def export(
     geometry: Annotated[
         bool, typer.Option("--geometry", help="Keep head and sound in the npz that is written.")
     ] = False,
+    rig: Annotated[
+        Path | None,
+        typer.Option(metavar="GLB|FOLDER", help="Another head: .glb with morph targets, or .obj files."),
+    ] = None,
+    rig_unit: Annotated[Unit, typer.Option(metavar="|".join(Unit), help="Unit of the .obj files.")] = Unit.mm,
+    ignore_unknown: Annotated[
+        bool, typer.Option("--ignore-unknown", help="Accept shapes of the rig that are no ARKit channels.")
+    ] = False,
     size: Annotated[int, typer.Option(metavar="N", help="Edge of the video in pixels.")] = 512,
 ) -> None:
-    """Turn a saved npz into another format: the motion as it was saved, on the head of its model."""
+    """Turn a saved npz into another format: the motion as it was saved, on the head of its model or another."""
     from .animation import MOTION_FORMATS
     from .cli import check_model, check_number, check_size, read_clip, save
     from .loading import has_geometry, load_animation, read_arrays
@@ -63,10 +81,12 @@ def export(
     kind = output_format(output, format)
     check_size(size)
     check_number("--smoothing", smoothing, 0)
-    if output.resolve() == file.resolve():
-        raise FaceTalkError(f"{file} would be replaced by its own result: choose another --output")
+    if output.resolve() in {file.resolve(), rig and rig.resolve()}:
+        raise FaceTalkError(f"{output} would be replaced by its own result: choose another --output")
     sound = None if audio is None else read_clip(audio)
-    needs_head = (geometry or kind not in MOTION_FORMATS) and not has_geometry(read_arrays(file))
+    if rig is not None and rig.is_file() and kind != Format.glb:
+        raise FaceTalkError(f"the head of a glb can be written as glb only, not as {kind}")
+    needs_head = rig is None and (geometry or kind not in MOTION_FORMATS) and not has_geometry(read_arrays(file))
     if needs_head:
         check_model(model)
     animation = load_animation(file, load_head(model) if needs_head else None)
@@ -76,8 +96,29 @@ def export(
         animation = smooth(animation, smoothing)
     if fps is not None:
         animation = retime(animation, fps)
-    save(animation, kind, output, **writer_options(kind, size, audio, geometry))
+    if rig is not None:
+        put_on_rig(animation, kind, output, rig, ignore_unknown, rig_unit, writer_options(kind, size, audio, geometry))
+    else:
+        save(animation, kind, output, **writer_options(kind, size, audio, geometry))
     typer.echo(f"{output}: {animation.duration:.2f} s, {animation.num_frames} frame(s) at {animation.fps:g} fps")
+
+
+def put_on_rig(
+    animation: "HeadAnimation", kind: Format, output: Path, rig: Path, ignore: bool, unit: Unit, options: dict
+) -> None:
+    """Write the motion on another head, and say what of it that head cannot show."""
+    from .cli import save
+    from .driving import drive, drive_glb, glb_shape_names, missing_channels, read_obj_rig
+
+    if rig.is_dir():
+        head = read_obj_rig(rig, ignore, MILLIMETRES[unit])
+        names = head.target_names
+        save(drive(animation, head), kind, output, **options)
+    else:
+        names = glb_shape_names(rig)
+        drive_glb(output, animation, rig, ignore)
+    if missing := missing_channels(animation, names):
+        typer.echo(f"{rig} has no shape for {', '.join(missing)}", err=True)
 
 
 def output_format(output: Path, format: Format | None) -> Format:

@@ -160,6 +160,15 @@ def write_glb(path: str | os.PathLike, animation: HeadAnimation, tolerance: floa
     return Path(path)
 
 
+def pack_glb(document: dict, binary: bytes) -> bytes:
+    """The bytes of a glb file with this json and this binary chunk (glTF 2.0, section 4.4)."""
+    text = json.dumps(document, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    binary += b"\0" * (-len(binary) % 4)
+    head = struct.pack("<4sII", b"glTF", 2, 28 + len(text) + len(binary))
+    return head + struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+
+
 class _Builder:
     """Collects the json and the binary chunk of one glb file (Khronos glTF 2.0 specification, sections 3 and 4.4)."""
 
@@ -215,13 +224,7 @@ class _Builder:
             for primitive in mesh["primitives"]:
                 primitive["material"] = used_materials.index(primitive["material"])
         document |= {"accessors": self.accessors, "bufferViews": self.views, "buffers": [{"byteLength": self.size}]}
-        text = json.dumps(document, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 4)
-        binary = b"".join(self.chunks)
-        head = struct.pack("<4sII", b"glTF", 2, 28 + len(text) + len(binary))
-        return (
-            head + struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
-        )
+        return pack_glb(document, b"".join(self.chunks))
 
     def _mesh(self, name: str, groups: list[tuple[int, np.ndarray]]) -> tuple[dict, list[int]]:
         """One mesh of a primitive for each material, all on the same vertices; and the targets that move it."""

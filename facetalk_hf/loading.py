@@ -64,7 +64,7 @@ def load_animation(
 
 def has_geometry(arrays: dict[str, np.ndarray]) -> bool:
     """Whether an npz's arrays hold a head, or its motion only."""
-    return "base" in arrays
+    return "base" in arrays and len(arrays["base"]) > 0
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:

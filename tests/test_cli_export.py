@@ -10,6 +10,7 @@ import trimesh
 from conftest import make_pipeline
 from test_cli import RATE, assert_one_line, facetalk, model, write_wav  # noqa: F401  fixtures
 from test_decoding import NAMES, head  # noqa: F401  the fixture: a head whose surface is a ball
+from test_export import Glb
 from test_usd import points
 
 from facetalk_hf.animation import FORMATS, HeadAnimation
@@ -113,3 +114,31 @@ def test_what_cannot_be_done(facetalk, headed, model, tmp_path):  # noqa: F811
     assert_one_line(facetalk(*export, file / "b.csv"), "cannot write")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "folder.glb", "text.npz"]
     assert file.read_bytes() == before and set(animation.target_names) == set(NAMES)
+
+
+def test_another_head(facetalk, headed, tmp_path):  # noqa: F811
+    _, animation = headed
+    file = animation.save(tmp_path / "a.npz")
+    rig = tmp_path / "rig"
+    rig.mkdir()
+    (rig / "neutral.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    (rig / "jawOpen.obj").write_text("v 0 0 0\nv 1 -2 0\nv 0 1 0\nf 1 2 3\n")
+    nowhere = ("--model", tmp_path / "missing")
+    export = ("export", file, *nowhere, "--rig")
+    code, out, error = facetalk(*export, rig, "--rig-unit", "cm", "--output", tmp_path / "b.glb")
+    assert code == 0 and "6 frame(s)" in out and "mouthClose" in error
+    glb = Glb((tmp_path / "b.glb").read_bytes())
+    jaw = glb.accessor(glb.json["animations"][0]["samplers"][0]["output"])[:, 0]
+    np.testing.assert_allclose(jaw, animation.weights[:, NAMES.index("jawOpen")].clip(0, 1), atol=1e-6)
+    target = glb.json["meshes"][0]["primitives"][0]["targets"][0]["POSITION"]
+    np.testing.assert_allclose(glb.accessor(target)[1], [0, -0.02, 0], atol=1e-6)
+    # The same again on the glb that was just made.
+    code, _, error = facetalk(*export, tmp_path / "b.glb", "--output", tmp_path / "c.glb", "--fps", "48")
+    assert code == 0, error
+    assert len(Glb((tmp_path / "c.glb").read_bytes()).json["animations"]) == 2
+    assert_one_line(facetalk(*export, tmp_path / "b.glb", "--output", tmp_path / "d.usdc"), "glb only")
+    assert_one_line(facetalk(*export, tmp_path / "b.glb", "--output", tmp_path / "b.glb"), "replaced")
+    assert_one_line(facetalk(*export, tmp_path / "none.glb", "--output", tmp_path / "d.glb"), "none.glb")
+    (rig / "jawOpen.obj").write_text("v 0 0 0\n")
+    assert_one_line(facetalk(*export, rig, "--output", tmp_path / "d.glb"), "jawOpen.obj", "1 vertices")
+    assert not (tmp_path / "d.glb").exists()
