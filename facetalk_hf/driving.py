@@ -52,7 +52,7 @@ def read_obj_rig(
             a file that is no obj.
     """
     folder = Path(folder)
-    files = sorted(folder.glob("*.[oO][bB][jJ]")) if folder.is_dir() else []
+    files = sorted(folder.glob("*.[oO][bB][jJ]"), key=lambda path: path.name.lower()) if folder.is_dir() else []
     rest = [path for path in files if path.stem.lower() in NEUTRAL]
     if len(rest) != 1:
         found = "none" if not rest else " and ".join(path.name for path in rest)

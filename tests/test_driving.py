@@ -71,7 +71,7 @@ def test_folders_that_are_no_rig(shapes, tmp_path):
     refused("smirk", "no ARKit channel")
     assert len(read_obj_rig(shapes, ignore_unknown=True).targets) == 3
     (shapes / "smirk.obj").rename(shapes / "jaw_open.obj")
-    refused("jawOpen and jaw_open", "both")
+    refused("jaw_open and jawOpen", "both")
     (shapes / "jaw_open.obj").rename(shapes / "base.obj")
     refused("neutral.obj", "base.obj and Neutral.obj")
     for path in shapes.iterdir():
