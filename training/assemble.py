@@ -6,6 +6,7 @@
 """
 
 import argparse
+import json
 import os
 import shutil
 import tempfile
@@ -15,6 +16,16 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 
 from facetalk_hf import FaceTalkDenoiser, FaceTalkPipeline, LogMelEncoder, LogMelFeatureExtractor, NPHMModel
+
+
+def tidy(folder: Path) -> None:
+    """Remove the paths of this machine from the configurations, and let everybody read the weights."""
+    for path in folder.rglob("*.json"):
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def main() -> None:
@@ -37,6 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.output.parent) as folder:
         fresh = Path(folder) / "pipeline"
         pipe.save_pretrained(fresh)
+        tidy(fresh)
         card = options.output / "README.md"
         if card.exists():
             shutil.copy(card, fresh / card.name)
