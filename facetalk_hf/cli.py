@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from . import TINY, __version__
-from .cli_export import ENDINGS, FOLDERS, Format, export, writer_options
+from .cli_export import ENDINGS, FOLDERS, Format, export, finish, writer_options
 from .errors import FaceTalkError
 from .inspection import describe_model, describe_result, read_model_index
 
@@ -86,12 +86,18 @@ def generate(
     ] = None,
     intensity: Annotated[float, typer.Option(metavar="R", help="Scale of the motion.")] = 1.0,
     num_samples: Annotated[int, typer.Option(metavar="K", help="Different motions for each recording.")] = 1,
+    silence_gate: Annotated[bool, typer.Option("--silence-gate", help="Rest the mouth where nobody speaks.")] = False,
+    smoothing: Annotated[float, typer.Option(metavar="S", help="Calm the motion: Gaussian of S seconds.")] = 0.0,
+    fps: Annotated[
+        float | None, typer.Option(metavar="N", help="Frame rate of the results.", show_default="the model's own")
+    ] = None,
     format: Annotated[
         list[Format] | None,
         typer.Option(
             metavar="|".join(Format), help="What to write; repeat for several.", show_default="mp4, glb and npz"
         ),
     ] = None,
+    geometry: Annotated[bool, typer.Option("--geometry", help="Keep head and sound in the npz.")] = False,
     size: Annotated[int, typer.Option(metavar="N", help="Edge of the video in pixels.")] = 512,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[
@@ -104,6 +110,8 @@ def generate(
     check_number("--guidance-scale", guidance_scale, 0)
     check_number("--intensity", intensity, 0)
     check_number("--num-samples", num_samples, 1)
+    check_number("--smoothing", smoothing, 0)
+    check_number("--fps", fps, 1, 1000)
     check_size(size)
     formats = list(dict.fromkeys(format or (Format.npz, Format.glb, Format.mp4)))
     targets = plan_outputs(audio, output_dir, formats, num_samples)
@@ -130,9 +138,10 @@ def generate(
                 **options,
             )
             for animation, files in zip(output.animations, samples, strict=True):
+                animation = finish(animation, pipe if silence_gate else None, smoothing, fps)
                 typer.echo(f"{source}: {animation.duration:.2f} s, {animation.num_frames} frame(s)")
                 for kind, path in files.items():
-                    save(animation, kind, path, **writer_options(kind, size, files.get(Format.wav)))
+                    save(animation, kind, path, **writer_options(kind, size, files.get(Format.wav), geometry))
                     typer.echo(f"  {path}")
 
 

@@ -14,6 +14,7 @@ from .errors import FaceTalkError
 if TYPE_CHECKING:
     from .animation import HeadAnimation
     from .decoding import HeadDecoder
+    from .pipeline_facetalk import FaceTalkPipeline
 
 
 class Format(StrEnum):
@@ -76,11 +77,11 @@ def export(
     from .animation import MOTION_FORMATS
     from .cli import check_model, check_number, check_size, read_clip, save
     from .loading import has_geometry, load_animation, read_arrays
-    from .motion import retime, smooth
 
     kind = output_format(output, format)
     check_size(size)
     check_number("--smoothing", smoothing, 0)
+    check_number("--fps", fps, 1, 1000)
     if output.resolve() in {file.resolve(), rig and rig.resolve()}:
         raise FaceTalkError(f"{output} would be replaced by its own result: choose another --output")
     sound = None if audio is None else read_clip(audio)
@@ -92,15 +93,25 @@ def export(
     animation = load_animation(file, load_head(model) if needs_head else None)
     if sound is not None:
         animation = animation.replace(audio=sound[0], sampling_rate=sound[1])
-    if smoothing:
-        animation = smooth(animation, smoothing)
-    if fps is not None:
-        animation = retime(animation, fps)
+    animation = finish(animation, None, smoothing, fps)
     if rig is not None:
         put_on_rig(animation, kind, output, rig, ignore_unknown, rig_unit, writer_options(kind, size, audio, geometry))
     else:
         save(animation, kind, output, **writer_options(kind, size, audio, geometry))
     typer.echo(f"{output}: {animation.duration:.2f} s, {animation.num_frames} frame(s) at {animation.fps:g} fps")
+
+
+def finish(
+    animation: "HeadAnimation", gate: "FaceTalkPipeline | None", smoothing: float, fps: float | None
+) -> "HeadAnimation":
+    """What the options ask for after the motion is there: a mouth at rest in silence, calm, another frame rate."""
+    from .motion import rest_in_silence, retime, smooth
+
+    if gate is not None:
+        animation = rest_in_silence(animation, gate.head, gate.decode)
+    if smoothing:
+        animation = smooth(animation, smoothing)
+    return animation if fps is None else retime(animation, fps)
 
 
 def put_on_rig(

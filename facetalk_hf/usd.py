@@ -93,7 +93,6 @@ def write_usd(
         sound = UsdMedia.SpatialAudio.Define(stage, "/facetalk/speech")
         sound.CreateFilePathAttr(Sdf.AssetPath(_relative(Path(audio), path.parent)))
         sound.CreateAuralModeAttr(UsdMedia.Tokens.nonSpatial)
-        sound.CreateStartTimeAttr(Sdf.TimeCode(0))
     with atomic_path(path) as temporary:
         if not stage.GetRootLayer().Export(str(temporary)):
             raise FaceTalkError(f"cannot write {path}")

@@ -16,6 +16,7 @@ from test_usd import points
 from facetalk_hf.animation import FORMATS, HeadAnimation
 from facetalk_hf.cli import Format
 from facetalk_hf.decoding import HeadDecoder
+from facetalk_hf.motion import rest_in_silence
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,24 @@ def test_another_rate_and_calmer(facetalk, headed, tmp_path):  # noqa: F811
     assert np.ptp(found.weights, axis=0).max() < 0.7 * np.ptp(animation.weights, axis=0).max()
 
 
+def test_the_mouth_rests_in_silence_and_the_lids_go_on(head):  # noqa: F811
+    decoder = HeadDecoder(head, resolution=48)
+    animation = decoder(head.expression_from_weights(torch.full((48, 3), 0.5)), 1)
+    sound = np.random.default_rng(0).normal(0, 0.1, 2 * RATE) * (np.arange(2 * RATE) < RATE)
+    animation = animation.replace(audio=sound, sampling_rate=RATE, seed=3)
+    result = rest_in_silence(animation, head, decoder)
+    mouth = [NAMES.index("jawOpen"), NAMES.index("mouthClose")]
+    np.testing.assert_allclose(result.weights[:24], animation.weights[:24], atol=1e-5)
+    np.testing.assert_allclose(result.weights[34:, mouth], 0, atol=1e-5)
+    np.testing.assert_allclose(result.weights[:, 1], animation.weights[:, 1], atol=1e-5)
+    # All that is measured on the head is measured anew.
+    rest = decoder(head.expression_from_weights(torch.tensor([[0.0, 0.5, 0.0]])), 1)
+    np.testing.assert_allclose(result.landmarks[-1], rest.landmarks[0], atol=1e-3)
+    assert np.abs(animation.landmarks[-1] - rest.landmarks[0]).max() > 0.01
+    np.testing.assert_array_equal(result.identity, animation.identity)
+    assert (result.seed, len(result.audio), result.sampling_rate) == (3, 2 * RATE, RATE)
+
+
 def test_what_cannot_be_done(facetalk, headed, model, tmp_path):  # noqa: F811
     _, animation = headed
     file = animation.save(tmp_path / "a.npz")
@@ -105,7 +124,7 @@ def test_what_cannot_be_done(facetalk, headed, model, tmp_path):  # noqa: F811
     assert_one_line(facetalk(*export, tmp_path / "b.csv", "--format", "avi"), "avi")
     assert_one_line(facetalk(*export, file), "replaced")
     assert_one_line(facetalk(*export, tmp_path / "folder.glb"), "in the way")
-    assert_one_line(facetalk(*export, tmp_path / "b.csv", "--fps", "0"), "fps", "above 0")
+    assert_one_line(facetalk(*export, tmp_path / "b.csv", "--fps", "0"), "--fps", "between 1 and 1000")
     assert_one_line(facetalk(*export, tmp_path / "b.csv", "--smoothing", "-1"), "--smoothing")
     assert_one_line(facetalk(*export, tmp_path / "b.mp4", "--size", "65"), "--size")
     assert_one_line(facetalk(*export, tmp_path / "b.wav"), "no sound")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from facetalk_hf.animation import HeadAnimation
 from facetalk_hf.errors import FaceTalkError
-from facetalk_hf.motion import retime, smooth
+from facetalk_hf.motion import rest_in_silence, retime, smooth, speech_gate
 
 
 def moving(weights: np.ndarray, fps: float = 24.0, **fields) -> HeadAnimation:
@@ -88,3 +88,27 @@ def test_smoothing_calms_jitter_and_keeps_what_is_slow():
     for seconds in (-0.1, float("nan")):
         with pytest.raises(FaceTalkError, match="smoothing"):
             smooth(animation, seconds)
+
+
+def test_the_gate_is_open_around_speech_and_shut_in_silence():
+    rate = 16000
+    noise = np.random.default_rng(0).normal(0, 0.1, 4 * rate)
+    times = np.arange(4 * rate) / rate
+    # One second of speech, a pause of 0.2 s, another half a second, silence with a little noise.
+    loud = (times < 1) | ((times > 1.2) & (times < 1.7))
+    gate = speech_gate(np.where(loud, noise, noise / 300), rate, 96, 24)
+    assert gate.shape == (96,) and gate.dtype == np.float32
+    assert (gate[: int(1.7 * 24)] == 1).all()
+    assert (gate[int(2.3 * 24) :] == 0).all()
+    assert (np.diff(gate) <= 0).all() and np.abs(np.diff(gate)).max() < 0.6
+    assert not speech_gate(np.zeros(rate), rate, 24, 24).any()
+    assert not speech_gate(np.zeros(0), rate, 24, 24).any()
+    assert (speech_gate(noise[:rate], rate, 24, 24) == 1).all()
+
+
+def test_resting_needs_sound_codes_and_names():
+    from conftest import make_head
+
+    with pytest.raises(FaceTalkError, match="named shapes") as caught:
+        rest_in_silence(moving(wave(9, 24)), make_head(), None)
+    assert "\n" not in str(caught.value)
