@@ -263,8 +263,8 @@ class FaceTalkPipeline(DiffusionPipeline):
         audio: Any,
         sampling_rate: int | None = None,
         identity: str | int | np.ndarray | torch.Tensor | None = None,
-        num_inference_steps: int = 10,
-        guidance_scale: float = 1.5,
+        num_inference_steps: int = 30,
+        guidance_scale: float = 1.25,
         num_samples: int = 1,
         intensity: float = 1.0,
         generator: torch.Generator | list[torch.Generator] | None = None,
@@ -283,8 +283,8 @@ class FaceTalkPipeline(DiffusionPipeline):
             sampling_rate (`int`, *optional*): of clips given as arrays, Hz.
             identity (`str`, `int`, `np.ndarray` or `torch.Tensor`, *optional*): `None` or `"zero"` for the mean head,
                 the number of one of the head's named identities, or an identity code (Z,) float.
-            num_inference_steps (`int`, *optional*, defaults to 10): denoising steps.
-            guidance_scale (`float`, *optional*, defaults to 1.5): w of
+            num_inference_steps (`int`, *optional*, defaults to 30): denoising steps.
+            guidance_scale (`float`, *optional*, defaults to 1.25): w of
                 `x = G(null) + w * (G(audio) - G(null))`. At 1 the null condition is not computed at all.
             num_samples (`int`, *optional*, defaults to 1): different motions for each clip.
             intensity (`float`, *optional*, defaults to 1.0): factor of the codes; below 1 calmer, above 1 livelier.

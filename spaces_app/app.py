@@ -43,7 +43,7 @@ def animate(
     audio: str | None,
     head: float = -1,
     seed: float = 0,
-    guidance_scale: float = 1.5,
+    guidance_scale: float = 1.25,
     intensity: float = 1.0,
     progress: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008  gradio finds the bar by this default
 ) -> tuple[str, str, str]:

@@ -31,8 +31,8 @@ def test_call_signature():
     assert {name: value.default for name, value in parameters.items() if name not in ("self", "audio")} == {
         "sampling_rate": None,
         "identity": None,
-        "num_inference_steps": 10,
-        "guidance_scale": 1.5,
+        "num_inference_steps": 30,
+        "guidance_scale": 1.25,
         "num_samples": 1,
         "intensity": 1.0,
         "generator": None,
