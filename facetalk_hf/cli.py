@@ -8,6 +8,7 @@ its last file. Heavy libraries are imported inside the functions that need them,
 
 import contextlib
 import math
+import os
 import re
 import signal
 import sys
@@ -256,6 +257,9 @@ def load_pipeline(model: str, device: str, dtype: Dtype) -> "FaceTalkPipeline":
     if pipe.head is None:
         raise FaceTalkError(f"the model {model} has no head to animate: it gives expression codes to Python only")
     pipe.set_progress_bar_config(desc="denoising", unit="step")
+    if place == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        # Small networks wait for their slowest thread in every layer: on a busy machine all cores are slower than half
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     return pipe.to(place)
 
 

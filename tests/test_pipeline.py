@@ -217,7 +217,7 @@ def test_callbacks(pipe):
     plain = codes(pipe)[0]
     assert torch.equal(codes(pipe, callback_on_step_end=look)[0], plain)
     assert [item[0] for item in seen] == [0, 1, 2] and [item[1] for item in seen] == pipe.scheduler.timesteps.tolist()
-    assert {item[2:] for item in seen} == {((1, 24, CODE_DIM), 3, 1.5)}
+    assert {item[2:] for item in seen} == {((1, 24, CODE_DIM), 3, 1.25)}
 
     def silence(pipeline, step, timestep, tensors):
         return {"latents": torch.zeros_like(tensors["latents"])} if step == 2 else {}
