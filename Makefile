@@ -81,7 +81,7 @@ $(VENV)/.ready-demo: pyproject.toml constraints.txt
 $(VENV)/.ready-test: pyproject.toml constraints.txt
 	$(venv)
 	$(torch)
-	$(INSTALL) -e ".[demo,dev,train]"
+	$(INSTALL) -e ".[demo,dev,train,usd]"
 	@touch $(VENV)/.ready-demo $(VENV)/.ready-quality
 	$(ready)
 

@@ -2,8 +2,9 @@
 """What the pipeline decodes to: a head of fixed topology whose motion is a weighted sum of morph targets."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,25 @@ from .errors import FaceTalkError
 PARTS: tuple[str, ...] = ("skin", "eyes", "teeth", "mouth")
 """Meaning of the numbers in `HeadAnimation.parts`; teeth include the gums, mouth is its dark inside."""
 
-SUFFIX_FORMATS: dict[str, str] = {".glb": "glb", ".mp4": "mp4", ".npz": "npz", ".csv": "csv"}
-FORMATS: tuple[str, ...] = ("glb", "mp4", "npz", "csv", "ply", "obj")
+WRITERS: dict[str, tuple[str, str]] = {
+    "glb": ("export", "write_glb"),
+    "mp4": ("rendering", "render_video"),
+    "npz": ("export", "write_npz"),
+    "csv": ("arkit", "write_live_link_csv"),
+    "json": ("arkit", "write_arkit_json"),
+    "wav": ("export", "write_wav"),
+    "usd": ("usd", "write_usd"),
+    "usda": ("usd", "write_usd"),
+    "usdc": ("usd", "write_usd"),
+    "weights": ("export", "write_csv"),
+    "ply": ("export", "write_ply_sequence"),
+    "obj": ("export", "write_obj_sequence"),
+}
+"""What `HeadAnimation.save` can write: the module and function for each format, imported when they are needed."""
+
+FORMATS: tuple[str, ...] = tuple(WRITERS)
+MOTION_FORMATS: tuple[str, ...] = ("npz", "csv", "json", "weights", "wav")
+"""The formats that need no head."""
 
 
 @dataclass(repr=False)
@@ -207,36 +225,40 @@ class HeadAnimation:
         )
         return empty._smallest(vectors[:, keep] * scale, components, lambda i: motion[i], tolerance)
 
+    @classmethod
+    def load(cls, path: str | os.PathLike, decode: Callable | None = None) -> "HeadAnimation":
+        """Read a saved npz; see [`facetalk_hf.loading.load_animation`] for arguments and errors."""
+        return import_module(".loading", __package__).load_animation(path, decode)
+
     def save(self, path: str | os.PathLike, format: str | None = None, **options: object) -> Path:
-        """Write the animation; the format follows the suffix: .glb, .mp4, .npz, .csv, or a folder for ply / obj.
+        """Write the animation; the format follows the suffix (docs/export.md says what each holds).
 
         Args:
-            path (`str` or `os.PathLike`): file, or folder for `format="ply"` (the default of a path without
+            path (`str` or `os.PathLike`): file: .glb, .mp4, .usdc (.usda, .usd), .npz, .csv (Live Link Face),
+                .json (ARKit), .weights.csv, .wav; or folder for `format="ply"` (the default of a path without
                 suffix) and `format="obj"`, which write one mesh a frame.
             format (`str`, *optional*): one of `FORMATS`, where the suffix does not say it.
-            options: passed to the writer (`facetalk_hf.export`, `facetalk_hf.rendering.render_video`).
+            options: passed to the writer (`WRITERS`).
 
         Raises:
             FaceTalkError: an unknown format, or a place that cannot be written to.
         """
-        path = Path(path)
-        format = format or SUFFIX_FORMATS.get(path.suffix.lower()) or ("ply" if not path.suffix else path.suffix[1:])
-        if format == "mp4":
-            from .rendering import render_video
-
-            return render_video(self, path, **options)
-        from . import export
-
-        writers = {
-            "glb": export.write_glb,
-            "npz": export.write_npz,
-            "csv": export.write_csv,
-            "ply": export.write_ply_sequence,
-            "obj": export.write_obj_sequence,
-        }
-        if format not in writers:
+        format = format or format_of(path)
+        if format not in WRITERS:
             raise FaceTalkError(f"cannot save as {format!r}; use one of {', '.join(FORMATS)}")
-        return writers[format](path, self, **options)
+        if not len(self.base) and format not in MOTION_FORMATS:
+            raise FaceTalkError(f"this animation is motion without a head, which {format} needs: load it with decode=")
+        module, function = WRITERS[format]
+        writer = getattr(import_module(f".{module}", __package__), function)
+        return writer(self, path, **options) if format == "mp4" else writer(path, self, **options)
+
+
+def format_of(path: str | os.PathLike) -> str:
+    """The format that a path's suffix stands for, known or not: a path without suffix is a folder of ply."""
+    path = Path(path)
+    if path.name.lower().endswith(".weights.csv"):
+        return "weights"
+    return path.suffix[1:].lower() or "ply"
 
 
 def _array(value: object, name: str, shape: tuple[int | None, ...], dtype: type = np.float32) -> np.ndarray:

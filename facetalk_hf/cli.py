@@ -23,6 +23,7 @@ import typer
 
 from . import TINY, __version__
 from .cli_convert import convert
+from .cli_export import ENDINGS, FOLDERS, Format, export, finish, writer_options
 from .errors import FaceTalkError
 from .inspection import describe_model, describe_result, read_model_index
 
@@ -46,14 +47,7 @@ app = typer.Typer(
 app.add_typer(convert, name="convert")
 
 
-class Format(StrEnum):
-    """What `facetalk generate` can write. ply is a folder with one file a frame."""
-
-    mp4 = "mp4"
-    glb = "glb"
-    npz = "npz"
-    ply = "ply"
-    csv = "csv"
+app.command()(export)
 
 
 class Dtype(StrEnum):
@@ -95,12 +89,18 @@ def generate(
     ] = None,
     intensity: Annotated[float, typer.Option(metavar="R", help="Scale of the motion.")] = 1.0,
     num_samples: Annotated[int, typer.Option(metavar="K", help="Different motions for each recording.")] = 1,
+    silence_gate: Annotated[bool, typer.Option("--silence-gate", help="Rest the mouth where nobody speaks.")] = False,
+    smoothing: Annotated[float, typer.Option(metavar="S", help="Calm the motion: Gaussian of S seconds.")] = 0.0,
+    fps: Annotated[
+        float | None, typer.Option(metavar="N", help="Frame rate of the results.", show_default="the model's own")
+    ] = None,
     format: Annotated[
         list[Format] | None,
         typer.Option(
             metavar="|".join(Format), help="What to write; repeat for several.", show_default="mp4, glb and npz"
         ),
     ] = None,
+    geometry: Annotated[bool, typer.Option("--geometry", help="Keep head and sound in the npz.")] = False,
     size: Annotated[int, typer.Option(metavar="N", help="Edge of the video in pixels.")] = 512,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[
@@ -113,9 +113,9 @@ def generate(
     check_number("--guidance-scale", guidance_scale, 0)
     check_number("--intensity", intensity, 0)
     check_number("--num-samples", num_samples, 1)
-    check_number("--size", size, 64, 2160)
-    if size % 2:
-        raise FaceTalkError(f"--size must be even for video, not {size}")
+    check_number("--smoothing", smoothing, 0)
+    check_number("--fps", fps, 1, 1000)
+    check_size(size)
     formats = list(dict.fromkeys(format or (Format.npz, Format.glb, Format.mp4)))
     targets = plan_outputs(audio, output_dir, formats, num_samples)
     head = read_identity(identity)
@@ -141,9 +141,10 @@ def generate(
                 **options,
             )
             for animation, files in zip(output.animations, samples, strict=True):
+                animation = finish(animation, pipe if silence_gate else None, smoothing, fps)
                 typer.echo(f"{source}: {animation.duration:.2f} s, {animation.num_frames} frame(s)")
                 for kind, path in files.items():
-                    save(animation, kind, path, size)
+                    save(animation, kind, path, **writer_options(kind, size, files.get(Format.wav), geometry))
                     typer.echo(f"  {path}")
 
 
@@ -169,6 +170,13 @@ def check_number(option: str, value: float | None, low: float, high: float = mat
     raise FaceTalkError(f"{option} must be {bounds}, not {value}")
 
 
+def check_size(size: int) -> None:
+    """Refuse an edge of the video that no player takes."""
+    check_number("--size", size, 64, 2160)
+    if size % 2:
+        raise FaceTalkError(f"--size must be even for video, not {size}")
+
+
 def plan_outputs(
     sources: list[Path], folder: Path, formats: list[Format], num_samples: int
 ) -> list[list[dict[Format, Path]]]:
@@ -181,7 +189,7 @@ def plan_outputs(
     inputs = {source.resolve() for source in sources}
     for source in sources:
         stems = [source.stem] if num_samples == 1 else [f"{source.stem}-{index + 1}" for index in range(num_samples)]
-        plan.append([{kind: folder / (s if kind == Format.ply else f"{s}.{kind}") for kind in formats} for s in stems])
+        plan.append([{kind: folder / (stem + ENDINGS.get(kind, f".{kind}")) for kind in formats} for stem in stems])
         for kind, path in (item for files in plan[-1] for item in files.items()):
             # Lower case, because some file systems do not tell A.mp4 from a.mp4.
             if (other := owner.setdefault(str(path).lower(), source)) is not source:
@@ -190,7 +198,7 @@ def plan_outputs(
                 raise FaceTalkError(f"{other} and {source} would both be written to {path}: rename one of them")
             if path.resolve() in inputs:
                 raise FaceTalkError(f"{path} would be replaced by its own result: choose another --output-dir")
-            if path.exists() and path.is_dir() != (kind == Format.ply):
+            if path.exists() and path.is_dir() != (kind in FOLDERS):
                 raise FaceTalkError(f"{path} is in the way of a result: remove it or choose another --output-dir")
     return plan
 
@@ -281,13 +289,10 @@ def fetch_model(model: str) -> Path:
         raise FaceTalkError(f"cannot get the model {model}: {first_line(error)}") from error
 
 
-def save(animation: "HeadAnimation", kind: Format, path: Path, size: int) -> None:
+def save(animation: "HeadAnimation", kind: Format, path: Path, **options: object) -> None:
     """Write one result; a full disk is the user's to mend, so it is one line too."""
     try:
-        if kind == Format.mp4:
-            animation.save(path, size=size)
-        else:
-            animation.save(path, format=str(kind))
+        animation.save(path, format=str(kind), **options)
     except OSError as error:
         raise FaceTalkError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Animations as files: npz and csv of the motion, ply and obj sequences, and an animated glb with morph targets."""
+"""Animations as files: npz and plain csv of the motion, sound, ply and obj, and an animated glb with morph targets."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import re
 import shutil
 import struct
 import tempfile
+import wave
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,19 @@ def write_csv(path: str | os.PathLike, animation: HeadAnimation) -> Path:
         rows.append(",".join((str(index), f"{index / animation.fps:.6f}", *(f"{value:.6f}" for value in weights))))
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return Path(path)
+
+
+def write_wav(path: str | os.PathLike, animation: HeadAnimation) -> Path:
+    """Write the animation's sound as 16-bit mono wav at its own rate. FaceTalkError where it has none."""
+    if animation.audio is None:
+        raise FaceTalkError("this animation has no sound to write")
+    samples = np.round(animation.audio.clip(-1, 1) * 32767).astype("<i2")
+    with atomic_path(path) as temporary, wave.open(str(temporary), "wb") as stream:
+        stream.setnchannels(1)
+        stream.setsampwidth(2)
+        stream.setframerate(animation.sampling_rate)
+        stream.writeframes(samples.tobytes())
     return Path(path)
 
 
@@ -146,6 +160,15 @@ def write_glb(path: str | os.PathLike, animation: HeadAnimation, tolerance: floa
     return Path(path)
 
 
+def pack_glb(document: dict, binary: bytes) -> bytes:
+    """The bytes of a glb file with this json and this binary chunk (glTF 2.0, section 4.4)."""
+    text = json.dumps(document, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    binary += b"\0" * (-len(binary) % 4)
+    head = struct.pack("<4sII", b"glTF", 2, 28 + len(text) + len(binary))
+    return head + struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+
+
 class _Builder:
     """Collects the json and the binary chunk of one glb file (Khronos glTF 2.0 specification, sections 3 and 4.4)."""
 
@@ -201,13 +224,7 @@ class _Builder:
             for primitive in mesh["primitives"]:
                 primitive["material"] = used_materials.index(primitive["material"])
         document |= {"accessors": self.accessors, "bufferViews": self.views, "buffers": [{"byteLength": self.size}]}
-        text = json.dumps(document, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 4)
-        binary = b"".join(self.chunks)
-        head = struct.pack("<4sII", b"glTF", 2, 28 + len(text) + len(binary))
-        return (
-            head + struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
-        )
+        return pack_glb(document, b"".join(self.chunks))
 
     def _mesh(self, name: str, groups: list[tuple[int, np.ndarray]]) -> tuple[dict, list[int]]:
         """One mesh of a primitive for each material, all on the same vertices; and the targets that move it."""

@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_named_in_one_line(change, said):
 
 def test_save_chooses_the_writer_by_suffix(tmp_path):
     animation = ball(frames=2)
-    for name in ("a.npz", "a.csv", "a.glb"):
+    for name in ("a.npz", "a.weights.csv", "a.glb"):
         assert animation.save(tmp_path / name).stat().st_size > 0
     assert sorted(p.name for p in animation.save(tmp_path / "seq").iterdir()) == ["frame_00000.ply", "frame_00001.ply"]
     assert len(list(animation.save(tmp_path / "objects", format="obj").glob("*.obj"))) == 2

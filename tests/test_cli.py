@@ -14,6 +14,8 @@ import pytest
 from conftest import make_pipeline
 
 import facetalk_hf
+from facetalk_hf.animation import HeadAnimation
+from facetalk_hf.blendshapes import MOUTH
 from facetalk_hf.cli import Format, main, plan_outputs
 from facetalk_hf.errors import FaceTalkError
 
@@ -89,7 +91,7 @@ def test_help_and_version(facetalk):
     assert code == 0
     for option in ("output-dir", "model", "identity", "seed", "steps", "guidance-scale", "intensity", "num-samples"):
         assert f"--{option}" in out
-    for option in ("format", "device", "dtype", "size"):
+    for option in ("format", "device", "dtype", "size", "silence-gate", "smoothing", "fps", "geometry"):
         assert f"--{option}" in out
     assert facetalk("--version") == (0, f"facetalk_hf {facetalk_hf.__version__}\n", "")
 
@@ -123,6 +125,8 @@ def test_bad_audio(facetalk, tmp_path, model, clip, kind):
         (["--intensity", "-0.5"], ["--intensity"]),
         (["--guidance-scale", "inf"], ["--guidance-scale"]),
         (["--seed", "-1"], ["--seed"]),
+        (["--fps", "0"], ["--fps", "between 1 and 1000"]),
+        (["--smoothing", "-1"], ["--smoothing"]),
         (["--size", "321"], ["--size", "even"]),
         (["--size", "9999"], ["--size", "2160"]),
         (["--format", "avi"], ["avi", "mp4"]),
@@ -209,6 +213,8 @@ def test_names_that_would_meet(facetalk, tmp_path, model, clip):
     for other in (twin, upper):
         assert_one_line(facetalk("generate", clip, other, *out), str(clip), str(other))
     assert_one_line(facetalk("generate", clip, clip, *out), "twice")
+    with pytest.raises(FaceTalkError, match="replaced"):
+        plan_outputs([clip], clip.parent, [Format.wav], 1)
     numbered = write_wav(tmp_path / "clip-2.wav", np.zeros(99))
     assert plan_outputs([clip, numbered], tmp_path, [Format.glb], 1)
     with pytest.raises(FaceTalkError, match="clip-2-2|clip-2"):
@@ -269,6 +275,25 @@ def test_generate_writes_what_was_asked_for(facetalk, tmp_path, clip):
     assert facetalk(*arguments, "--format", "npz", "--seed", "1")[0] == 0
     with np.load(out / "clip.npz") as arrays:
         assert arrays["seed"] == 1 and not np.allclose(arrays["expression"], motion)
+
+
+@needs_model
+def test_rest_in_silence_another_rate_and_the_head_in_the_file(facetalk, tmp_path):
+    hum = 0.3 * np.sin(2 * np.pi * 150 * np.arange(RATE) / RATE)
+    clip = write_wav(tmp_path / "clip.wav", np.concatenate([hum, np.zeros(RATE)]))
+    arguments = ["generate", clip, "--output-dir", tmp_path, "--steps", "2", "--format", "npz"]
+    assert facetalk(*arguments, "--intensity", "2", "--geometry")[0] == 0
+    before = HeadAnimation.load(tmp_path / "clip.npz")
+    assert len(before.base) > 1000 and len(before.audio) == 2 * RATE
+    assert facetalk(*arguments, "--intensity", "2", "--silence-gate", "--fps", "60")[0] == 0
+    after = HeadAnimation.load(tmp_path / "clip.npz")
+    assert (after.fps, after.num_frames, len(after.base)) == (60, 120, 0)
+    mouth = np.isin(after.target_names, MOUTH)
+    spoken = slice(0, 20)  # frames of 24 a second
+    assert np.abs(after.weights[-40:][:, mouth]).max() < 1e-3 and np.abs(after.lip_aperture[-40:]).max() < 0.05
+    same = np.interp(np.arange(20) / 24, np.arange(120) / 60, after.lip_aperture)
+    np.testing.assert_allclose(same, before.lip_aperture[spoken], atol=0.3)
+    np.testing.assert_allclose(after.weights[::5][:48, ~mouth], before.weights[::2][:24, ~mouth], atol=1e-3)
 
 
 @needs_model

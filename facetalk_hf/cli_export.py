@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""`facetalk export`: a saved npz in another format; and the formats that the command knows."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import TINY
+from .errors import FaceTalkError
+
+
+if TYPE_CHECKING:
+    from .animation import HeadAnimation
+    from .decoding import HeadDecoder
+    from .pipeline_facetalk import FaceTalkPipeline
+
+
+class Format(StrEnum):
+    """What `facetalk` can write; docs/export.md says what each holds."""
+
+    mp4 = "mp4"
+    glb = "glb"
+    npz = "npz"
+    ply = "ply"
+    obj = "obj"
+    csv = "csv"
+    json = "json"
+    weights = "weights"
+    wav = "wav"
+    usd = "usd"
+    usda = "usda"
+    usdc = "usdc"
+
+
+class Unit(StrEnum):
+    """What one unit of an obj file is."""
+
+    mm = "mm"
+    cm = "cm"
+    m = "m"
+
+
+MILLIMETRES = {Unit.mm: 1.0, Unit.cm: 10.0, Unit.m: 1000.0}
+FOLDERS = (Format.ply, Format.obj)
+ENDINGS = {Format.ply: "", Format.obj: "-obj", Format.weights: ".weights.csv"}
+"""What follows the stem of a recording, where it is not a dot and the format."""
+
+
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE.npz", help="A result of generate.")],
+    output: Annotated[Path, typer.Option(metavar="PATH", help="File to write; a folder for ply and obj.")],
+    format: Annotated[
+        Format | None, typer.Option(metavar="|".join(Format), help="What to write.", show_default="by the suffix")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="PATH_OR_ID", help="Model that made the file.", show_default="the embedded model")
+    ] = TINY,
+    audio: Annotated[Path | None, typer.Option(metavar="SOUND", help="The recording, for mp4, wav and usd.")] = None,
+    fps: Annotated[float | None, typer.Option(metavar="N", help="Another frame rate, such as 25, 30 or 60.")] = None,
+    smoothing: Annotated[float, typer.Option(metavar="S", help="Calm the motion: Gaussian of S seconds.")] = 0.0,
+    geometry: Annotated[
+        bool, typer.Option("--geometry", help="Keep head and sound in the npz that is written.")
+    ] = False,
+    rig: Annotated[
+        Path | None,
+        typer.Option(metavar="GLB|FOLDER", help="Another head: .glb with morph targets, or .obj files."),
+    ] = None,
+    rig_unit: Annotated[Unit, typer.Option(metavar="|".join(Unit), help="Unit of the .obj files.")] = Unit.mm,
+    ignore_unknown: Annotated[
+        bool, typer.Option("--ignore-unknown", help="Accept shapes of the rig that are no ARKit channels.")
+    ] = False,
+    size: Annotated[int, typer.Option(metavar="N", help="Edge of the video in pixels.")] = 512,
+) -> None:
+    """Turn a saved npz into another format: the motion as it was saved, on the head of its model or another."""
+    from .animation import MOTION_FORMATS
+    from .cli import check_model, check_number, check_size, read_clip, save
+    from .loading import has_geometry, load_animation, read_arrays
+
+    kind = output_format(output, format)
+    check_size(size)
+    check_number("--smoothing", smoothing, 0)
+    check_number("--fps", fps, 1, 1000)
+    if output.resolve() in {file.resolve(), rig and rig.resolve()}:
+        raise FaceTalkError(f"{output} would be replaced by its own result: choose another --output")
+    sound = None if audio is None else read_clip(audio)
+    if rig is not None and rig.is_file() and kind != Format.glb:
+        raise FaceTalkError(f"the head of a glb can be written as glb only, not as {kind}")
+    needs_head = rig is None and (geometry or kind not in MOTION_FORMATS) and not has_geometry(read_arrays(file))
+    if needs_head:
+        check_model(model)
+    animation = load_animation(file, load_head(model) if needs_head else None)
+    if sound is not None:
+        animation = animation.replace(audio=sound[0], sampling_rate=sound[1])
+    animation = finish(animation, None, smoothing, fps)
+    if rig is not None:
+        put_on_rig(animation, kind, output, rig, ignore_unknown, rig_unit, writer_options(kind, size, audio, geometry))
+    else:
+        save(animation, kind, output, **writer_options(kind, size, audio, geometry))
+    typer.echo(f"{output}: {animation.duration:.2f} s, {animation.num_frames} frame(s) at {animation.fps:g} fps")
+
+
+def finish(
+    animation: "HeadAnimation", gate: "FaceTalkPipeline | None", smoothing: float, fps: float | None
+) -> "HeadAnimation":
+    """What the options ask for after the motion is there: a mouth at rest in silence, calm, another frame rate."""
+    from .motion import rest_in_silence, retime, smooth
+
+    if gate is not None:
+        animation = rest_in_silence(animation, gate.head, gate.decode)
+    if smoothing:
+        animation = smooth(animation, smoothing)
+    return animation if fps is None else retime(animation, fps)
+
+
+def put_on_rig(
+    animation: "HeadAnimation", kind: Format, output: Path, rig: Path, ignore: bool, unit: Unit, options: dict
+) -> None:
+    """Write the motion on another head, and say what of it that head cannot show."""
+    from .cli import save
+    from .driving import drive, drive_glb, glb_shape_names, missing_channels, read_obj_rig
+
+    if rig.is_dir():
+        head = read_obj_rig(rig, ignore, MILLIMETRES[unit])
+        names = head.target_names
+        save(drive(animation, head), kind, output, **options)
+    else:
+        names = glb_shape_names(rig)
+        drive_glb(output, animation, rig, ignore)
+    if missing := missing_channels(animation, names):
+        typer.echo(f"{rig} has no shape for {', '.join(missing)}", err=True)
+
+
+def output_format(output: Path, format: Format | None) -> Format:
+    """The format that was asked for, or the one that the output's suffix says; FaceTalkError if it says none."""
+    from .animation import format_of
+
+    name = format or format_of(output)
+    if name not in tuple(Format):
+        raise FaceTalkError(f"cannot tell what {output} should be: give --format, one of {', '.join(Format)}")
+    if output.exists() and output.is_dir() != (name in FOLDERS):
+        raise FaceTalkError(f"{output} is in the way of the result: remove it or choose another --output")
+    return Format(name)
+
+
+def writer_options(kind: Format, size: int, sound: Path | None = None, geometry: bool = False) -> dict[str, object]:
+    """What a writer is told beside the path: the size of the video, the sound file that a USD stage refers to."""
+    if kind == Format.mp4:
+        return {"size": size}
+    if kind == Format.npz:
+        return {"geometry": geometry}
+    return {"audio": sound} if kind in (Format.usd, Format.usda, Format.usdc) else {}
+
+
+def load_head(model: str) -> "HeadDecoder":
+    """The decoder of a model's head alone: no audio encoder, no denoiser."""
+    import torch
+
+    from .cli import fetch_model, first_line, quiet_libraries
+    from .decoding import HeadDecoder
+    from .models.nphm import NPHMModel
+
+    quiet_libraries()
+    folder = (Path(model) if Path(model).is_dir() else fetch_model(model)) / "head"
+    if not folder.is_dir():
+        raise FaceTalkError(f"the model {model} has no head to animate")
+    try:
+        return HeadDecoder(NPHMModel.from_pretrained(folder, torch_dtype=torch.float32))
+    except FaceTalkError:
+        raise
+    except Exception as error:  # a broken folder: anything from KeyError to the classes of the libraries
+        raise FaceTalkError(f"cannot load the head of {model}: {first_line(error)}") from error
