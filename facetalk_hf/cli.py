@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from . import TINY, __version__
+from .cli_convert import convert
 from .cli_export import ENDINGS, FOLDERS, Format, export, finish, writer_options
 from .errors import FaceTalkError
 from .inspection import describe_model, describe_result, read_model_index
@@ -43,8 +44,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-
+app.add_typer(convert, name="convert")
 app.command()(export)
 
 
@@ -258,7 +258,7 @@ def load_pipeline(model: str, device: str, dtype: Dtype) -> "FaceTalkPipeline":
         raise FaceTalkError(f"the model {model} has no head to animate: it gives expression codes to Python only")
     pipe.set_progress_bar_config(desc="denoising", unit="step")
     if place == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        # Small networks wait for their slowest thread in every layer: on a busy machine all cores are slower than half
+        # Small networks wait in every layer for their slowest thread: on a busy machine all are slower than half.
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
     return pipe.to(place)
 

@@ -83,9 +83,13 @@ def extract_surface(
     Returns:
         (V, 3) float32 vertices and (F, 3) int32 faces with outward normals. Both are empty where nothing is inside.
     """
+    return triangulate(sample_field(field, axes, levels), axes, largest)
+
+
+def triangulate(values: np.ndarray, axes: list[np.ndarray], largest: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Marching cubes over values (nx, ny, nz) at grid lines `axes`: vertices and faces as of `extract_surface`."""
     from skimage.measure import marching_cubes
 
-    values = sample_field(field, axes, levels)
     if values.min() >= 0 or values.max() <= 0:
         return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)
     index, faces, _, _ = marching_cubes(values, 0.0, gradient_direction="descent")

@@ -26,3 +26,9 @@ def test_benchmark_prints_ratios_and_versions(tmp_path, monkeypatch, capsys):
     assert [row["what"] for row in written["rows"]] == ["audio encoding", "denoising", "audio to codes"]
     assert all(row["seconds"] > 0 for row in written["rows"][::2])
     assert written["rows"][0]["real_time"] == pytest.approx(written["rows"][0]["seconds"])
+
+
+def test_official_heads_benchmark_runs(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["official_heads.py", "--resolution", "24", "--points", "500"])
+    runpy.run_path(str(SCRIPT.with_name("official_heads.py")))["main"]()
+    assert " 0 wrong signs" in capsys.readouterr().out

@@ -2,12 +2,15 @@
 """NPHM: a neural parametric head, from identity and expression codes to a signed distance field and its motion."""
 
 import torch
+import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from ..errors import FaceTalkError
 from .deformation import BilinearDeformation, ConcatDeformation
 from .ensemble import LocalEnsemble
+from .official import OfficialDeformation, OfficialEnsemble, anchor_network
 
 
 NUM_LANDMARKS = 68
@@ -43,6 +46,11 @@ class NPHMModel(ModelMixin, ConfigMixin):
         bounds (`list`, *optional*): lower and upper corner of the box that holds every head, model units.
         neck_plane (`list[float]`, *optional*): (normal, offset) of the plane that heads end at; the surface is wanted
             where normal . x < offset.
+        official_ensemble, official_deformation (`dict`, *optional*): sizes of converted NPHM or MonoNPHM networks,
+            which then take the place of ours: the arguments of `OfficialEnsemble`, with `anchor_hidden_size`, and of
+            `OfficialDeformation`. Such a head has no landmarks. MonoNPHM's identity code is [geometry | appearance],
+            its points may bring hyper-coordinates (B, P, 3 + H), and its deformation gives 3 + H numbers.
+        num_expressions (`int`, *optional*, defaults to 0): named expressions that come with the weights.
     """
 
     config_name = "config.json"
@@ -70,16 +78,32 @@ class NPHMModel(ModelMixin, ConfigMixin):
         expression_names: list[str] | None = None,
         bounds: tuple = ((-0.52, -0.66, -0.7), (0.52, 0.72, 0.44)),
         neck_plane: tuple | None = None,
+        official_ensemble: dict | None = None,
+        official_deformation: dict | None = None,
+        num_expressions: int = 0,
     ):
         super().__init__()
         if deformation not in ("forward", "backward", "both"):
             raise ValueError(f'deformation is "forward", "backward" or "both", not {deformation!r}')
         if forward_type not in ("bilinear", "concat"):
             raise ValueError(f'forward_type is "bilinear" or "concat", not {forward_type!r}')
-        self.identity_dim = glob_dim + (num_anchors + 1) * loc_dim
+        self.geometry_dim = self.identity_dim = glob_dim + (num_anchors + 1) * loc_dim
+        if official_ensemble is None:
+            self._build_ours()
+        else:
+            self._build_official(dict(official_ensemble), dict(official_deformation))
+        self.register_buffer("identity_codes", torch.zeros(num_identities, self.identity_dim))
+        if num_expressions:
+            self.register_buffer("expression_codes", torch.zeros(num_expressions, expression_dim))
+        if expression_names is not None:
+            self.register_buffer("expression_basis", torch.zeros(expression_dim, len(expression_names)))
+
+    def _build_ours(self):
+        config = self.config
+        glob_dim, loc_dim, num_anchors = config.glob_dim, config.loc_dim, config.num_anchors
         self.ensemble = LocalEnsemble(
-            num_anchors, num_symmetric_pairs, glob_dim, loc_dim, hidden_size, num_layers, num_octaves,
-            num_neighbors=num_neighbors,
+            num_anchors, config.num_symmetric_pairs, glob_dim, loc_dim, config.hidden_size, config.num_layers,
+            config.num_octaves, num_neighbors=config.num_neighbors,
         )  # fmt: skip
         self.register_buffer("anchor_mean", torch.randn(num_anchors, 3) * 0.2)
         self.anchor_mlp = nn.Sequential(nn.Linear(glob_dim, 64), nn.SiLU(), nn.Linear(64, 3 * num_anchors))
@@ -92,35 +116,58 @@ class NPHMModel(ModelMixin, ConfigMixin):
         self.point_bias = nn.Parameter(torch.zeros(num_points, 24))
         self.point_output = nn.Parameter(torch.zeros(num_points, 24, 3))
 
-        if deformation != "backward":
-            if forward_type == "bilinear":
+        condition_dim = self.identity_dim + 3 * num_anchors
+        if config.deformation != "backward":
+            if config.forward_type == "bilinear":
                 self.forward_net = BilinearDeformation(
-                    num_anchors + NUM_LANDMARKS, glob_dim, expression_dim, rank, deformation_hidden_size,
-                    deformation_layers,
+                    num_anchors + NUM_LANDMARKS, glob_dim, config.expression_dim, config.rank,
+                    config.deformation_hidden_size, config.deformation_layers,
                 )  # fmt: skip
             else:
                 self.forward_net = ConcatDeformation(
-                    self.identity_dim + 3 * num_anchors, expression_dim, deformation_hidden_size, deformation_layers
+                    condition_dim, config.expression_dim, config.deformation_hidden_size, config.deformation_layers
                 )
-        if deformation != "forward":
+        if config.deformation != "forward":
             self.backward_net = ConcatDeformation(
-                self.identity_dim + 3 * num_anchors, expression_dim, backward_hidden_size, backward_layers,
+                condition_dim, config.expression_dim, config.backward_hidden_size, config.backward_layers,
                 num_octaves=4, activation="silu",
             )  # fmt: skip
-        self.register_buffer("identity_codes", torch.zeros(num_identities, self.identity_dim))
-        if expression_names is not None:
-            self.register_buffer("expression_basis", torch.zeros(expression_dim, len(expression_names)))
+
+    def _build_official(self, ensemble: dict, deformation: dict):
+        config = self.config
+        if config.deformation == "both" or config.forward_type == "bilinear":
+            raise ValueError('converted weights need deformation "forward" or "backward" and forward_type "concat"')
+        self.register_buffer("anchor_mean", torch.zeros(config.num_anchors, 3))
+        self.anchor_mlp = anchor_network(config.glob_dim, ensemble.pop("anchor_hidden_size"), config.num_anchors)
+        self.ensemble = OfficialEnsemble(
+            config.num_anchors, config.num_symmetric_pairs, config.glob_dim + config.loc_dim, **ensemble
+        )
+        if ensemble.get("appearance_dims"):
+            glob_dim, loc_dim = ensemble["appearance_dims"]
+            self.identity_dim += glob_dim + (config.num_anchors + 1) * loc_dim
+        net = OfficialDeformation(
+            self.geometry_dim + 3 * config.num_anchors, config.glob_dim, config.expression_dim, **deformation
+        )
+        self.add_module(f"{config.deformation}_net", net)
 
     # Codes
 
     def split_identity(self, identity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, Z) -> the global code (B, glob_dim) and the local codes (B, K + 1, loc_dim)."""
-        glob, local = identity.split([self.config.glob_dim, self.identity_dim - self.config.glob_dim], dim=-1)
-        return glob, local.unflatten(-1, (self.config.num_anchors + 1, self.config.loc_dim))
+        return self._split(identity[..., : self.geometry_dim], self.config.glob_dim)
+
+    def _split(self, code: torch.Tensor, glob_dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return code[..., :glob_dim], code[..., glob_dim:].unflatten(-1, (self.config.num_anchors + 1, -1))
+
+    def member_codes(self, identity: torch.Tensor) -> torch.Tensor:
+        """(B, Z) -> (B, K + 1, glob_dim + loc_dim): what each member sees of the code."""
+        return _join(*self.split_identity(identity))
 
     def sample_identity(self, generator: torch.Generator | None = None, scale: float = 0.85) -> torch.Tensor:
         """A new identity (Z,), drawn from the Gaussian with the named identities' mean and covariance."""
         codes = self.identity_codes
+        if not len(codes):
+            raise FaceTalkError("this head came without named identities: there is nothing to draw new ones from")
         mean = codes.mean(0)
         weight = torch.randn(len(codes), generator=generator).to(codes)
         return mean + scale * weight @ (codes - mean) / max(len(codes) - 1, 1) ** 0.5
@@ -142,6 +189,10 @@ class NPHMModel(ModelMixin, ConfigMixin):
 
     def feature_points(self, identity: torch.Tensor) -> torch.Tensor:
         """Identity (B, Z) -> (B, 68 + 14, 3) landmarks and `NUM_FEATURES` points for eyes and teeth, canonical."""
+        if self.config.official_ensemble is not None:
+            raise FaceTalkError(
+                "converted NPHM and MonoNPHM heads have no landmarks; their anchors are the nearest thing"
+            )
         glob, local = self.split_identity(identity)
         local = local[:, self.point_anchor]
         codes = torch.cat([glob.unsqueeze(1).expand(-1, local.shape[1], -1), local], dim=-1)
@@ -153,10 +204,32 @@ class NPHMModel(ModelMixin, ConfigMixin):
         return self.feature_points(identity)[:, :NUM_LANDMARKS]
 
     def sdf(self, points: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
-        """Signed distance (B, P), negative inside, of canonical points (B, P, 3) for identities (B, Z)."""
-        glob, local = self.split_identity(identity)
-        codes = torch.cat([glob.unsqueeze(1).expand(-1, local.shape[1], -1), local], dim=-1)
-        return self.ensemble(points, self.anchors(identity), codes)
+        """Signed distance (B, P), negative inside, of canonical points (B, P, 3) for identities (B, Z).
+
+        Points of a MonoNPHM head may bring their hyper-coordinates, (B, P, 3 + H); without, these are zero.
+        """
+        return self.ensemble(self._with_hyper(points), self.anchors(identity), self.member_codes(identity))
+
+    def color(
+        self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Colours (B, P, 3) at posed points, of canonical points where there is no expression; MonoNPHM only.
+
+        Red, green, blue from -1 to 1 as MonoNPHM's network gives them: (c + 1) / 2 is what a screen shows.
+        """
+        appearance = (self.config.official_ensemble or {}).get("appearance_dims")
+        if not appearance:
+            raise FaceTalkError("this head has no colours; only converted MonoNPHM heads have")
+        if expression is not None:
+            points = self.canonical(points, identity, expression)
+        return self.ensemble.color(
+            self._with_hyper(points), self.anchors(identity), self.member_codes(identity),
+            _join(*self._split(identity[..., self.geometry_dim :], appearance[0])),
+        )  # fmt: skip
+
+    def _with_hyper(self, points: torch.Tensor) -> torch.Tensor:
+        size = 3 + (self.config.official_ensemble or {}).get("hyper_dim", 0)
+        return points if points.shape[-1] == size else F.pad(points, (0, size - 3))
 
     # Expression
 
@@ -165,7 +238,10 @@ class NPHMModel(ModelMixin, ConfigMixin):
         return torch.cat([self.anchors(identity), self.landmarks(identity)], dim=1)
 
     def deform(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
-        """Offsets (B, P, 3): canonical to posed points; posed to canonical ones where the model is backward only."""
+        """Offsets (B, P, 3): canonical to posed points; posed to canonical ones where the model is backward only.
+
+        MonoNPHM: (B, P, 3 + H), the hyper-coordinates after the offset.
+        """
         if self.config.deformation == "backward":
             return self.deform_backward(points, identity, expression)
         if self.config.forward_type == "bilinear":
@@ -179,9 +255,14 @@ class NPHMModel(ModelMixin, ConfigMixin):
             raise ValueError("this head has no backward deformation")
         return self.backward_net(points, self._identity_condition(identity), expression)
 
+    def canonical(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
+        """Where posed points (B, P, 3) come from: x + F(x), with hyper-coordinates (B, P, 3 + H) where there are."""
+        offset = self.deform_backward(points, identity, expression)
+        return F.pad(points, (0, offset.shape[-1] - 3)) + offset
+
     def posed_sdf(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
         """Signed distance (B, P) at posed points: sdf(x + F(x)), FaceTalk's backward formulation."""
-        return self.sdf(points + self.deform_backward(points, identity, expression), identity)
+        return self.sdf(self.canonical(points, identity, expression), identity)
 
     def deformation_basis(self, points: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
         """Fields (B, P, R, 3) of the bilinear deformation at canonical points: computed once for an identity."""
@@ -197,4 +278,9 @@ class NPHMModel(ModelMixin, ConfigMixin):
         return torch.einsum("bprc,rd->bdpc", fields, self.forward_net.coefficient_map.weight)
 
     def _identity_condition(self, identity: torch.Tensor) -> torch.Tensor:
-        return torch.cat([identity, self.anchors(identity).flatten(1)], dim=-1)
+        return torch.cat([identity[..., : self.geometry_dim], self.anchors(identity).flatten(1)], dim=-1)
+
+
+def _join(glob: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
+    """(B, G) and (B, M, L) -> (B, M, G + L): what each member sees of a code."""
+    return torch.cat([glob.unsqueeze(1).expand(-1, local.shape[1], -1), local], dim=-1)
