@@ -45,8 +45,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.add_typer(convert, name="convert")
-
-
 app.command()(export)
 
 
