@@ -3,6 +3,8 @@
 
 import numpy as np
 
+from .geometry import smoothstep
+
 
 SKIN, MOUTH = 0, 3
 MOUTH_COLOR = (126, 46, 44)
@@ -60,20 +62,20 @@ def paint_head(
     signed = _signed_distance(vertices[:, :2], polygon[:, :2])
     seam = (landmarks[62] + landmarks[66]) / 2
     near = vertices[:, 2] > landmarks[[48, 54], 2].mean() - 16 * scale
-    edge = _smoothstep(-0.9 * scale, 0.9 * scale, signed) * near
+    edge = smoothstep(-0.9 * scale, 0.9 * scale, signed) * near
     # The lower lip catches more light and is paler than the upper one.
-    lower = _smoothstep(seam[1] + 1, seam[1] - 5, vertices[:, 1])[:, None]
+    lower = smoothstep(seam[1] + 1, seam[1] - 5, vertices[:, 1])[:, None]
     color = _mix(color, np.float32(lips) * (0.93 + 0.09 * lower), 0.80 * edge)
 
     depth = np.full(len(vertices), -10.0) if faces is None else _mouth_depth(vertices, faces, landmarks, scale)
-    color = _mix(color, np.float32(lips) * [0.80, 0.62, 0.64], _smoothstep(-1.5, 1.0, depth))
-    color = _mix(color, np.float32(MOUTH_COLOR), _smoothstep(0.0, 7.0, depth))
+    color = _mix(color, np.float32(lips) * [0.80, 0.62, 0.64], smoothstep(-1.5, 1.0, depth))
+    color = _mix(color, np.float32(MOUTH_COLOR), smoothstep(0.0, 7.0, depth))
 
     for center, size in zip(eye_center, eye_radius, strict=True):
         offset = vertices - np.asarray(center, np.float32)
         gap = np.linalg.norm(offset, axis=1) - size
-        rim = _smoothstep(2.9, 0.7, gap) * (offset[:, 2] > 0)
-        upper = _smoothstep(-1.0, 3.0, offset[:, 1])
+        rim = smoothstep(2.9, 0.7, gap) * (offset[:, 2] > 0)
+        upper = smoothstep(-1.0, 3.0, offset[:, 1])
         color = _mix(color, np.float32([52, 34, 30]), 0.92 * rim * upper)
         color = _mix(color, np.float32([188, 118, 108]), 0.55 * rim * (1 - upper))
     parts = np.where(depth > 0, MOUTH, SKIN).astype(np.uint8)
@@ -88,11 +90,6 @@ def _mix(color: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
 def _blob(vertices: np.ndarray, center: np.ndarray, size: float) -> np.ndarray:
     offset = (vertices - np.asarray(center, np.float32)) / size
     return np.exp(-np.einsum("ij,ij->i", offset, offset))
-
-
-def _smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
-    t = np.clip((value - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
 
 
 def _mottle(vertices: np.ndarray) -> np.ndarray:
@@ -137,7 +134,7 @@ def _scalp(vertices: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     # A hairline curves back at the sides of the forehead.
     wide = np.abs(vertices[:, 0] - eyes[0]) / np.abs(landmarks[45, 0] - landmarks[36, 0])
     edge = np.interp(z, *line.T) + 0.03 * np.cos(wide * 7.0) * (z < 0.4)
-    return _smoothstep(-0.05, 0.09, height - edge)
+    return smoothstep(-0.05, 0.09, height - edge)
 
 
 def _brow(vertices: np.ndarray, line: np.ndarray, scale: float) -> np.ndarray:
@@ -147,10 +144,10 @@ def _brow(vertices: np.ndarray, line: np.ndarray, scale: float) -> np.ndarray:
     distance = np.sqrt(np.einsum("vci,vci->vc", offset, offset))
     nearest = distance.argmin(1)
     along = nearest / (len(curve) - 1)
-    half = (1.6 + 2.6 * _smoothstep(0.0, 0.75, along)) * scale
-    body = _smoothstep(1.5, 0.45, distance.min(1) / half)
+    half = (1.6 + 2.6 * smoothstep(0.0, 0.75, along)) * scale
+    body = smoothstep(1.5, 0.45, distance.min(1) / half)
     # Thin at both ends, not cut off.
-    return body * (0.45 + 0.55 * _smoothstep(0, 0.25, along)) * (1 - 0.35 * _smoothstep(0.85, 1.0, along))
+    return body * (0.45 + 0.55 * smoothstep(0, 0.25, along)) * (1 - 0.35 * smoothstep(0.85, 1.0, along))
 
 
 def _spline(points: np.ndarray, closed: bool, fine: int = 8) -> np.ndarray:

@@ -11,8 +11,8 @@ from .anatomy import JAW_MAPS, Part, cut_eye_openings, eyeballs, finish_lids, jo
 from .animation import HeadAnimation
 from .appearance import paint_head
 from .errors import FaceTalkError
-from .eyelids import boundary_vertices, seal_blink
-from .geometry import cut_where_negative
+from .eyelids import seal_blink
+from .geometry import boundary_edges, cut_where_negative
 from .meshing import extract_surface, graded_axis, smooth_surface
 from .models.nphm import NUM_LANDMARKS, NPHMModel
 from .smoothing import facial_weights
@@ -187,7 +187,7 @@ class HeadDecoder:
     def _seal_blinks(self, fields, base, faces, centers, radius) -> np.ndarray:
         """The fields (V, R, 3) with blinks that close the eyes, where the head has blinks by name."""
         names = self.head.config.expression_names or []
-        rim = boundary_vertices(faces)
+        rim = np.unique(boundary_edges(faces))
         for side, center, size in zip("LR", centers, radius, strict=True):
             if f"eyeBlink_{side}" in names:
                 index = names.index(f"eyeBlink_{side}")

@@ -3,12 +3,7 @@
 
 import numpy as np
 
-
-def boundary_vertices(faces: np.ndarray) -> np.ndarray:
-    """Indices of the vertices on open edges of a mesh, faces (F, 3) -> (n,) int."""
-    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
-    unique, count = np.unique(edges, axis=0, return_counts=True)
-    return np.unique(unique[count == 1])
+from .geometry import smoothstep
 
 
 def seal_blink(
@@ -61,10 +56,10 @@ def seal_blink(
     open_angle = np.maximum(upper_rim(here) - lower_rim(here) + overlap / radius, 0.0) * within
     # All of it at the rim, none a crease (some 9 mm) above it, and nothing for the lower lid.
     above = (start_elevation - rest_rim(start_azimuth)) * radius
-    share = np.where(above < -0.8, 0.0, 1.0 - _smoothstep(0.0, 9.0, above))
+    share = np.where(above < -0.8, 0.0, 1.0 - smoothstep(0.0, 9.0, above))
     height = height - open_angle * share
     floor = radius + clearance
-    lid = _smoothstep(9.0, 4.0, np.abs(above)) * (open_angle > 0)
+    lid = smoothstep(9.0, 4.0, np.abs(above)) * (open_angle > 0)
     distance = np.maximum(distance, distance * (1 - lid) + np.maximum(distance, floor) * lid)
     moved = _points(here, height, distance)
     result = blink.copy()
@@ -87,8 +82,3 @@ def _curve(azimuth: np.ndarray, elevation: np.ndarray, chosen: np.ndarray):
     order = np.argsort(azimuth[chosen])
     knots, values = azimuth[chosen][order], elevation[chosen][order]
     return lambda x: np.interp(x, knots, values)
-
-
-def _smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
-    t = np.clip((value - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)

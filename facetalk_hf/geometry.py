@@ -65,6 +65,12 @@ def boundary_edges(faces: np.ndarray) -> np.ndarray:
     return edges[index[number == 1]]
 
 
+def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
+    """Cubic step of `value` from 0 at `low` to 1 at `high`; `low` may be the larger one."""
+    t = np.clip((value - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
 def cut_where_negative(
     vertices: np.ndarray, faces: np.ndarray, value: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import torch
 from facetalk_hf import FaceTalkError, corpus
 
 
-pytest.importorskip("datasets")
+pytest.importorskip("datasets", reason='needs datasets: pip install "facetalk_hf[train]"')
 RNG = np.random.default_rng(0)
 
 

@@ -11,6 +11,7 @@ Units: 1 = 250 mm = 25 ICT units; origin = ICT (0, 0, 6); +x the subject's left,
 """
 
 import argparse
+import functools
 import json
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -245,11 +246,15 @@ def shared(template: Template, count: int) -> dict[str, np.ndarray]:
     }
 
 
+@functools.cache
+def load_template(folder: Path) -> Template:
+    """The template, read once a process."""
+    return Template(folder)
+
+
 def build(job: tuple[Path, Path, int, bool]) -> None:
     folder, path, seed, neutral = job
-    global _template
-    _template = globals().get("_template") or Template(folder)
-    result = scan(_template, seed, neutral)
+    result = scan(load_template(folder), seed, neutral)
     with atomic_path(path) as temporary:
         np.savez(temporary, **result)
 

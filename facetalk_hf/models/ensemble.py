@@ -97,7 +97,6 @@ class LocalEnsemble(nn.Module):
             self.skip_weight = weights(inputs, hidden_size)
             self.skip_code_weight = weights(codes, hidden_size)
         self.output_weight = weights(hidden_size, 1)
-        # A sphere of radius 0.4 units is a better start than noise: the last bias sets its level.
         self.output_bias = nn.Parameter(torch.zeros(num_networks, 1))
 
     def code_biases(self, codes: torch.Tensor) -> list[torch.Tensor]:
