@@ -7,7 +7,8 @@
 All audio is encoded once, unless --online_audio is given. Every sample of every step is a function of the seed and
 its index, and a checkpoint is renamed into place when it is complete: a run that was killed and is started again with
 --resume gives the weights that it would have given undisturbed. At the end OUTPUT_DIR/denoiser and
-OUTPUT_DIR/scheduler hold the parts of a pipeline. All options, and the lines that start several processes: docs/training.md.
+OUTPUT_DIR/scheduler hold the parts of a pipeline. All options and the lines that start several processes are in
+docs/training.md.
 """
 
 import argparse
