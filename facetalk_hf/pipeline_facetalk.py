@@ -287,7 +287,8 @@ class FaceTalkPipeline(DiffusionPipeline):
             guidance_scale (`float`, *optional*, defaults to 1.25): w of
                 `x = G(null) + w * (G(audio) - G(null))`. At 1 the null condition is not computed at all.
             num_samples (`int`, *optional*, defaults to 1): different motions for each clip.
-            intensity (`float`, *optional*, defaults to 1.0): factor of the codes; below 1 calmer, above 1 livelier.
+            intensity (`float`, *optional*, defaults to 1.0): below 1 calmer, above 1 livelier. A denoiser with an
+                `intensity_range` is told it, as far as it was trained; beyond that it is a factor of the codes.
             generator (`torch.Generator` or a list of them, *optional*): seeds. One generator serves the results in
                 order, so what a clip gets depends on those before it; with a list each result has its own, and a clip
                 gets in any batch what it gets alone.
@@ -350,6 +351,7 @@ class FaceTalkPipeline(DiffusionPipeline):
                 (slice(index, index + 1), count, copy.deepcopy(self.scheduler), source)
                 for index, (count, source) in enumerate(zip(frames, sources, strict=True))
             ]
+        told, intensity = self.denoiser.split_intensity(intensity)
         takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
 
         # 6. Denoising loop
@@ -357,7 +359,7 @@ class FaceTalkPipeline(DiffusionPipeline):
             for i, t in enumerate(timesteps):
                 noisy = torch.cat([part[2].scale_model_input(latents[part[0]], t) for part in parts])
                 noisy = noisy.repeat(copies, 1, 1).to(self.denoiser.dtype)
-                clean = self.denoiser(noisy, t, frame_mask=frame_mask, projected_audio=projected_audio).sample.float()
+                clean = self.denoiser(noisy, t, None, frame_mask, None, projected_audio, told).sample.float()
                 if self.do_classifier_free_guidance:
                     clean, null = clean.chunk(2)
                     clean = null + guidance_scale * (clean - null)

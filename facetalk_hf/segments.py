@@ -120,6 +120,7 @@ class SegmentDataset(torch.utils.data.Dataset):
         null_probability (`float`, *optional*, defaults to 0.25): share of samples without audio (paper, section 4).
         augmentation ((`float`, `float`), *optional*, defaults to (1, 1)): range (a, b) of the factor r of the
             paper's expression augmentation; the codes become r * codes. The paper leaves a and b open.
+        intensity_dropout (`float`, *optional*, defaults to 0): share of samples whose r is not told, NaN.
     """
 
     def __init__(
@@ -132,6 +133,7 @@ class SegmentDataset(torch.utils.data.Dataset):
         num_timesteps: int = 1000,
         null_probability: float = 0.25,
         augmentation: tuple[float, float] = (1.0, 1.0),
+        intensity_dropout: float = 0.0,
     ) -> None:
         self.clips = clips
         self.num_frames = num_frames
@@ -141,6 +143,7 @@ class SegmentDataset(torch.utils.data.Dataset):
         self.num_timesteps = num_timesteps
         self.null_probability = null_probability
         self.augmentation = augmentation
+        self.intensity_dropout = intensity_dropout
 
     def __len__(self) -> int:
         return self.num_samples
@@ -149,13 +152,14 @@ class SegmentDataset(torch.utils.data.Dataset):
         return {key: value[0] for key, value in self.__getitems__([index]).items()}
 
     def __getitems__(self, indices: list[int]) -> dict[str, Any]:
-        """A batch, stacked: codes, noise (B, N, D), audio (B, N, A), frame_mask (B, N), timestep, audio_keep (B,)."""
+        """A batch, stacked: codes, noise (B, N, D), audio (B, N, A), frame_mask (B, N), timestep, audio_keep and
+        intensity (B,)."""
         clips, size, count = self.clips, self.num_frames, len(indices)
         codes = np.zeros((count, size, clips.codes.shape[1]), np.float32)
         noise = np.empty_like(codes)
         audio = np.zeros((count, size, clips.audio.shape[1]), np.float32)
         mask = np.zeros((count, size), bool)
-        timestep, keep = np.empty(count, np.int64), np.empty(count, bool)
+        timestep, keep, intensity = np.empty(count, np.int64), np.empty(count, bool), np.empty(count, np.float32)
         for row, index in enumerate(indices):
             # A counter-based generator: every sample has a stream of its own and costs no search for its state.
             rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, index + self.offset, 0]))
@@ -174,8 +178,9 @@ class SegmentDataset(torch.utils.data.Dataset):
             timestep[row] = rng.integers(self.num_timesteps)
             keep[row] = rng.random() >= self.null_probability
             rng.standard_normal(out=noise[row], dtype=np.float32)
+            intensity[row] = factor if rng.random() >= self.intensity_dropout else np.nan
         batch = {"codes": codes, "noise": noise, "audio": audio, "frame_mask": mask}
-        batch |= {"timestep": timestep, "audio_keep": keep}
+        batch |= {"timestep": timestep, "audio_keep": keep, "intensity": intensity}
         return {key: torch.from_numpy(value) for key, value in batch.items()}
 
 

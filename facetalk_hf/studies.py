@@ -39,9 +39,7 @@ class StudyResults:
             earlier, self.rows = written["settings"], written["rows"]
         except (ValueError, KeyError, TypeError) as error:
             raise FaceTalkError(f"{self.path} is no results file of a study; name another one") from error
-        other = sorted(
-            name for name in earlier | self.settings if earlier.get(name) != self.settings.get(name)
-        )
+        other = sorted(name for name in earlier | self.settings if earlier.get(name) != self.settings.get(name))
         if other:
             raise FaceTalkError(
                 f"{self.path} was made with other settings ({', '.join(other)}); name another file, or remove it"

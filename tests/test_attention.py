@@ -81,7 +81,7 @@ def test_rotary_positions_are_relative():
     torch.testing.assert_close(rotate(query, table).norm(dim=-1), query.norm(dim=-1))
 
 
-@pytest.mark.parametrize(("left", "right"), [(3, 3), (3, 0), (None, None)])
+@pytest.mark.parametrize(("left", "right"), [(3, 3), (3, 0), (None, 0), (None, None)])
 def test_bf16_training_on_cpu_gives_what_the_dispatch_gives(left, right):
     inputs = qkv(num_frames=90).bfloat16()
     plan = plan_attention(2, 90, left, right)

@@ -73,6 +73,8 @@ def test_untrained_model_predicts_the_mean_code():
         {"num_heads": 3},
         {"alignment_width": -1},
         {"timestep_conditioning": "adaln"},
+        {"intensity_range": (1.0, 1.0)},
+        {"intensity_range": (-1.0, 1.0)},
     ],
 )
 def test_impossible_configurations(bad):
@@ -238,6 +240,38 @@ def test_normalization():
     torch.testing.assert_close(model.denormalize(normalized), codes)
 
 
+def test_intensity_is_a_condition():
+    model = make(intensity_range=(0.5, 1.5))
+    sample, audio = inputs(4)
+    nan = float("nan")
+    with torch.no_grad():
+        alone = [model(sample, 50, audio, intensity=value).sample for value in (None, 0.5, 1.0, 1.5)]
+        mixed = model(sample, torch.full((4,), 50), audio, intensity=torch.tensor([nan, 0.5, 1.0, 1.5])).sample
+        tables = model._film_tables(50, 0.7, sample), model._film_tables(50, torch.full((4,), 0.7), sample)
+    for row in range(4):
+        torch.testing.assert_close(mixed[row], alone[row][row])
+        assert all((alone[row] - other).abs().max() > 1e-3 for other in alone[:row])
+    assert tables[0].shape[3] == 1 and tables[1].shape[3] == 4  # one value for all costs one row
+    with pytest.raises(FaceTalkError, match="intensity_range"):
+        make()(sample, 50, audio, intensity=1.0)
+
+
+def test_untrained_intensity_has_no_effect():
+    model = FaceTalkDenoiser(**SMALL, intensity_range=(0.5, 1.5))
+    model.film.weight.data.normal_()
+    model.sample_out.weight.data.normal_()
+    sample, audio = inputs()
+    torch.testing.assert_close(model(sample, 9, audio, intensity=0.5).sample, model(sample, 9, audio).sample)
+
+
+def test_intensity_is_split_into_what_is_told_and_a_factor():
+    assert make().split_intensity(1.7) == (None, 1.7)
+    model = make(intensity_range=(0.5, 1.5))
+    assert model.split_intensity(0.8) == (0.8, 1.0)
+    assert model.split_intensity(3.0) == (1.5, 2.0) and model.split_intensity(0.0) == (0.5, 0.0)
+    assert make(intensity_range=(0.0, 1.0)).split_intensity(0.0) == (0.0, 1.0)
+
+
 def test_save_and_load(tmp_path):
     model = make()
     model.code_mean.fill_(0.5)
@@ -247,6 +281,9 @@ def test_save_and_load(tmp_path):
     assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
     torch.testing.assert_close(loaded(sample, 8, audio).sample, model(sample, 8, audio).sample)
     assert loaded.code_mean[0] == 0.5 and not loaded.training
+    make(intensity_range=(0.5, 1.5)).save_pretrained(tmp_path / "intensity")
+    loaded_range = FaceTalkDenoiser.from_pretrained(tmp_path / "intensity").split_intensity(2.0)
+    assert loaded_range == (1.5, 2.0 / 1.5)
     assert all(loaded.config[name] == value for name, value in SMALL.items())
     model.to(torch.float16).save_pretrained(tmp_path / "half")
     assert FaceTalkDenoiser.from_pretrained(tmp_path / "half", dtype=torch.float32).dtype == torch.float32

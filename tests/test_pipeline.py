@@ -11,6 +11,7 @@ from conftest import (
     CODE_DIM,
     RATE,
     codes,
+    make_denoiser,
     make_head,
     make_pipeline,
     make_wav2vec2,
@@ -198,6 +199,19 @@ def test_guidance_of_zero_ignores_the_audio(pipe):
 def test_intensity_scales_the_codes(pipe):
     plain = codes(pipe)[0]
     torch.testing.assert_close(codes(pipe, intensity=0.5)[0], 0.5 * plain)
+    assert (codes(pipe, intensity=0.0)[0] == 0).all()
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+def test_intensity_is_told_to_a_denoiser_that_knows_it(guidance_scale):
+    pipe = make_pipeline(denoiser=make_denoiser(intensity_range=(0.5, 1.5)))
+    most = codes(pipe, intensity=1.5, guidance_scale=guidance_scale)[0]
+    forward, told = pipe.denoiser.forward, []
+    pipe.denoiser.forward = lambda *args, **kwargs: (told.append(args[6]), forward(*args, **kwargs))[1]
+    torch.testing.assert_close(codes(pipe, intensity=3.0, guidance_scale=guidance_scale)[0], 2 * most)
+    assert told == [1.5] * 3  # one number for both halves of the guidance batch
+    less = codes(pipe, intensity=1.0, guidance_scale=guidance_scale)[0]
+    assert (1.5 * less - most).abs().max() > 1e-2  # a condition, not a factor
     assert (codes(pipe, intensity=0.0)[0] == 0).all()
 
 

@@ -75,6 +75,10 @@ def test_draws():
     assert abs(batch["noise"].std() - 1) < 0.01 and abs(batch["noise"].mean()) < 0.01
     factor = batch["codes"][:, 0, 0] / batch["audio"][:, 0, 0]
     assert 0.5 < factor.min() < 0.55 and 1.45 < factor.max() < 1.5 and abs(factor.mean() - 1) < 0.03
+    torch.testing.assert_close(batch["intensity"], factor, atol=2e-3, rtol=2e-3)  # audio is float16
+    dataset.intensity_dropout = 0.2
+    told = ~dataset.__getitems__(list(range(2000)))["intensity"].isnan()
+    assert abs(told.float().mean() - 0.8) < 0.03
 
 
 def test_a_sample_depends_on_seed_and_index_alone():

@@ -201,6 +201,38 @@ def test_every_option_of_the_loss(script, data, tmp_path):
     torch.testing.assert_close(values[2] - values[0], codes[..., :4].square().mean((1, 2)))
 
 
+def test_the_network_learns_to_follow_the_intensity(script, data, tmp_path):
+    more = (
+        "--augmentation",
+        "0.5",
+        "1.5",
+        "--validation_steps",
+        "0",
+        "--checkpointing_steps",
+        "200",
+        "--batch_size",
+        "16",
+    )
+    script.main(arguments(data, tmp_path, *more, steps=200))
+    denoiser = FaceTalkDenoiser.from_pretrained(tmp_path / "denoiser")
+    assert tuple(denoiser.config.intensity_range) == (0.5, 1.5)
+    clips = script.encode_corpus(script.parse_args(arguments(data, tmp_path)), "train", torch.device("cpu"))
+    audio = torch.from_numpy(clips.audio[:24].astype(np.float32))[None]
+    noise, height = torch.randn(1, 24, 10, generator=torch.Generator().manual_seed(0)), []
+    for intensity in (0.5, 1.0, 1.5):
+        with torch.no_grad():
+            code = denoiser.denormalize(denoiser(noise, 999, audio, intensity=intensity).sample)
+        height.append(code[..., 6].mean().item())
+    assert height[0] < 0.65 * height[1] and height[2] > 1.35 * height[1]
+
+
+def test_without_augmentation_or_with_full_dropout_there_is_no_intensity(script, data, trained, tmp_path):
+    assert FaceTalkDenoiser.from_pretrained(trained / "denoiser").config.intensity_range is None
+    more = ("--augmentation", "0.5", "1.5", "--intensity_dropout", "1")
+    script.main(arguments(data, tmp_path, *more, steps=1))
+    assert FaceTalkDenoiser.from_pretrained(tmp_path / "denoiser").config.intensity_range is None
+
+
 @pytest.mark.parametrize("name", ["tiny", "paper"])
 def test_configurations(script, name):
     needed = ["--corpus", "x", "--audio_encoder", "x", "--output_dir", "x"]

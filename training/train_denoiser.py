@@ -66,6 +66,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--max_grad_norm", type=float, default=1.0, help="gradients are scaled down to this norm")
     add("--null_probability", type=float, default=0.25, help="share of segments whose audio is the null audio")
     add("--augmentation", type=float, nargs=2, default=(1.0, 1.0), metavar=("A", "B"), help="codes * r, r ~ U(A, B)")
+    add(
+        "--intensity_dropout",
+        type=float,
+        default=0.1,
+        help="share of segments whose r the network isn't told; 1 for a network without that input",
+    )
     add("--velocity_weight", type=float, default=0.0, help="weight of the velocity loss")
     add("--loss_matrix", help=".npy with a matrix (D, K): errors of codes @ matrix count as well")
     add("--loss_matrix_weight", type=float, default=1.0, help="weight of the errors in the space of --loss_matrix")
@@ -177,6 +183,7 @@ class Objective:
         )
         # add_noise would copy the table from the CPU at every step.
         self.noise_schedule.alphas_cumprod = self.noise_schedule.alphas_cumprod.to(device)
+        self.tell_intensity = denoiser.config.intensity_range is not None
         self.mean, self.std = denoiser.code_mean.to(device), denoiser.code_std.to(device)
         self.matrix = None
         if args.loss_matrix:
@@ -188,7 +195,8 @@ class Objective:
         mask = None if batch["frame_mask"].all() else batch["frame_mask"]
         target = (batch["codes"] - self.mean) / self.std
         noisy = self.noise_schedule.add_noise(target, batch["noise"], batch["timestep"])
-        output = model(noisy, batch["timestep"], batch["audio"], mask, batch["audio_keep"], return_dict=False)
+        known = {"intensity": batch["intensity"]} if self.tell_intensity else {}
+        output = model(noisy, batch["timestep"], batch["audio"], mask, batch["audio_keep"], return_dict=False, **known)
         prediction = output[0].float()
         loss = sample_loss(prediction, target, mask)
         if self.args.velocity_weight:
@@ -217,6 +225,8 @@ def main(argv: list[str] | None = None) -> None:
         validation_clips = encode_corpus(args, "validation", accelerator.device) if args.validation_steps else None
     preset = FaceTalkDenoiser.tiny_config if args.preset == "tiny" else FaceTalkDenoiser.paper_config
     dims = {"code_dim": clips.codes.shape[1], "audio_dim": clips.audio.shape[1], "max_timesteps": NUM_TIMESTEPS}
+    if args.intensity_dropout < 1 and args.augmentation[0] < args.augmentation[1]:
+        dims["intensity_range"] = tuple(args.augmentation)
     set_seed(args.seed)  # here, because encoding draws numbers, and reading the cache does not
     denoiser = FaceTalkDenoiser(**preset(**dims) | args.model_config).train()
     mean, std = clips.statistics()
@@ -236,6 +246,7 @@ def main(argv: list[str] | None = None) -> None:
         offset=first_step * per_update,
         seed=args.seed,
         augmentation=tuple(args.augmentation),
+        intensity_dropout=args.intensity_dropout,
         **options,
     )
     loader = DataLoader(dataset, args.batch_size, num_workers=args.num_workers, collate_fn=take_batch)

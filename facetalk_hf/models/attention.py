@@ -133,11 +133,14 @@ def _dispatch(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None, is_causal: bool = False
 ) -> torch.Tensor:
     trains_in_bf16_on_cpu = query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad
-    if not trains_in_bf16_on_cpu or is_causal:
+    if not trains_in_bf16_on_cpu:
         return dispatch_attention_fn(query, key, value, attn_mask=bias, is_causal=is_causal)
     # torch 2.13's fused kernel takes four times as long as the plain products here, nearly all of it going backwards.
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
+    if is_causal:
+        future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(future, float("-inf"))
     if bias is not None:
         scores = scores + bias
     return (scores.softmax(dim=-1) @ value).transpose(1, 2)

@@ -154,6 +154,8 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
             all blocks are linear in it, so a small rank keeps their tables small beside the blocks.
         max_timesteps (`int`, *optional*, defaults to 1000): diffusion steps of the training schedule.
         rope_theta (`float`, *optional*, defaults to 10000): base of the rotary wavelengths.
+        intensity_range ((`float`, `float`), *optional*): range (a, b) of the factor r of the expression augmentation
+            in training. With it the network is told r, and follows it; without it there is no such input.
     """
 
     _supports_gradient_checkpointing = True
@@ -177,6 +179,7 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         film_rank: int = 64,
         max_timesteps: int = 1000,
         rope_theta: float = 10000.0,
+        intensity_range: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
         if attention_mode not in ("causal", "local"):
@@ -191,12 +194,15 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
             raise FaceTalkError(f"alignment_width must be 0 or more frames, or None, not {alignment_width}")
         if timestep_conditioning not in ("film", "additive"):
             raise FaceTalkError(f'timestep_conditioning must be "film" or "additive", not {timestep_conditioning!r}')
+        if intensity_range is not None and not 0 <= intensity_range[0] < intensity_range[1]:
+            raise FaceTalkError(f"intensity_range must be two factors (a, b), 0 <= a < b, not {intensity_range}")
 
         self.sample_in = nn.Linear(code_dim, hidden_size)
         self.audio_in = nn.Sequential(nn.LayerNorm(audio_dim), nn.Linear(audio_dim, hidden_size), nn.SiLU())
         self.null_audio = nn.Parameter(0.02 * torch.randn(hidden_size))
         self.time_proj = Timesteps(64, flip_sin_to_cos=True, downscale_freq_shift=0, scale=1000 / max_timesteps)
-        self.time_embedding = TimestepEmbedding(64, film_rank, post_act_fn="silu")
+        condition = {} if intensity_range is None else {"cond_proj_dim": 2}
+        self.time_embedding = TimestepEmbedding(64, film_rank, post_act_fn="silu", **condition)
         by_film = timestep_conditioning == "film"
         self.film = nn.Linear(film_rank, num_layers * 6 * hidden_size if by_film else hidden_size)
         half = num_layers // 2
@@ -219,6 +225,8 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         for layer in (self.film, self.sample_out):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+        if self.config.intensity_range is not None:
+            nn.init.zeros_(self.time_embedding.cond_proj.weight)
         if self.config.timestep_conditioning == "film":
             self.film.bias.data.view(len(self.blocks), 3, 2, -1)[:, :, 0] = 1  # scales
 
@@ -240,6 +248,18 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
     def denormalize(self, sample: torch.Tensor) -> torch.Tensor:
         """The inverse of [`~FaceTalkDenoiser.normalize`]."""
         return sample * self.code_std + self.code_mean
+
+    def split_intensity(self, intensity: float) -> tuple[float | None, float]:
+        """How to bring about an intensity: the factor r that `forward` is told, and what the codes are multiplied by.
+
+        The network is told what lies within the range that it was trained on, the codes get the rest; all of it if
+        the network has no such input.
+        """
+        if self.config.intensity_range is None:
+            return None, intensity
+        low, high = self.config.intensity_range
+        told = min(max(intensity, low), high)
+        return told, intensity / told if told else 1.0
 
     def project_audio(
         self, audio_features: torch.Tensor, audio_keep: torch.Tensor | None = None
@@ -275,6 +295,7 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         frame_mask: torch.Tensor | None = None,
         audio_keep: torch.Tensor | None = None,
         projected_audio: list[torch.Tensor] | None = None,
+        intensity: torch.Tensor | float | None = None,
         return_dict: bool = True,
     ) -> FaceTalkDenoiserOutput | tuple[torch.Tensor]:
         """Predict the clean codes.
@@ -288,6 +309,8 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
             audio_keep ((B,) bool, *optional*): False for samples whose audio is replaced by the null audio.
             projected_audio (`list` of `torch.Tensor`, *optional*): result of `project_audio`, in place of
                 `audio_features` and `audio_keep`.
+            intensity ((B,) or scalar, *optional*): factor r of the codes that are wanted; `None` or NaN where it is
+                open. Only with an `intensity_range`.
             return_dict (`bool`, *optional*, defaults to `True`): whether to return a [`FaceTalkDenoiserOutput`].
 
         Returns:
@@ -305,7 +328,7 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
                 projected_audio = self._project(self.null_audio.expand(batch_size, num_frames, -1))
 
         hidden_states = self.sample_in(sample)
-        film = self._film_tables(timestep, sample)
+        film = self._film_tables(timestep, intensity, sample)
         if self.config.timestep_conditioning == "additive":
             hidden_states, film = hidden_states + film[:, None], self._neutral_film(sample)
         rotary = self._rotary(num_frames, hidden_states)
@@ -332,16 +355,36 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
             output = output.masked_fill(~frame_mask[:, :, None], 0)
         return FaceTalkDenoiserOutput(sample=output) if return_dict else (output,)
 
-    def _film_tables(self, timestep: torch.Tensor | float | int, sample: torch.Tensor) -> torch.Tensor:
+    def _film_tables(
+        self, timestep: torch.Tensor | float | int, intensity: torch.Tensor | float | None, sample: torch.Tensor
+    ) -> torch.Tensor:
         """Scale and shift of every part of every block: (L, 3, 2, B or 1, 1, hidden_size) float.
 
         With additive conditioning what the timestep adds to every frame, (B or 1, hidden_size).
         """
         timestep = torch.as_tensor(timestep, device=sample.device).reshape(-1)
-        table = self.film(self.time_embedding(self.time_proj(timestep).to(sample.dtype)))
+        condition = self._intensity_features(intensity, sample)
+        embedding = self.time_embedding(self.time_proj(timestep).to(sample.dtype), condition)
+        table = self.film(embedding)
         if self.config.timestep_conditioning == "additive":
             return table
         return table.unflatten(-1, (len(self.blocks), 3, 2, 1, -1)).movedim(0, 3)
+
+    def _intensity_features(self, intensity: torch.Tensor | float | None, sample: torch.Tensor) -> torch.Tensor | None:
+        """What the embedding is told of r: -1 ... 1 over the range, and a 1 for "known"; zeros where r is open.
+
+        So the embedding of the timestep alone is the learned null condition. (B or 1, 2) float.
+        """
+        if self.config.intensity_range is None:
+            if intensity is not None:
+                raise FaceTalkError("this denoiser was not trained with an intensity, see intensity_range")
+            return None
+        low, high = self.config.intensity_range
+        intensity = float("nan") if intensity is None else intensity
+        intensity = torch.as_tensor(intensity, device=sample.device, dtype=torch.float32).reshape(-1)
+        position = (2 * intensity - low - high) / (high - low)
+        features = torch.stack((position, torch.ones_like(position)), dim=-1)
+        return torch.where(intensity.isnan()[:, None], 0.0, features).to(sample.dtype)
 
     def _neutral_film(self, sample: torch.Tensor) -> torch.Tensor:
         """Scales of 1 and shifts of 0, in the shape of `_film_tables`."""
