@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """What a study writes: rows that are measured once and kept, and tables in Markdown pages between two markers."""
 
+import hashlib
 import json
 import os
 import platform
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -50,7 +51,7 @@ class StudyResults:
         if name not in self.rows:
             start = perf_counter()
             row = dict(function())
-            row |= {"wall_seconds": round(perf_counter() - start, 2), "date": f"{datetime.now(timezone.utc):%Y-%m-%d}"}
+            row |= {"wall_seconds": round(perf_counter() - start, 2), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
             self.rows[name] = row
             content = {"command": command(), "machine": machine(), "settings": self.settings, "rows": self.rows}
             with atomic_path(self.path) as temporary:
@@ -59,19 +60,26 @@ class StudyResults:
 
 
 def command() -> str:
-    """The line that started this script, with its path relative to the repository."""
+    """The line that started this script; of absolute paths, which say something of one machine alone, the last part."""
     script = Path(sys.argv[0])
-    return " ".join(["python", f"{script.parent.name}/{script.name}", *sys.argv[1:]])
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return " ".join(["python", f"{script.parent.name}/{script.name}", *words])
 
 
 def machine() -> str:
     """What timings depend on, in words without the name of the machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return (
-        f"{platform.system()} {platform.machine()}, {cores} CPU cores, {torch.get_num_threads()} of them used{device}, "
-        f"torch {torch.__version__}"
-    )
+    used = f"{torch.get_num_threads()} of {cores} CPU cores{device}"
+    return f"{used}, {platform.system()} {platform.machine()}, torch {torch.__version__}"
+
+
+def digest(folder: str | Path) -> str:
+    """Twelve digits that change with any weight of a model folder; sha256 over its safetensors files."""
+    result = hashlib.sha256()
+    for path in sorted(Path(folder).glob("**/*.safetensors")):
+        result.update(path.read_bytes())
+    return result.hexdigest()[:12]
 
 
 def markdown_table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:

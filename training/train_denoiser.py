@@ -72,6 +72,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default=0.1,
         help="share of segments whose r the network isn't told; 1 for a network without that input",
     )
+    add(
+        "--objective",
+        choices=("diffusion", "regression"),
+        default="diffusion",
+        help="regression: x_0 from zeros at the last timestep, to compare with (no noise, one step at sampling)",
+    )
     add("--velocity_weight", type=float, default=0.0, help="weight of the velocity loss")
     add("--loss_matrix", help=".npy with a matrix (D, K): errors of codes @ matrix count as well")
     add("--loss_matrix_weight", type=float, default=1.0, help="weight of the errors in the space of --loss_matrix")
@@ -194,9 +200,12 @@ class Objective:
         """Loss of each segment, (B,) float."""
         mask = None if batch["frame_mask"].all() else batch["frame_mask"]
         target = (batch["codes"] - self.mean) / self.std
-        noisy = self.noise_schedule.add_noise(target, batch["noise"], batch["timestep"])
+        timestep = batch["timestep"]
+        noisy = self.noise_schedule.add_noise(target, batch["noise"], timestep)
+        if self.args.objective == "regression":
+            timestep, noisy = torch.full_like(timestep, NUM_TIMESTEPS - 1), torch.zeros_like(noisy)
         known = {"intensity": batch["intensity"]} if self.tell_intensity else {}
-        output = model(noisy, batch["timestep"], batch["audio"], mask, batch["audio_keep"], return_dict=False, **known)
+        output = model(noisy, timestep, batch["audio"], mask, batch["audio_keep"], return_dict=False, **known)
         prediction = output[0].float()
         loss = sample_loss(prediction, target, mask)
         if self.args.velocity_weight:
