@@ -2,8 +2,11 @@
 """Measures of facial motion, pure functions of numpy arrays. The formula of each is in its docstring.
 
 Names follow the literature: LVE from MeshTalk (Richard et al. 2021), FDD from CodeTalker (Xing et al. 2023). T is a
-number of frames, V of vertices; the unit of a result is that of the input unless it says otherwise.
+number of frames, V of vertices; the unit of a result is that of the input unless it says otherwise. How a motion
+moves, whatever it should have been, is measured by `motion_metrics`.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -70,54 +73,74 @@ def silence_aperture(aperture: np.ndarray, silent: np.ndarray, settle: int = 6) 
     return float(np.abs(np.asarray(aperture)[inner]).max()) if inner.any() else 0.0
 
 
-def lip_vertex_error(predicted: np.ndarray, target: np.ndarray, lips: np.ndarray, rooted: bool = False) -> float:
-    """LVE = mean over t of max over lip vertices v of |p_tv - q_tv|^2; with `rooted` of the distance itself.
+def lip_vertex_error(
+    predicted: np.ndarray, target: np.ndarray, lips: np.ndarray | slice = slice(None), form: str = "squared"
+) -> float:
+    """LVE: how far the worst lip vertex is off. With d_tv = |p_tv - q_tv| and m_t = max over lip vertices v of d_tv:
+
+    "squared": mean_t m_t^2, as CodeTalker and FaceDiffuser code it; a unit squared, though often printed as mm.
+    "rooted": mean_t m_t, UniTalker's second number. "root_mean": sqrt(mean_t m_t^2), as ARTalk codes it.
 
     Args:
-        predicted, target (`(T, V, 3)` float): vertices.
-        lips (`(L,)` int or `(V,)` bool): the lip vertices.
+        predicted, target (`(T, V, 3)` float): vertices. Over several clips, frames are pooled: long clips weigh more.
+        lips (`(L,)` int or `(V,)` bool, *optional*): the lip vertices; all where absent.
+        form (`str`): see above.
+
+    Raises:
+        ValueError: another form.
     """
-    squared = ((predicted[:, lips] - target[:, lips]) ** 2).sum(-1)
-    return float((np.sqrt(squared) if rooted else squared).max(1).mean())
+    squared = ((np.asarray(predicted)[:, lips] - np.asarray(target)[:, lips]) ** 2).sum(-1, dtype=np.float64).max(1)
+    if form == "squared":
+        return float(squared.mean())
+    if form == "rooted":
+        return float(np.sqrt(squared).mean())
+    if form == "root_mean":
+        return float(np.sqrt(squared.mean()))
+    raise ValueError(f'form is "squared", "rooted" or "root_mean", not {form!r}')
 
 
 def mean_vertex_error(predicted: np.ndarray, target: np.ndarray) -> float:
-    """MVE = mean over t and v of |p_tv - q_tv|, (T, V, 3) arrays."""
-    return float(np.linalg.norm(predicted - target, axis=-1).mean())
+    """MVE = mean over t and v of |p_tv - q_tv|, (T, V, 3) arrays; not squared."""
+    return float(np.linalg.norm(np.asarray(predicted) - np.asarray(target), axis=-1).mean(dtype=np.float64))
 
 
 def face_dynamics_deviation(
-    predicted: np.ndarray, target: np.ndarray, neutral: np.ndarray, upper: np.ndarray, absolute: bool = False
+    predicted: np.ndarray,
+    target: np.ndarray,
+    neutral: np.ndarray,
+    upper: np.ndarray | slice = slice(None),
+    absolute: bool = False,
 ) -> float:
     """FDD = mean over upper-face v of dyn(target, v) - dyn(predicted, v), dyn = std over t of |x_tv - neutral_v|^2.
 
+    Positive means too still. The result is a unit squared, of one clip: clips are averaged with sign, each once.
+
     Args:
         predicted, target (`(T, V, 3)` float), neutral (`(V, 3)` float): vertices.
-        upper (`(U,)` int or `(V,)` bool): the upper face.
+        upper (`(U,)` int or `(V,)` bool, *optional*): the upper face; all where absent.
         absolute (`bool`): mean of the absolute differences, so that too much and too little do not cancel.
     """
 
     def dynamics(vertices: np.ndarray) -> np.ndarray:
-        return ((vertices[:, upper] - neutral[upper]) ** 2).sum(-1).std(0)
+        return ((vertices[:, upper] - neutral[upper]) ** 2).sum(-1, dtype=np.float64).std(0)
 
     difference = dynamics(target) - dynamics(predicted)
     return float((np.abs(difference) if absolute else difference).mean())
 
 
-def diversity(samples: np.ndarray) -> float:
-    """Mean over pairs of samples i < j of the mean over frames of |x_i - x_j|; samples (K, T, ...), K > 1."""
-    flat = np.asarray(samples, np.float64).reshape(len(samples), samples.shape[1], -1)
-    pairs = [np.linalg.norm(flat[i] - flat[j], axis=-1).mean() for i in range(len(flat)) for j in range(i)]
-    return float(np.mean(pairs)) if pairs else 0.0
+def sample_statistics(
+    error: Callable[[np.ndarray, np.ndarray], float], samples: np.ndarray, target: np.ndarray
+) -> dict[str, float]:
+    """An error of K motions drawn for one clip, after Yang et al. (2023, arXiv 2311.18168).
 
+    Args:
+        error: `error(motion, target)`, for instance [`mean_vertex_error`].
+        samples (`(K, T, ...)` float): the motions. target (`(T, ...)` float): the true one.
 
-def speed(motion: np.ndarray, fps: float) -> float:
-    """Mean over frames of |x_t+1 - x_t| fps, (T, ...) float; units a second."""
-    flat = np.asarray(motion, np.float64).reshape(len(motion), -1)
-    return float(np.linalg.norm(np.diff(flat, axis=0), axis=1).mean() * fps) if len(flat) > 1 else 0.0
-
-
-def jerk(motion: np.ndarray, fps: float) -> float:
-    """Mean over frames of |third difference| fps^3, (T, ...) float; units a second cubed."""
-    flat = np.asarray(motion, np.float64).reshape(len(motion), -1)
-    return float(np.linalg.norm(np.diff(flat, n=3, axis=0), axis=1).mean() * fps**3) if len(flat) > 3 else 0.0
+    Returns:
+        dict of "mean" of the K errors, "min" (coverage: the error nearest to zero, with its sign) and "mean_estimate"
+        (the error of the samples' mean). For a deterministic model all three are the same.
+    """
+    errors = [error(sample, target) for sample in samples]
+    estimate = error(np.mean(samples, axis=0), target) if len(samples) > 1 else errors[0]
+    return {"mean": float(np.mean(errors)), "min": min(errors, key=abs), "mean_estimate": estimate}

@@ -26,7 +26,7 @@ TOP_LEVEL = {"facetalk_hf", "tests", "docs", *ROOMS, "pyproject.toml", "model_ca
 
 # Constants and conventions that every module may use.
 FOUNDATION = {"errors", "files", "blendshapes"}
-LEAVES = ("audio", "meshing", "smoothing", "losses", "metrics")
+LEAVES = ("audio", "meshing", "smoothing", "losses", "metrics", "motion_metrics")
 # Third-party names and the only places that may import them.
 PLACES = {
     "gradio": ("spaces_app/",),

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from facetalk_hf import FaceTalkError, FaceTalkPipeline, metrics
+from facetalk_hf import FaceTalkError, FaceTalkPipeline, metrics, motion_metrics
 from facetalk_hf.blendshapes import INDEX
 from facetalk_hf.corpus import decode_audio, read
 from facetalk_hf.files import atomic_path
@@ -111,7 +111,7 @@ def main() -> None:
                 )  # fmt: skip
                 codes = [np.asarray(item, np.float32) @ basis for item in output.expressions]
                 made["diffusion"].append(codes[0].clip(0, 1))
-                spread += [metrics.diversity(np.stack(codes))] if len(codes) > 1 else []
+                spread += [motion_metrics.diversity(np.stack(codes))] if len(codes) > 1 else []
         table[voice] = {name: score(rows, items) for name, items in made.items() if items}
         if spread:
             table[voice]["diffusion"]["diversity"] = float(np.mean(spread))
