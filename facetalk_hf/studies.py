@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What a study writes: rows that are measured once and kept, and tables in Markdown pages between two markers."""
+"""Studies that compare models: what is measured of each, rows that are kept, tables in Markdown between two markers.
+
+The scripts in benchmarks/ share this; nothing of it is needed to use a model.
+"""
 
 import hashlib
 import json
@@ -7,16 +10,111 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 
+from .blendshapes import INDEX
+from .corpus import decode_audio, read
 from .errors import FaceTalkError
+from .evaluation import COLUMNS, FixedMesh, Predictor, evaluate
 from .files import atomic_path
+from .pipeline_facetalk import FaceTalkPipeline
+
+
+BLINK_SHUT = 0.8
+"""Weight of eyeBlink from which on a blink counts as one that shuts the eye."""
+
+
+def held_out_rows(corpus: str | Path, clips: int, split: str = "test") -> list[dict[str, Any]]:
+    """The first clips of every voice of a split, with the fields that `evaluate` reads.
+
+    Args:
+        corpus (`str` or `Path`): folder of shards. clips (`int`): of each voice. split (`str`): the held-out voices.
+
+    Raises:
+        FaceTalkError: the split is empty.
+    """
+    voices: dict[str, list[dict[str, Any]]] = {}
+    for row in read(corpus, (split,), COLUMNS):
+        rows = voices.setdefault(row["id"].rsplit("-", 2)[0], [])
+        if len(rows) < clips:
+            rows.append(row)
+    if not voices:
+        raise FaceTalkError(f"{corpus} has no clips in its split {split!r}")
+    return [row for rows in voices.values() for row in rows]
+
+
+def blink_peaks(weights: np.ndarray, floor: float = 0.3) -> np.ndarray:
+    """Highest weight of every blink, (n,) float: of each stretch of frames in which eyeBlink is above `floor`.
+
+    Args:
+        weights ((T, 53) float): blendshape weights; the mean of both eyes counts.
+    """
+    track = (weights[:, INDEX["eyeBlink_L"]] + weights[:, INDEX["eyeBlink_R"]]) / 2
+    edges = np.flatnonzero(np.diff(np.pad(track > floor, 1).astype(np.int8)))
+    return np.array([track[start:stop].max() for start, stop in edges.reshape(-1, 2)])
+
+
+def measure(
+    predict: Predictor, rows: Sequence[dict[str, Any]], mesh: FixedMesh, samples: int = 1, seed: int = 0
+) -> dict[str, float]:
+    """All scores of `evaluate`, and what these comparisons need besides.
+
+    Clips are predicted one by one, so that no time is lost on padding, after one that warms up.
+
+    Args: as in `evaluate`; `mesh` holds the head.
+
+    Returns:
+        dict of `float`: the scores; "speed_ratio" and "jerk_ratio" to the teacher's; "blinks" and "blinks_target" a
+        minute, "blinks_shut" and "blinks_shut_target", the share of them that shut the eye (NaN without blinks);
+        "ms", milliseconds for a second of audio.
+    """
+    head, made, seconds = mesh.decoder.head, [], []
+
+    def timed(clips: list[np.ndarray], seeds: list[int]) -> Sequence[np.ndarray | torch.Tensor]:
+        start = perf_counter()
+        codes = predict(clips, seeds)
+        seconds.append(perf_counter() - start)
+        made.extend(np.asarray(item) for item in codes)
+        return codes
+
+    predict([decode_audio(rows[0])], [seed])
+    scores = evaluate(timed, rows, head, samples, batch=1, seed=seed, mesh=mesh)
+    basis = head.expression_basis.float().cpu().numpy()
+    minutes = sum(len(row["weights"]) / row["fps"] for row in rows) / 60
+    for name, items, duration in (
+        ("", [codes @ basis for codes in made], minutes * samples),
+        ("_target", [row["weights"] for row in rows], minutes),
+    ):
+        peaks = np.concatenate([blink_peaks(item) for item in items])
+        scores[f"blinks{name}"] = len(peaks) / duration
+        scores[f"blinks_shut{name}"] = float((peaks > BLINK_SHUT).mean()) if len(peaks) else float("nan")
+    for name in ("speed", "jerk"):
+        target = scores[f"{name}_target"]
+        scores[f"{name}_ratio"] = scores[name] / target if target else float("nan")
+    return scores | {"ms": 1000 * sum(seconds) / (60 * minutes * samples)}
+
+
+def one_step_predictor(pipe: FaceTalkPipeline) -> Predictor:
+    """A denoiser that was trained as a regression (`train_denoiser.py --objective regression`): x_0 from zeros."""
+
+    @torch.no_grad()
+    def predict(clips: list[np.ndarray], seeds: list[int]) -> list[torch.Tensor]:
+        result = []
+        for clip in clips:
+            features = pipe.encode_audio(clip, sampling_rate=16000)
+            nothing = features.new_zeros(1, features.shape[1], pipe.denoiser.config.code_dim)
+            sample = pipe.denoiser(nothing, pipe.denoiser.config.max_timesteps - 1, features).sample
+            result.append(pipe.denoiser.denormalize(sample)[0].float().cpu())
+        return result
+
+    return predict
 
 
 class StudyResults:
@@ -50,7 +148,7 @@ class StudyResults:
         """The row of that name, from the file, or from `function` and then into the file, with its time and date."""
         if name not in self.rows:
             start = perf_counter()
-            row = dict(function())
+            row = {key: None if value != value else value for key, value in function().items()}  # JSON has no NaN
             row |= {"wall_seconds": round(perf_counter() - start, 2), "date": f"{datetime.now(UTC):%Y-%m-%d}"}
             self.rows[name] = row
             content = {"command": command(), "machine": machine(), "settings": self.settings, "rows": self.rows}
@@ -60,7 +158,7 @@ class StudyResults:
 
 
 def command() -> str:
-    """The line that started this script; of absolute paths, which say something of one machine alone, the last part."""
+    """The line that started this script, with the last part alone of absolute paths, which are of one machine."""
     script = Path(sys.argv[0])
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return " ".join(["python", f"{script.parent.name}/{script.name}", *words])

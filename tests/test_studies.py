@@ -4,10 +4,39 @@
 import json
 import sys
 
+import numpy as np
 import pytest
+import torch
+from conftest import make_pipeline, speech_like
 
+from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
 from facetalk_hf.errors import FaceTalkError
-from facetalk_hf.studies import StudyResults, command, markdown_table, write_between_markers
+from facetalk_hf.studies import (
+    StudyResults,
+    blink_peaks,
+    command,
+    markdown_table,
+    one_step_predictor,
+    write_between_markers,
+)
+
+
+def test_blink_peaks():
+    weights = np.zeros((20, len(EXPRESSIONS)), np.float32)
+    weights[:2] = 0.5  # begins within a blink
+    weights[5:8, [INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]] = np.array([[0.4], [0.9], [0.4]])
+    weights[12, INDEX["eyeBlink_L"]] = 0.4  # a wink of half the floor
+    weights[17:, [INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]] = [0.7, 1.0]
+    assert blink_peaks(weights) == pytest.approx([0.5, 0.9, 0.85])
+    assert len(blink_peaks(np.zeros_like(weights))) == 0
+
+
+def test_one_step_is_the_pipeline_from_zeros():
+    pipe, clip = make_pipeline(), speech_like(1.0)
+    made = one_step_predictor(pipe)([clip], [3])[0]
+    options = {"num_inference_steps": 1, "guidance_scale": 1.0, "output_type": "expression", "sampling_rate": 16000}
+    expected = pipe(clip, latents=torch.zeros(1, len(made), made.shape[1]), **options).expressions[0]
+    torch.testing.assert_close(made, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_rows_are_kept_as_they_are_measured(tmp_path):
