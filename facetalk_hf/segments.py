@@ -83,7 +83,10 @@ class EncodedClips:
         folder = Path(folder)
         widths = json.loads((folder / "meta.json").read_text())
         codes = np.memmap(folder / "codes.bin", np.float32, "r").reshape(-1, widths["code_dim"])
-        audio = np.memmap(folder / "audio.bin", np.float16, "r").reshape(-1, widths["audio_dim"])
+        if widths["audio_dim"]:
+            audio = np.memmap(folder / "audio.bin", np.float16, "r").reshape(-1, widths["audio_dim"])
+        else:  # features are made elsewhere; an empty file cannot be mapped
+            audio = np.zeros((len(codes), 0), np.float16)
         return cls(codes, audio, np.load(folder / "starts.npy"))
 
     def statistics(self, floor: float = 0.05) -> tuple[torch.Tensor, torch.Tensor]:
@@ -152,14 +155,15 @@ class SegmentDataset(torch.utils.data.Dataset):
         return {key: value[0] for key, value in self.__getitems__([index]).items()}
 
     def __getitems__(self, indices: list[int]) -> dict[str, Any]:
-        """A batch, stacked: codes, noise (B, N, D), audio (B, N, A), frame_mask (B, N), timestep, audio_keep and
-        intensity (B,)."""
+        """A batch, stacked: codes, noise (B, N, D), audio (B, N, A), frame_mask (B, N), timestep, audio_keep,
+        intensity, start (B,): the segment's first frame among those of all clips."""
         clips, size, count = self.clips, self.num_frames, len(indices)
         codes = np.zeros((count, size, clips.codes.shape[1]), np.float32)
         noise = np.empty_like(codes)
         audio = np.zeros((count, size, clips.audio.shape[1]), np.float32)
         mask = np.zeros((count, size), bool)
         timestep, keep, intensity = np.empty(count, np.int64), np.empty(count, bool), np.empty(count, np.float32)
+        starts = np.empty(count, np.int64)
         for row, index in enumerate(indices):
             # A counter-based generator: every sample has a stream of its own and costs no search for its state.
             rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, index + self.offset, 0]))
@@ -170,6 +174,7 @@ class SegmentDataset(torch.utils.data.Dataset):
             start = first + rng.integers(-(size // 4), max(last - first - size, 0) + size // 4 + 1)
             start = max(min(start, last - size), first)
             length = min(size, last - start)
+            starts[row] = start
             factor = rng.uniform(*self.augmentation)
             codes[row, :length] = clips.codes[start : start + length]
             codes[row, :length] *= factor
@@ -180,7 +185,7 @@ class SegmentDataset(torch.utils.data.Dataset):
             rng.standard_normal(out=noise[row], dtype=np.float32)
             intensity[row] = factor if rng.random() >= self.intensity_dropout else np.nan
         batch = {"codes": codes, "noise": noise, "audio": audio, "frame_mask": mask}
-        batch |= {"timestep": timestep, "audio_keep": keep, "intensity": intensity}
+        batch |= {"timestep": timestep, "audio_keep": keep, "intensity": intensity, "start": starts}
         return {key: torch.from_numpy(value) for key, value in batch.items()}
 
 

@@ -12,10 +12,12 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 from safetensors.torch import load_file
 
-from facetalk_hf import corpus
+from facetalk_hf import corpus, feature_cache, objective
 from facetalk_hf.audio_features import LogMelEncoder, LogMelEncoderConfig, LogMelFeatureExtractor
 from facetalk_hf.blendshapes import EXPRESSIONS
+from facetalk_hf.checkpointing import checkpoints
 from facetalk_hf.errors import FaceTalkError
+from facetalk_hf.feature_cache import encode_corpus, load_audio_encoder
 from facetalk_hf.models.denoiser import FaceTalkDenoiser
 
 
@@ -123,7 +125,7 @@ def test_interrupted_run_gives_the_same_weights(script, data, trained, tmp_path,
             script.main(arguments(data, tmp_path))
     assert not (tmp_path / "denoiser").exists()
     last = "checkpoint-4" if moment == "between" else "checkpoint-2"
-    assert script.checkpoints(tmp_path)[-1].name == last
+    assert checkpoints(tmp_path)[-1].name == last
     script.main(arguments(data, tmp_path, "--resume"))
     expected = weights(trained)
     assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path).items())
@@ -154,30 +156,29 @@ def test_seed_matters_and_accumulation_does_not(script, data, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(script, data, tmp_path, monkeypatch):
-    calls, loss = [], script.sample_loss
+    calls, loss = [], objective.sample_loss
 
     def spoil(*args):
         calls.append(args)
         return loss(*args) * (float("nan") if len(calls) == 4 else 1)
 
-    monkeypatch.setattr(script, "sample_loss", spoil)
+    monkeypatch.setattr(objective, "sample_loss", spoil)
     with pytest.raises(FaceTalkError, match=r"step 3 \(samples 12 to 15 of seed 0.*checkpoint-2"):
         script.main(arguments(data, tmp_path, "--validation_steps", "0"))
     assert all(value.isfinite().all() for value in load_file(tmp_path / "checkpoint-2" / "model.safetensors").values())
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
 
 
-def test_audio_is_encoded_once(script, data, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(script, "encode_speech", None)
-    args = script.parse_args(arguments(data, tmp_path))
-    assert len(script.encode_corpus(args, "train", torch.device("cpu")).starts) == 5
+def test_audio_is_encoded_once(data, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_cache, "encode_speech", None)
+    encoder = load_audio_encoder(data / "encoder")
+    assert len(encode_corpus(data / "corpus", "train", *encoder, data / "cache").starts) == 5
     changed = LogMelEncoder.from_pretrained(data / "encoder")
     next(changed.parameters()).data.add_(1)
     changed.save_pretrained(tmp_path / "encoder")
     LogMelFeatureExtractor().save_pretrained(tmp_path / "encoder")
-    args.audio_encoder = str(tmp_path / "encoder")
     with pytest.raises(TypeError):  # another encoder is another cache
-        script.encode_corpus(args, "train", torch.device("cpu"))
+        encode_corpus(data / "corpus", "train", *load_audio_encoder(tmp_path / "encoder"), data / "cache")
 
 
 def test_every_option_of_the_loss(script, data, tmp_path):
@@ -191,14 +192,16 @@ def test_every_option_of_the_loss(script, data, tmp_path):
     batch = {"codes": torch.randn(2, 8, 10), "noise": torch.randn(2, 8, 10), "audio": torch.randn(2, 8, 12)}
     batch |= {"frame_mask": torch.ones(2, 8, dtype=torch.bool), "timestep": torch.tensor([3, 900])}
     batch["audio_keep"] = torch.ones(2, dtype=torch.bool)
-    values = []
-    for options in ((), more[:2], more[2:4]):
-        args = script.parse_args(arguments(data, tmp_path / "out", *options))
-        values.append(script.Objective(args, denoiser, torch.device("cpu"))(denoiser, batch))
+    matrix = torch.eye(10, 4)
+    options = ({}, {"velocity_weight": 1.0}, {"matrix": matrix}, {"snr_gamma": 5.0})
+    values = [objective.DiffusionObjective(denoiser, **option)(denoiser, batch) for option in options]
     codes = batch["codes"]  # the untrained model predicts 0, so the losses are those of the codes themselves
     torch.testing.assert_close(values[0], codes.square().mean((1, 2)))
     torch.testing.assert_close(values[1] - values[0], codes.diff(dim=1).square().mean((1, 2)))
     torch.testing.assert_close(values[2] - values[0], codes[..., :4].square().mean((1, 2)))
+    alpha = objective.DiffusionObjective(denoiser).noise_schedule.alphas_cumprod[900]
+    assert alpha / (1 - alpha) < 0.05  # nearly all noise; timestep 3 is nearly none
+    torch.testing.assert_close(values[3], values[0] * torch.stack((torch.tensor(5.0), alpha / (1 - alpha))))
 
 
 def test_the_network_learns_to_follow_the_intensity(script, data, tmp_path):
@@ -216,7 +219,7 @@ def test_the_network_learns_to_follow_the_intensity(script, data, tmp_path):
     script.main(arguments(data, tmp_path, *more, steps=200))
     denoiser = FaceTalkDenoiser.from_pretrained(tmp_path / "denoiser")
     assert tuple(denoiser.config.intensity_range) == (0.5, 1.5)
-    clips = script.encode_corpus(script.parse_args(arguments(data, tmp_path)), "train", torch.device("cpu"))
+    clips = encode_corpus(data / "corpus", "train", *load_audio_encoder(data / "encoder"), data / "cache")
     audio = torch.from_numpy(clips.audio[:24].astype(np.float32))[None]
     noise, height = torch.randn(1, 24, 10, generator=torch.Generator().manual_seed(0)), []
     for intensity in (0.5, 1.0, 1.5):
@@ -240,14 +243,19 @@ def test_regression_sees_neither_noise_nor_timestep(script, data, tmp_path):
     batch = {"codes": torch.randn(2, 8, 10), "noise": torch.randn(2, 8, 10), "audio": torch.randn(2, 8, 12)}
     batch |= {"frame_mask": torch.ones(2, 8, dtype=torch.bool), "timestep": torch.tensor([3, 900])}
     batch |= {"audio_keep": torch.ones(2, dtype=torch.bool), "intensity": torch.ones(2)}
-    for name, changes in (("diffusion", True), ("regression", False)):
-        args = script.parse_args(arguments(data, tmp_path, "--objective", name))
-        objective = script.Objective(args, denoiser, torch.device("cpu"))
-        loss = objective(denoiser, batch)
-        other = objective(denoiser, batch | {"noise": -batch["noise"], "timestep": torch.tensor([500, 20])})
+    for kind, changes in ((objective.DiffusionObjective, True), (objective.RegressionObjective, False)):
+        loss = kind(denoiser)(denoiser, batch)
+        other = kind(denoiser)(denoiser, batch | {"noise": -batch["noise"], "timestep": torch.tensor([500, 20])})
         assert torch.allclose(loss, other) != changes
     codes = denoiser(torch.zeros(2, 8, 10), 999, batch["audio"]).sample
     torch.testing.assert_close(loss, (codes - batch["codes"]).square().mean((1, 2)))
+
+
+def test_regression_is_trained_on_request(script, data, tmp_path):
+    script.main(arguments(data, tmp_path / "a", "--objective", "regression", steps=2))
+    script.main(arguments(data, tmp_path / "b", steps=2))
+    a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert not torch.equal(a["audio_in.1.weight"], b["audio_in.1.weight"])
 
 
 @pytest.mark.parametrize("name", ["tiny", "paper"])

@@ -4,46 +4,43 @@
     python training/train_denoiser.py --config training/configs/tiny.yaml \
         --corpus data/corpus --audio_encoder data/audio_encoder --output_dir data/denoiser
 
-All audio is encoded once. Every sample of every step is a function of the seed and its index, and a checkpoint is
-renamed into place when it is complete: a run that was killed and is started again with --resume gives the weights
-that it would have given undisturbed. Several processes: see `accelerate launch --help`; reduced precision:
---mixed_precision. At the end OUTPUT_DIR/denoiser and OUTPUT_DIR/scheduler hold the components of a pipeline.
+All audio is encoded once, unless --online_audio is given. Every sample of every step is a function of the seed and its
+index, and a checkpoint is renamed into place when it is complete: a run that was killed and is started again with
+--resume gives the weights that it would have given undisturbed. At the end OUTPUT_DIR/denoiser and OUTPUT_DIR/scheduler
+hold the components of a pipeline. All options, and the lines that start several processes: docs/training.md.
 """
 
 import argparse
-import hashlib
 import json
-import os
-import re
-import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import set_seed
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers import DPMSolverMultistepScheduler
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
+from huggingface_hub import create_repo, upload_folder
+from huggingface_hub.errors import HfHubHTTPError
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel, SequenceFeatureExtractor
 
-from facetalk_hf import corpus
-from facetalk_hf.audio_features import LogMelEncoder, LogMelEncoderConfig, LogMelFeatureExtractor, encode_speech
+from facetalk_hf import FaceTalkPipeline, NPHMModel, corpus
+from facetalk_hf.checkpointing import begin, checkpoints, finish, rotate, step_of
 from facetalk_hf.errors import FaceTalkError
-from facetalk_hf.losses import normalized_matrix, sample_loss, velocity_loss
+from facetalk_hf.feature_cache import encode_corpus, load_audio_encoder, read_speech
 from facetalk_hf.models.denoiser import FaceTalkDenoiser
-from facetalk_hf.segments import EncodedClips, SegmentDataset, take_batch
+from facetalk_hf.objective import NUM_TIMESTEPS, DiffusionObjective, RegressionObjective, sampling_scheduler
+from facetalk_hf.segments import SegmentDataset, take_batch
 
 
-NUM_TIMESTEPS = 1000
-
-
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Defaults are the paper's where it gives them; a YAML file overrides them, the command line overrides both."""
+def make_parser() -> argparse.ArgumentParser:
+    """The options; docs/options.py makes the table in docs/training.md from them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     add = parser.add_argument
     add("--config", help="YAML file with values for any of the other options")
@@ -51,6 +48,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--audio_encoder", help="folder or Hub id of the frozen encoder and its feature extractor")
     add("--feature_extractor", help="folder or Hub id of the feature extractor, where it lies elsewhere")
     add("--output_dir", help="checkpoints and the result go there")
+    add(
+        "--online_audio", action="store_true", help="encode every segment anew at every step instead of all clips once"
+    )
     add("--cache_dir", help="keep the encoded corpus in this folder, for this and later runs; by default in memory")
     add("--preset", choices=("paper", "tiny"), default="paper", help="size of the network")
     add("--model_config", type=json.loads, default={}, help="JSON: changes to the preset")
@@ -61,8 +61,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--learning_rate", type=float, default=1e-4, help="of Adam, at its highest")
     add("--lr_scheduler", default="constant", help="constant, constant_with_warmup, cosine, ... (diffusers' names)")
     add("--lr_warmup_steps", type=int, default=0, help="updates until the learning rate is reached")
-    add("--adam_beta2", type=float, default=0.999)
-    add("--weight_decay", type=float, default=0.0)
+    add("--adam_beta2", type=float, default=0.999, help="of Adam")
+    add("--weight_decay", type=float, default=0.0, help="of AdamW; 0 makes it the paper's Adam")
     add("--max_grad_norm", type=float, default=1.0, help="gradients are scaled down to this norm")
     add("--null_probability", type=float, default=0.25, help="share of segments whose audio is the null audio")
     add("--augmentation", type=float, nargs=2, default=(1.0, 1.0), metavar=("A", "B"), help="codes * r, r ~ U(A, B)")
@@ -81,17 +81,34 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--velocity_weight", type=float, default=0.0, help="weight of the velocity loss")
     add("--loss_matrix", help=".npy with a matrix (D, K): errors of codes @ matrix count as well")
     add("--loss_matrix_weight", type=float, default=1.0, help="weight of the errors in the space of --loss_matrix")
+    add("--snr_gamma", type=float, help="min-SNR weights: each timestep's loss times min(SNR, this); by default 1")
     add("--ema_decay", type=float, default=0.0, help="the result is a moving average of the weights; 0 for none")
     add("--mixed_precision", choices=("no", "fp16", "bf16"), help="by default as in `accelerate launch`")
     add("--gradient_checkpointing", action="store_true", help="recompute the blocks, to save memory")
     add("--cpu", action="store_true", help="don't use an accelerator that is there")
     add("--num_workers", type=int, default=0, help="processes that cut segments; 0 to do it in the training process")
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, default=0, help="of the weights and of everything that is drawn")
     add("--checkpointing_steps", type=int, default=1000, help="updates from one checkpoint to the next")
     add("--checkpoints_total_limit", type=int, default=2, help="older checkpoints are removed")
     add("--validation_steps", type=int, default=1000, help="updates from one validation loss to the next; 0 for none")
+    add(
+        "--validation_video",
+        type=int,
+        default=0,
+        help="updates from one video of a held-out clip, drawn by the "
+        "whole pipeline, to the next: OUTPUT_DIR/validation/step-*.mp4; 0 for none",
+    )
+    add("--head", help="folder or Hub id of the head for --validation_video")
     add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR, if there is one")
-    add("--report_to", help="tensorboard, wandb, trackio, ...")
+    add("--report_to", help="tensorboard, wandb, trackio, ... (names of Accelerate's trackers)")
+    add("--push_to_hub", action="store_true", help="upload the result at the end")
+    add("--hub_model_id", help="repository for --push_to_hub, USER/NAME")
+    return parser
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Defaults are the paper's where it gives them; a YAML file overrides them, the command line overrides both."""
+    parser = make_parser()
     config = parser.parse_known_args(argv)[0].config
     if config:
         values = yaml.safe_load(Path(config).read_text())
@@ -103,137 +120,83 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     for name in ("corpus", "audio_encoder", "output_dir"):
         if getattr(args, name) is None:
             parser.error(f"--{name} is needed")
+    for flag, name in (("validation_video", "head"), ("push_to_hub", "hub_model_id")):
+        if getattr(args, flag) and getattr(args, name) is None:
+            parser.error(f"--{flag} needs --{name}")
     return args
-
-
-def load_audio_encoder(
-    encoder: str, feature_extractor: str | None
-) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
-    """Our log-mel encoder from a folder, or one of the wav2vec 2.0 family from a folder or the Hub."""
-    path = Path(encoder) / "config.json"
-    ours = path.exists() and json.loads(path.read_text())["model_type"] == LogMelEncoderConfig.model_type
-    model_class = LogMelEncoder if ours else AutoModel
-    extractor_class = LogMelFeatureExtractor if ours else AutoFeatureExtractor
-    model = model_class.from_pretrained(encoder, dtype=torch.float32).eval().requires_grad_(False)
-    return model, extractor_class.from_pretrained(feature_extractor or encoder)
-
-
-def encode_corpus(args: argparse.Namespace, split: str, device: torch.device) -> EncodedClips:
-    """Codes and audio features of the clips of a split, encoded once or taken from the cache."""
-    encoder, extractor = load_audio_encoder(args.audio_encoder, args.feature_extractor)
-    encoder.to(device)
-    folder = None
-    if args.cache_dir:
-        key = hashlib.sha256(f"{split} {extractor.to_json_string()}".encode())
-        for name, tensor in encoder.state_dict().items():
-            key.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        for shard in corpus.shards(args.corpus):
-            key.update(f"{shard.name} {shard.stat().st_size} {shard.stat().st_mtime_ns}".encode())
-        folder = Path(args.cache_dir) / f"{split}-{key.hexdigest()[:16]}"
-        if folder.exists():
-            return EncodedClips.load(folder)
-
-    @torch.inference_mode()
-    def clips() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        columns = ("audio", "sampling_rate", "expression", "fps")
-        for row in tqdm(corpus.read(args.corpus, (split,), columns), desc=f"encoding {split}", unit=" clips"):
-            if "expression" not in row:
-                raise FaceTalkError(f"{args.corpus} has no expression codes; training/build_corpus.py adds them")
-            samples = corpus.decode_audio(row)
-            features, _ = encode_speech(encoder, extractor, [samples], row["fps"], row["sampling_rate"])
-            yield row["expression"], features[0].cpu().numpy()
-
-    return EncodedClips.collect(clips(), folder)
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints, the oldest first."""
-    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, limit: int) -> None:
     """Write the state of all processes beside its place, rename it, remove the oldest."""
-    target, work = folder / f"checkpoint-{step}", folder / f".checkpoint-{step}"
+    target = folder / f"checkpoint-{step}"
     if accelerator.is_main_process:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
+        begin(target)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(work))
+    accelerator.save_state(str(target.with_name(f".{target.name}")))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        os.replace(work, target)
-        for old in checkpoints(folder)[:-limit]:
-            shutil.rmtree(old)
+        finish(target)
+        rotate(folder, limit)
 
 
 def save_component(component: FaceTalkDenoiser | DPMSolverMultistepScheduler, target: Path) -> None:
     """`save_pretrained`, whole or not at all; an older result is replaced."""
-    work, old = target.with_name(f".{target.name}"), target.with_name(f".{target.name}-old")
-    for path in (work, old):
-        shutil.rmtree(path, ignore_errors=True)
-    component.save_pretrained(work)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(work, target)
-    shutil.rmtree(old, ignore_errors=True)
+    component.save_pretrained(begin(target))
+    finish(target)
 
 
-class Objective:
-    """Noise a batch, predict, compare: the paper's loss and the additions that the options ask for."""
+def upload(folder: Path, hub_model_id: str) -> None:
+    """Send the result to the Hub, as whoever `hf auth login` or HF_TOKEN says."""
+    try:
+        create_repo(hub_model_id, exist_ok=True)
+        patterns = ["denoiser/*", "scheduler/*", "validation/*.mp4"]
+        upload_folder(repo_id=hub_model_id, folder_path=folder, allow_patterns=patterns)
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise FaceTalkError(
+            f"the result is in {folder}, but {hub_model_id} could not be uploaded: {reason}"
+        ) from error
 
-    def __init__(self, args: argparse.Namespace, denoiser: FaceTalkDenoiser, device: torch.device) -> None:
-        self.args = args
-        self.noise_schedule = DDPMScheduler(
-            NUM_TIMESTEPS, beta_schedule="squaredcos_cap_v2", prediction_type="sample", clip_sample=False
+
+def make_accelerator(args: argparse.Namespace) -> Accelerator:
+    """With errors that say what to change, before any work is done."""
+    if args.report_to and args.report_to not in get_available_trackers():
+        raise FaceTalkError(f"--report_to {args.report_to} needs a package: pip install {args.report_to}")
+    try:
+        return Accelerator(
+            cpu=args.cpu,
+            mixed_precision=args.mixed_precision,
+            gradient_accumulation_steps=args.gradient_accumulation_steps,
+            log_with=args.report_to,
+            project_dir=args.output_dir,
         )
-        # add_noise would copy the table from the CPU at every step.
-        self.noise_schedule.alphas_cumprod = self.noise_schedule.alphas_cumprod.to(device)
-        self.tell_intensity = denoiser.config.intensity_range is not None
-        self.mean, self.std = denoiser.code_mean.to(device), denoiser.code_std.to(device)
-        self.matrix = None
-        if args.loss_matrix:
-            matrix = torch.from_numpy(np.load(args.loss_matrix)).float().to(device)
-            self.matrix = normalized_matrix(matrix, self.std)
-
-    def __call__(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Loss of each segment, (B,) float."""
-        mask = None if batch["frame_mask"].all() else batch["frame_mask"]
-        target = (batch["codes"] - self.mean) / self.std
-        timestep = batch["timestep"]
-        noisy = self.noise_schedule.add_noise(target, batch["noise"], timestep)
-        if self.args.objective == "regression":
-            timestep, noisy = torch.full_like(timestep, NUM_TIMESTEPS - 1), torch.zeros_like(noisy)
-        known = {"intensity": batch["intensity"]} if self.tell_intensity else {}
-        output = model(noisy, timestep, batch["audio"], mask, batch["audio_keep"], return_dict=False, **known)
-        prediction = output[0].float()
-        loss = sample_loss(prediction, target, mask)
-        if self.args.velocity_weight:
-            loss = loss + self.args.velocity_weight * velocity_loss(prediction, target, mask)
-        if self.matrix is not None:
-            loss = loss + self.args.loss_matrix_weight * sample_loss(prediction, target, mask, self.matrix)
-        return loss
+    except ValueError as error:
+        raise FaceTalkError(f"--mixed_precision {args.mixed_precision}: {error}") from error
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    accelerator = Accelerator(
-        cpu=args.cpu,
-        mixed_precision=args.mixed_precision,
-        gradient_accumulation_steps=args.gradient_accumulation_steps,
-        log_with=args.report_to,
-        project_dir=args.output_dir,
-    )
+    accelerator = make_accelerator(args)
     output_dir = Path(args.output_dir)
     earlier = checkpoints(output_dir)
     if earlier and not args.resume:
         raise FaceTalkError(f"{output_dir} has checkpoints already; add --resume, or choose another --output_dir")
 
+    encoder, extractor = load_audio_encoder(args.audio_encoder, args.feature_extractor)
+    encoder.to(accelerator.device)
+    head = NPHMModel.from_pretrained(args.head) if args.validation_video else None  # missing? say so at once
+
+    def read(split: str) -> tuple:
+        if args.online_audio:
+            return read_speech(args.corpus, split, encoder, extractor)
+        return encode_corpus(args.corpus, split, encoder, extractor, args.cache_dir), None
+
     with accelerator.main_process_first():  # the others read the cache, if there is one
-        clips = encode_corpus(args, "train", accelerator.device)
-        validation_clips = encode_corpus(args, "validation", accelerator.device) if args.validation_steps else None
+        clips, online = read("train")
+        validation_clips, validation_online = read("validation") if args.validation_steps else (None, None)
     preset = FaceTalkDenoiser.tiny_config if args.preset == "tiny" else FaceTalkDenoiser.paper_config
-    dims = {"code_dim": clips.codes.shape[1], "audio_dim": clips.audio.shape[1], "max_timesteps": NUM_TIMESTEPS}
+    audio_dim = encoder.config.hidden_size if online else clips.audio.shape[1]
+    dims = {"code_dim": clips.codes.shape[1], "audio_dim": audio_dim, "max_timesteps": NUM_TIMESTEPS}
     if args.intensity_dropout < 1 and args.augmentation[0] < args.augmentation[1]:
         dims["intensity_range"] = tuple(args.augmentation)
     set_seed(args.seed)  # here, because encoding draws numbers, and reading the cache does not
@@ -243,10 +206,13 @@ def main(argv: list[str] | None = None) -> None:
     denoiser.code_std.copy_(std)
     if args.gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()
-    objective = Objective(args, denoiser, accelerator.device)
+    matrix = torch.from_numpy(np.load(args.loss_matrix)) if args.loss_matrix else None
+    weights = (args.velocity_weight, matrix, args.loss_matrix_weight, args.snr_gamma)
+    objective_class = RegressionObjective if args.objective == "regression" else DiffusionObjective
+    objective = objective_class(denoiser, *weights, device=accelerator.device)
 
     per_update = args.batch_size * accelerator.num_processes * args.gradient_accumulation_steps
-    first_step = int(earlier[-1].name.rpartition("-")[2]) if earlier else 0
+    first_step = step_of(earlier[-1]) if earlier else 0
     options = {"num_timesteps": NUM_TIMESTEPS, "null_probability": args.null_probability}
     dataset = SegmentDataset(
         clips,
@@ -286,20 +252,42 @@ def main(argv: list[str] | None = None) -> None:
         plain = {key: value for key, value in vars(args).items() if isinstance(value, int | float | str)}
         accelerator.init_trackers("facetalk-denoiser", plain)
 
+    @contextmanager
+    def averaged() -> Iterator[None]:
+        """The weights that will be saved, for a while."""
+        if ema:
+            ema.store(denoiser.parameters())
+            ema.copy_to(denoiser.parameters())
+        yield
+        if ema:
+            ema.restore(denoiser.parameters())
+
+    def render(step: int) -> None:
+        """A held-out clip, at most 4 s of it, through the whole pipeline."""
+        row = next(corpus.read(args.corpus, ("validation",), ("audio", "sampling_rate", "fps")))
+        samples = corpus.decode_audio(row)[: 4 * row["sampling_rate"]]
+        parts = {"scheduler": sampling_scheduler(), "audio_encoder": encoder, "feature_extractor": extractor}
+        pipe = FaceTalkPipeline(denoiser=denoiser, head=head.to(accelerator.device), fps=row["fps"], **parts)
+        pipe.set_progress_bar_config(disable=True)
+        with averaged():
+            seed = torch.Generator().manual_seed(args.seed)
+            animation = pipe(samples, sampling_rate=row["sampling_rate"], generator=seed).animations[0]
+        target = output_dir / "validation" / f"step-{step:06d}.mp4"
+        target.parent.mkdir(exist_ok=True, parents=True)
+        animation.save(target, size=256)
+
     @torch.no_grad()
     def validate() -> float:
         """Loss on fixed segments of the validation split, audio given, with the weights that will be saved."""
         held_out = SegmentDataset(validation_clips, args.segment_frames, 256, **options | {"null_probability": 0.0})
-        if ema:
-            ema.store(denoiser.parameters())
-            ema.copy_to(denoiser.parameters())
         losses = []
-        for start in range(0, len(held_out), args.batch_size):
-            batch = held_out.__getitems__(list(range(start, min(start + args.batch_size, len(held_out)))))
-            batch = {key: value.to(accelerator.device) for key, value in batch.items()}
-            losses.append(objective(model, batch))
-        if ema:
-            ema.restore(denoiser.parameters())
+        with averaged():
+            for start in range(0, len(held_out), args.batch_size):
+                batch = held_out.__getitems__(list(range(start, min(start + args.batch_size, len(held_out)))))
+                batch = {key: value.to(accelerator.device) for key, value in batch.items()}
+                if validation_online:
+                    batch["audio"] = validation_online(batch)
+                losses.append(objective(model, batch))
         return torch.cat(losses).mean().item()
 
     progress = tqdm(
@@ -307,12 +295,17 @@ def main(argv: list[str] | None = None) -> None:
     )
     step, running, shown = first_step, None, {}
     for batch in loader:
+        if online:
+            batch["audio"] = online(batch)
         with accelerator.accumulate(model):
             losses = objective(model, batch)
             accelerator.backward(losses.mean())
             if accelerator.sync_gradients:
-                # Gradients are the mean over all processes here, so all of them stop together.
+                # Gradients are the mean over all processes here, so all of them stop together. With fp16 they overflow
+                # now and then, which the scaler sees to; then it is the loss that counts.
                 norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm)
+                if accelerator.scaler is not None:
+                    norm = accelerator.reduce(losses.detach().mean())
                 if not torch.isfinite(norm):
                     accelerator.wait_for_everyone()
                     last = checkpoints(output_dir)
@@ -342,6 +335,8 @@ def main(argv: list[str] | None = None) -> None:
             accelerator.log({"validation": value}, step)
             if accelerator.is_main_process:
                 progress.write(f"step {step}: loss {running or 0:.4f}, validation {value:.4f}")
+        if args.validation_video and step % args.validation_video == 0 and accelerator.is_main_process:
+            render(step)
         if step % args.checkpointing_steps == 0 or step == args.max_train_steps:
             save_checkpoint(accelerator, output_dir, step, args.checkpoints_total_limit)
     progress.close()
@@ -351,15 +346,9 @@ def main(argv: list[str] | None = None) -> None:
         if ema:
             ema.copy_to(denoiser.parameters())
         save_component(denoiser.eval(), output_dir / "denoiser")
-        save_component(
-            DPMSolverMultistepScheduler(
-                NUM_TIMESTEPS,
-                beta_schedule="squaredcos_cap_v2",
-                prediction_type="sample",
-                timestep_spacing="trailing",
-            ),
-            output_dir / "scheduler",
-        )
+        save_component(sampling_scheduler(), output_dir / "scheduler")
+        if args.push_to_hub:
+            upload(output_dir, args.hub_model_id)
     accelerator.end_training()
 
 

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: MIT
+"""Audio features for training from a frozen encoder: made once and kept, or made anew at every step."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel, SequenceFeatureExtractor
+
+from . import corpus
+from .audio import num_frames
+from .audio_features import LogMelEncoder, LogMelEncoderConfig, LogMelFeatureExtractor, encode_speech
+from .errors import FaceTalkError
+from .segments import EncodedClips
+
+
+COLUMNS = ("audio", "sampling_rate", "expression", "fps")
+
+
+def load_audio_encoder(
+    encoder: str | Path, feature_extractor: str | Path | None = None
+) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
+    """Our log-mel encoder from a folder, or one of the wav2vec 2.0 family from a folder or the Hub; float32, frozen.
+
+    Args:
+        encoder (`str` or `Path`): folder or Hub id.
+        feature_extractor (`str` or `Path`, *optional*): the same for the feature extractor, where it lies elsewhere.
+    """
+    path = Path(encoder) / "config.json"
+    ours = path.exists() and json.loads(path.read_text())["model_type"] == LogMelEncoderConfig.model_type
+    model_class = LogMelEncoder if ours else AutoModel
+    extractor_class = LogMelFeatureExtractor if ours else AutoFeatureExtractor
+    model = model_class.from_pretrained(encoder, dtype=torch.float32).eval().requires_grad_(False)
+    return model, extractor_class.from_pretrained(feature_extractor or encoder)
+
+
+def _rows(folder: str | Path, split: str, label: str) -> Iterator[dict]:
+    for row in tqdm(corpus.read(folder, (split,), COLUMNS), desc=f"{label} {split}", unit=" clips"):
+        if "expression" not in row:
+            raise FaceTalkError(f"{folder} has no expression codes; training/build_corpus.py adds them")
+        yield row
+
+
+def encode_corpus(
+    folder: str | Path,
+    split: str,
+    encoder: PreTrainedModel,
+    feature_extractor: SequenceFeatureExtractor,
+    cache_dir: str | Path | None = None,
+) -> EncodedClips:
+    """Codes and audio features of the clips of a split, encoded once or taken from the cache.
+
+    Args:
+        folder (`str` or `Path`): corpus with expression codes.
+        split (`str`): "train", "validation" or "test".
+        encoder, feature_extractor: see `load_audio_encoder`.
+        cache_dir (`str` or `Path`, *optional*): keep the result there, under a name made from the encoder's weights
+            and the corpus; in memory otherwise.
+
+    Raises:
+        FaceTalkError: a corpus without codes or without clips of this split.
+    """
+    target = None
+    if cache_dir is not None:
+        key = hashlib.sha256(f"{split} {feature_extractor.to_json_string()}".encode())
+        for name, tensor in encoder.state_dict().items():
+            key.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        for shard in corpus.shards(folder):
+            key.update(f"{shard.name} {shard.stat().st_size} {shard.stat().st_mtime_ns}".encode())
+        target = Path(cache_dir) / f"{split}-{key.hexdigest()[:16]}"
+        if target.exists():
+            return EncodedClips.load(target)
+
+    @torch.inference_mode()
+    def clips() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for row in _rows(folder, split, "encoding"):
+            samples = corpus.decode_audio(row)
+            features, _ = encode_speech(encoder, feature_extractor, [samples], row["fps"], row["sampling_rate"])
+            yield row["expression"], features[0].cpu().numpy()
+
+    return EncodedClips.collect(clips(), target)
+
+
+class OnlineAudio:
+    """Encodes the audio of every segment when it is drawn: nothing is kept, and every step pays for the encoder.
+
+    A segment is encoded from its own samples, so an encoder that looks further sees less at its ends than one that
+    had the whole clip. A segment that is a whole clip gives what the cache holds, up to the cache's rounding.
+
+    Args:
+        clips: (S_i,) int16, samples of the clips.
+        starts ((C + 1,) int64): first frame of each clip, as in [`EncodedClips`].
+        encoder, feature_extractor: see `load_audio_encoder`.
+        fps (`float`): video frames a second.
+        sampling_rate (`int`): of the clips, Hz.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[np.ndarray],
+        starts: np.ndarray,
+        encoder: PreTrainedModel,
+        feature_extractor: SequenceFeatureExtractor,
+        fps: float = 24.0,
+        sampling_rate: int = 16000,
+    ) -> None:
+        self.clips, self.starts, self.fps, self.sampling_rate = clips, starts, fps, sampling_rate
+        self.encoder, self.feature_extractor = encoder, feature_extractor
+
+    def segment(self, start: int, length: int) -> np.ndarray:
+        """Samples (S,) float32 of `length` frames, the first being frame `start` of all clips laid end to end."""
+        clip = np.searchsorted(self.starts, start, side="right") - 1
+        samples, first = self.clips[clip], start - self.starts[clip]
+        last = first + length
+        stop = len(samples) if last >= self.starts[clip + 1] - self.starts[clip] else self._sample(last)
+        return samples[self._sample(first) : stop].astype(np.float32) / 32768
+
+    def _sample(self, frame: int) -> int:
+        return int(np.ceil(frame * self.sampling_rate / self.fps))
+
+    @torch.no_grad()
+    def __call__(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Audio features (B, N, A) float for a batch of a [`SegmentDataset`], zero where frames are padding."""
+        lengths = batch["frame_mask"].sum(dim=1).tolist()
+        segments = [self.segment(*pair) for pair in zip(batch["start"].tolist(), lengths, strict=True)]
+        features, mask = encode_speech(self.encoder, self.feature_extractor, segments, self.fps, self.sampling_rate)
+        size = batch["frame_mask"].shape[1]
+        features = torch.nn.functional.pad(features * mask[..., None], (0, 0, 0, max(0, size - features.shape[1])))
+        return features[:, :size].float()
+
+
+def read_speech(
+    folder: str | Path, split: str, encoder: PreTrainedModel, feature_extractor: SequenceFeatureExtractor
+) -> tuple[EncodedClips, OnlineAudio]:
+    """A split for training without cached features: the clips' codes, and what encodes their audio on demand.
+
+    Args:
+        folder, split, encoder, feature_extractor: as for `encode_corpus`.
+
+    Raises:
+        FaceTalkError: as for `encode_corpus`; clips of different rates.
+    """
+    clips, rates = [], set()
+
+    def codes() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for row in _rows(folder, split, "reading"):
+            samples = corpus.decode_audio(row)
+            clips.append(np.round(samples * 32768).clip(-32768, 32767).astype(np.int16))
+            rates.add((float(row["fps"]), row["sampling_rate"]))
+            yield row["expression"], np.zeros((num_frames(len(samples), row["sampling_rate"], row["fps"]), 0))
+
+    encoded = EncodedClips.collect(codes())
+    if len(rates) > 1:
+        raise FaceTalkError(f"the clips of {folder} have several frame or sampling rates: {sorted(rates)}")
+    return encoded, OnlineAudio(clips, encoded.starts, encoder, feature_extractor, *rates.pop())
