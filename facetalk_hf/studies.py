@@ -156,6 +156,12 @@ class StudyResults:
                 temporary.write_text(json.dumps(content, indent=1) + "\n")
         return self.rows[name]
 
+    def provenance(self) -> str:
+        """When, by which command and on what machine the last row was measured, as a sentence of Markdown."""
+        written = json.loads(self.path.read_text())
+        last = max(row["date"] for row in self.rows.values())
+        return f"Last measured {last}: `{written['command']}`; {written['machine']}."
+
 
 def command() -> str:
     """The line that started this script, with the last part alone of absolute paths, which are of one machine."""
