@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""A read-only Hub on the loopback: serves one folder as a model repository to huggingface_hub.
+"""A Hub on the loopback: serves one folder as a model repository to huggingface_hub, and writes commits into it.
 
 The client reads its endpoint when it is imported, so what talks to the server runs in a process of its own, with the
 environment from [`client_environment`].
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -47,6 +48,26 @@ def serve(folder: Path, repo_id: str) -> Iterator[tuple[str, list[str]]]:
 
         do_HEAD = do_GET
 
+        def do_POST(self):
+            sent = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            route = unquote(urlparse(self.path).path)
+            if route == "/api/repos/create":
+                self.answer({"url": f"http://{self.headers['Host']}/{repo_id}", "id": repo_id})
+            elif route == f"/api/models/{repo_id}/preupload/main":
+                paths = [file["path"] for file in json.loads(sent)["files"]]
+                modes = [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]
+                self.answer({"files": modes})
+            elif route == f"/api/models/{repo_id}/commit/main":
+                for item in map(json.loads, sent.splitlines()):
+                    if item["key"] == "file":
+                        target = folder / item["value"]["path"]
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        target.write_bytes(base64.b64decode(item["value"]["content"]))
+                url = f"http://{self.headers['Host']}/{repo_id}/commit/{COMMIT}"
+                self.answer({"commitUrl": url, "commitOid": COMMIT})
+            else:
+                self.respond(404, b"", {"X-Error-Code": "RepoNotFound"})
+
         def answer(self, value: object) -> None:
             self.respond(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
@@ -55,7 +76,7 @@ def serve(folder: Path, repo_id: str) -> Iterator[tuple[str, list[str]]]:
             for name, value in ({"Content-Length": str(len(body))} | headers).items():
                 self.send_header(name, value)
             self.end_headers()
-            if self.command == "GET":
+            if self.command != "HEAD":
                 self.wfile.write(body)
 
         def tag(self, path: Path) -> str:

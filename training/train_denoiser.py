@@ -4,10 +4,10 @@
     python training/train_denoiser.py --config training/configs/tiny.yaml \
         --corpus data/corpus --audio_encoder data/audio_encoder --output_dir data/denoiser
 
-All audio is encoded once, unless --online_audio is given. Every sample of every step is a function of the seed and its
-index, and a checkpoint is renamed into place when it is complete: a run that was killed and is started again with
---resume gives the weights that it would have given undisturbed. At the end OUTPUT_DIR/denoiser and OUTPUT_DIR/scheduler
-hold the components of a pipeline. All options, and the lines that start several processes: docs/training.md.
+All audio is encoded once, unless --online_audio is given. Every sample of every step is a function of the seed and
+its index, and a checkpoint is renamed into place when it is complete: a run that was killed and is started again with
+--resume gives the weights that it would have given undisturbed. At the end OUTPUT_DIR/denoiser and
+OUTPUT_DIR/scheduler hold the parts of a pipeline. All options, and the lines that start several processes: docs/training.md.
 """
 
 import argparse

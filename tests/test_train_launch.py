@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""training/train_denoiser.py as a program: killed at any moment, in two processes, with a Hub."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fake_hub
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_train_denoiser import SCRIPT, arguments, data, script, weights  # noqa: F401
+
+
+ROOT = SCRIPT.parents[1]
+PLAIN = ("--validation_steps", "0", "--checkpointing_steps", "1000", "--lr_scheduler", "constant")
+
+
+def start(*command: object, **environment: str) -> str:
+    """Run a Python program to its end; what it printed."""
+    settings = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
+    done = subprocess.run([sys.executable, *map(str, command)], env=settings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_sigkill_at_any_moment_changes_nothing(script, data, tmp_path):  # noqa: F811
+    """Everything that a step draws or carries on is switched on; the result is compared bit by bit."""
+    more = ["--augmentation", "0.8", "1.2", "--snr_gamma", "5", "--online_audio", "--checkpoints_total_limit", "1"]
+    moments = [
+        ("backward", 1, "before"),  # nothing is there yet
+        ("save", 1, "after"),  # half of the optimizer's state in checkpoint-2
+        ("replace", 1, "before"),  # checkpoint-2 complete, but not renamed
+        ("backward", 4, "before"),  # in step 4
+        ("backward", 2, "after"),
+        ("replace", 2, "after"),  # checkpoint-4 there, checkpoint-2 hidden but not yet removed
+        ("backward", 1, "after"),
+        ("save", 3, "after"),
+        ("rmtree", 3, "before"),
+    ]
+    helper = Path(__file__).parent / "killed_training.py"
+    start(helper, SCRIPT, json.dumps(moments), *arguments(data, tmp_path / "killed", "--resume", *more))
+    script.main(arguments(data, tmp_path / "whole", *more))
+    killed, whole = weights(tmp_path / "killed"), weights(tmp_path / "whole")
+    assert all(torch.equal(value, killed[name]) for name, value in whole.items())
+    names = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("killed", "whole")]
+    assert names[0] == names[1] == ["checkpoint-6", "denoiser", "scheduler"]
+
+
+def test_two_processes_are_one_with_twice_the_batch(data, tmp_path):  # noqa: F811
+    """Both by launch lines of docs/training.md."""
+    more = (*PLAIN, "--augmentation", "0.8", "1.2", "--learning_rate", "1e-3")
+    launch = ("-m", "accelerate.commands.launch")
+    two = ("--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no")
+    two += ("--dynamo_backend", "no", "--main_process_port", "0", SCRIPT)
+    start(*launch, *two, *arguments(data, tmp_path / "two", *more, "--batch_size", "2"), ACCELERATE_USE_CPU="true")
+    one = ("--cpu", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no")
+    one += ("--dynamo_backend", "no", SCRIPT)
+    start(*launch, *one, *arguments(data, tmp_path / "one", *more, "--batch_size", "4"))
+    states = sorted(path.name for path in (tmp_path / "two" / "checkpoint-6").glob("random_states*"))
+    assert states == ["random_states_0.pkl", "random_states_1.pkl"]  # there were two
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=2e-5, rtol=1e-4)
+    first = load_file(tmp_path / "two" / "checkpoint-6" / "model.safetensors")
+    assert (first["sample_out.weight"] != 0).any()
+
+
+def test_result_goes_to_the_hub(data, tmp_path):  # noqa: F811
+    (tmp_path / "repo").mkdir()
+    with fake_hub.serve(tmp_path / "repo", "someone/mouth") as (address, _):
+        environment = fake_hub.client_environment(address, tmp_path / "home")
+        environment |= {"HF_TOKEN": "hf_test", "PYTHONPATH": str(ROOT)}
+        more = (*PLAIN, "--push_to_hub", "--hub_model_id", "someone/mouth")
+        start(SCRIPT, *arguments(data, tmp_path / "out", *more, steps=1), **environment)
+    parts = ("config.json", "diffusion_pytorch_model.safetensors", "../scheduler/scheduler_config.json")
+    for part in (f"denoiser/{name}" for name in parts):
+        assert (tmp_path / "repo" / part).read_bytes() == (tmp_path / "out" / part).read_bytes()
+    assert not list((tmp_path / "repo").glob("checkpoint-*"))
