@@ -10,21 +10,11 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from facetalk_hf.evaluation_report import eval_results, markdown_table
 from facetalk_hf.files import atomic_path
 
 
 TEMPLATE = Path(__file__).parent.parent / "model_card.md"
-COLUMNS = {"aperture": "aperture r", "jaw": "jaw r", "pucker": "pucker r", "f1": "closure F1", "f1_1": "F1, 1 frame"}
-
-
-def table(metrics: dict) -> str:
-    """Markdown table of the scores: one row a held-out voice and kind of prediction."""
-    lines = ["| voice | by | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
-    for voice, kinds in metrics.items():
-        for kind, scores in kinds.items():
-            cells = " | ".join(f"{scores[name]:.3f}" for name in COLUMNS)
-            lines.append(f"| {voice} | {kind} | {cells} |")
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -32,16 +22,21 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True, help="JSON of evaluate.py")
     options = parser.parse_args()
+    measured = json.loads(options.metrics.read_text())
+    scores, settings = measured["scores"], measured["settings"]
     data = ModelCardData(
         library_name="diffusers",
         license="mit",
         pipeline_tag="other",
         tags=["facetalk", "facetalk_hf", "nphm", "audio-driven", "talking-head", "3d", "diffusers:FaceTalkPipeline"],
+        model_name=options.model.resolve().name,
+        eval_results=eval_results(scores, "diffusion", "Speech by voices never trained on, motion by rules"),
     )
     evaluation = (
-        "On voices never trained on (festival lj and pc, flite rms), 40 sentences each, by `training/evaluate.py`. "
-        '"regression" is the audio encoder\'s own deterministic head, "diffusion" one sample of the pipeline at its '
-        "defaults.\n\n" + table(json.loads(options.metrics.read_text()))
+        f"On voices never trained on ({', '.join(scores)}), {settings['clips']} sentences each, seed "
+        f"{settings['seed']}, {settings['samples']} sample(s) of each, by `training/evaluate.py`. "
+        '"regression" is the audio encoder\'s own deterministic head, "diffusion" the pipeline; docs/evaluation.md '
+        "in the code repository defines the scores.\n\n" + markdown_table(scores)
     )
     card = ModelCard.from_template(data, template_path=str(TEMPLATE), evaluation=evaluation)
     with atomic_path(options.model / "README.md") as temporary:
