@@ -63,10 +63,33 @@ class DiffusionObjective:
         noisy = self.noise_schedule.add_noise(target, batch["noise"], batch["timestep"])
         known = {"intensity": batch["intensity"]} if self.tell_intensity else {}
         output = model(noisy, batch["timestep"], batch["audio"], mask, batch["audio_keep"], return_dict=False, **known)
-        prediction = output[0].float()
+        loss = self.compare(output[0].float(), target, mask)
+        return loss if self.weights is None else loss * self.weights[batch["timestep"]]
+
+    def compare(
+        self, prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The loss of normalised codes, whatever predicted them: (B, N, D), (B, N, D), (B, N) -> (B,) float."""
         loss = sample_loss(prediction, target, mask)
         if self.velocity_weight:
             loss = loss + self.velocity_weight * velocity_loss(prediction, target, mask)
         if self.matrix is not None:
             loss = loss + self.matrix_weight * sample_loss(prediction, target, mask, self.matrix)
-        return loss if self.weights is None else loss * self.weights[batch["timestep"]]
+        return loss
+
+
+class RegressionObjective(DiffusionObjective):
+    """The paper's ablation without diffusion: the same network predicts x_0 from zeros at the last timestep.
+
+    Nothing is drawn, so one step makes the one result; `studies.one_step_predictor` takes it. Arguments as for
+    [`DiffusionObjective`].
+    """
+
+    def __call__(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Loss of each segment of a [`SegmentDataset`]'s batch, (B,) float."""
+        mask = None if batch["frame_mask"].all() else batch["frame_mask"]
+        target = (batch["codes"] - self.mean) / self.std
+        known = {"intensity": batch["intensity"]} if self.tell_intensity else {}
+        last = torch.full_like(batch["timestep"], NUM_TIMESTEPS - 1)
+        inputs = (torch.zeros_like(target), last, batch["audio"], mask, batch["audio_keep"])
+        return self.compare(model(*inputs, return_dict=False, **known)[0].float(), target, mask)

@@ -72,6 +72,7 @@ def test_untrained_model_predicts_the_mean_code():
         {"num_layers": 4},
         {"num_heads": 3},
         {"alignment_width": -1},
+        {"timestep_conditioning": "adaln"},
         {"intensity_range": (1.0, 1.0)},
         {"intensity_range": (-1.0, 1.0)},
     ],
@@ -95,7 +96,7 @@ def test_local_attention_sees_the_window_only():
     assert changed_frames(make(num_layers=1), *inputs(), 8, "sample") == list(range(5, 12))
 
 
-@pytest.mark.parametrize(("width", "expected"), [(0, [8]), (2, [6, 7, 8, 9, 10])])
+@pytest.mark.parametrize(("width", "expected"), [(0, [8]), (2, [6, 7, 8, 9, 10]), (None, list(range(20)))])
 def test_alignment_of_audio(width, expected):
     model = make(num_layers=1, alignment_width=width)
     assert changed_frames(model, *inputs(), 8, "audio") == expected
@@ -133,7 +134,17 @@ def test_long_skips_join_the_halves():
     assert not torch.allclose(model(sample, 5).sample, expected)
 
 
-@pytest.mark.parametrize("width", [0, 2])
+def test_without_long_skips():
+    model = make(num_layers=5, skip_connections=False)
+    given = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda module, args, out: given.append(args[1]))
+    model(inputs()[0], 5)
+    assert given == [None] * 5
+    assert not [name for name in model.state_dict() if "skip" in name]
+
+
+@pytest.mark.parametrize("width", [0, 2, None])
 def test_projected_audio_and_guidance_as_one_batch(width):
     model = make(alignment_width=width)
     sample, audio = inputs()
@@ -156,8 +167,26 @@ def test_film_follows_every_part():
     assert (gradient.abs().amax(dim=-1) > 1e-6).all()
 
 
-def test_timesteps():
-    model = make()
+def test_additive_timestep_enters_before_the_blocks_only():
+    model = make(timestep_conditioning="additive")
+    given = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda module, args, out: given.append(args))
+    sample = inputs()[0]
+    with torch.no_grad():
+        model(sample, 10)
+        model(sample, 900)
+    first, again = given[0], given[3]
+    shift = again[0] - first[0]  # the same for every frame and clip
+    torch.testing.assert_close(shift, shift[:1, :1].expand_as(shift), atol=1e-5, rtol=1e-5)
+    assert shift.abs().max() > 1e-3
+    for args in given:
+        assert (args[2][:, 0] == 1).all() and (args[2][:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("conditioning", ["film", "additive"])
+def test_timesteps(conditioning):
+    model = make(timestep_conditioning=conditioning)
     sample, audio = inputs()
     with torch.no_grad():
         early, late = model(sample, 10, audio).sample, model(sample, torch.tensor(900.0), audio).sample
@@ -168,7 +197,13 @@ def test_timesteps():
 
 @pytest.mark.parametrize(
     "config",
-    [{}, {"alignment_width": 2}, {"attention_mode": "causal", "window": None}, {"attention_mode": "causal"}],
+    [
+        {},
+        {"alignment_width": 2},
+        {"alignment_width": None, "timestep_conditioning": "additive", "skip_connections": False},
+        {"attention_mode": "causal", "window": None},
+        {"attention_mode": "causal"},
+    ],
 )
 def test_padding_influences_nothing(config):
     model = make(**config)

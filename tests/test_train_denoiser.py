@@ -236,6 +236,28 @@ def test_without_augmentation_or_with_full_dropout_there_is_no_intensity(script,
     assert FaceTalkDenoiser.from_pretrained(tmp_path / "denoiser").config.intensity_range is None
 
 
+def test_regression_sees_neither_noise_nor_timestep(script, data, tmp_path):
+    torch.manual_seed(0)
+    denoiser = FaceTalkDenoiser(code_dim=10, audio_dim=12, **MODEL)
+    torch.nn.init.normal_(denoiser.sample_out.weight)
+    batch = {"codes": torch.randn(2, 8, 10), "noise": torch.randn(2, 8, 10), "audio": torch.randn(2, 8, 12)}
+    batch |= {"frame_mask": torch.ones(2, 8, dtype=torch.bool), "timestep": torch.tensor([3, 900])}
+    batch |= {"audio_keep": torch.ones(2, dtype=torch.bool), "intensity": torch.ones(2)}
+    for kind, changes in ((objective.DiffusionObjective, True), (objective.RegressionObjective, False)):
+        loss = kind(denoiser)(denoiser, batch)
+        other = kind(denoiser)(denoiser, batch | {"noise": -batch["noise"], "timestep": torch.tensor([500, 20])})
+        assert torch.allclose(loss, other) != changes
+    codes = denoiser(torch.zeros(2, 8, 10), 999, batch["audio"]).sample
+    torch.testing.assert_close(loss, (codes - batch["codes"]).square().mean((1, 2)))
+
+
+def test_regression_is_trained_on_request(script, data, tmp_path):
+    script.main(arguments(data, tmp_path / "a", "--objective", "regression", steps=2))
+    script.main(arguments(data, tmp_path / "b", steps=2))
+    a, b = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert not torch.equal(a["audio_in.1.weight"], b["audio_in.1.weight"])
+
+
 @pytest.mark.parametrize("name", ["tiny", "paper"])
 def test_configurations(script, name):
     needed = ["--corpus", "x", "--audio_encoder", "x", "--output_dir", "x"]

@@ -36,7 +36,7 @@ from facetalk_hf.checkpointing import begin, checkpoints, finish, rotate, step_o
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.feature_cache import encode_corpus, load_audio_encoder, read_speech
 from facetalk_hf.models.denoiser import FaceTalkDenoiser
-from facetalk_hf.objective import NUM_TIMESTEPS, DiffusionObjective, sampling_scheduler
+from facetalk_hf.objective import NUM_TIMESTEPS, DiffusionObjective, RegressionObjective, sampling_scheduler
 from facetalk_hf.segments import SegmentDataset, take_batch
 
 
@@ -72,6 +72,12 @@ def make_parser() -> argparse.ArgumentParser:
         type=float,
         default=0.1,
         help="share of segments whose r the network isn't told; 1 for a network without that input",
+    )
+    add(
+        "--objective",
+        choices=("diffusion", "regression"),
+        default="diffusion",
+        help="regression: x_0 from zeros at the last timestep, to compare with (no noise, one step at sampling)",
     )
     add("--velocity_weight", type=float, default=0.0, help="weight of the velocity loss")
     add("--loss_matrix", help=".npy with a matrix (D, K): errors of codes @ matrix count as well")
@@ -203,7 +209,8 @@ def main(argv: list[str] | None = None) -> None:
         denoiser.enable_gradient_checkpointing()
     matrix = torch.from_numpy(np.load(args.loss_matrix)) if args.loss_matrix else None
     weights = (args.velocity_weight, matrix, args.loss_matrix_weight, args.snr_gamma)
-    objective = DiffusionObjective(denoiser, *weights, device=accelerator.device)
+    objective_class = RegressionObjective if args.objective == "regression" else DiffusionObjective
+    objective = objective_class(denoiser, *weights, device=accelerator.device)
 
     per_update = args.batch_size * accelerator.num_processes * args.gradient_accumulation_steps
     first_step = step_of(earlier[-1]) if earlier else 0

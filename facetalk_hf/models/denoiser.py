@@ -63,7 +63,10 @@ class AlignedAudio(nn.Module):
 
 
 class BandedAudio(nn.Module):
-    """Cross-attention of a frame to the audio frames within the alignment width of it (ours; the paper's is 0)."""
+    """Cross-attention of a frame to the audio frames within the alignment width of it (ours; the paper's is 0).
+
+    Without a width it sees all of the audio, as in the paper's ablation without the alignment mask.
+    """
 
     def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__()
@@ -92,12 +95,12 @@ class FaceTalkDenoiserBlock(nn.Module):
     Every part reads the normalised residual stream h and adds to it: h <- h + scale(t) * part(norm(h)) + shift(t).
     """
 
-    def __init__(self, hidden_size: int, num_heads: int, ff_mult: int, alignment_width: int, skip: bool) -> None:
+    def __init__(self, hidden_size: int, num_heads: int, ff_mult: int, aligned: bool, skip: bool) -> None:
         super().__init__()
         self.skip = nn.Linear(2 * hidden_size, hidden_size) if skip else None
         self.norm_attention = nn.LayerNorm(hidden_size)
         self.attention = SelfAttention(hidden_size, num_heads)
-        self.audio = BandedAudio(hidden_size, num_heads) if alignment_width else AlignedAudio(hidden_size)
+        self.audio = AlignedAudio(hidden_size) if aligned else BandedAudio(hidden_size, num_heads)
         self.norm_ff = nn.LayerNorm(hidden_size)
         self.ff_in = nn.Linear(hidden_size, ff_mult * hidden_size)
         self.ff_act = nn.GELU()
@@ -143,7 +146,10 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         window (`int`, *optional*): reach of self-attention in frames. `None` for no limit, in causal mode only;
             with a window, memory and time are linear in the number of frames.
         alignment_width (`int`, *optional*, defaults to 0): audio frames on each side that a frame attends to; 0 is
-            the paper's alignment mask delta_ij.
+            the paper's alignment mask delta_ij, `None` its ablation without the mask.
+        timestep_conditioning (`str`, *optional*, defaults to `"film"`): `"additive"`, the paper's ablation without
+            FiLM, adds the embedding of the timestep to the frames before the first block instead.
+        skip_connections (`bool`, *optional*, defaults to `True`): long skips between the halves.
         film_rank (`int`, *optional*, defaults to 64): channels of the timestep's embedding. The scales and shifts of
             all blocks are linear in it, so a small rank keeps their tables small beside the blocks.
         max_timesteps (`int`, *optional*, defaults to 1000): diffusion steps of the training schedule.
@@ -167,7 +173,9 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         ff_mult: int = 4,
         attention_mode: str = "causal",
         window: int | None = None,
-        alignment_width: int = 0,
+        alignment_width: int | None = 0,
+        timestep_conditioning: str = "film",
+        skip_connections: bool = True,
         film_rank: int = 64,
         max_timesteps: int = 1000,
         rope_theta: float = 10000.0,
@@ -182,8 +190,10 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
             raise FaceTalkError(f"num_layers must be odd (two halves and a middle), not {num_layers}")
         if hidden_size % (2 * num_heads):
             raise FaceTalkError(f"hidden_size {hidden_size} must be a multiple of 2 * num_heads = {2 * num_heads}")
-        if alignment_width < 0:
-            raise FaceTalkError(f"alignment_width must be 0 or more frames, not {alignment_width}")
+        if alignment_width is not None and alignment_width < 0:
+            raise FaceTalkError(f"alignment_width must be 0 or more frames, or None, not {alignment_width}")
+        if timestep_conditioning not in ("film", "additive"):
+            raise FaceTalkError(f'timestep_conditioning must be "film" or "additive", not {timestep_conditioning!r}')
         if intensity_range is not None and not 0 <= intensity_range[0] < intensity_range[1]:
             raise FaceTalkError(f"intensity_range must be two factors (a, b), 0 <= a < b, not {intensity_range}")
 
@@ -193,10 +203,13 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         self.time_proj = Timesteps(64, flip_sin_to_cos=True, downscale_freq_shift=0, scale=1000 / max_timesteps)
         condition = {} if intensity_range is None else {"cond_proj_dim": 2}
         self.time_embedding = TimestepEmbedding(64, film_rank, post_act_fn="silu", **condition)
-        self.film = nn.Linear(film_rank, num_layers * 6 * hidden_size)
+        by_film = timestep_conditioning == "film"
+        self.film = nn.Linear(film_rank, num_layers * 6 * hidden_size if by_film else hidden_size)
         half = num_layers // 2
         self.blocks = nn.ModuleList(
-            FaceTalkDenoiserBlock(hidden_size, num_heads, ff_mult, alignment_width, skip=index > half)
+            FaceTalkDenoiserBlock(
+                hidden_size, num_heads, ff_mult, alignment_width == 0, skip_connections and index > half
+            )
             for index in range(num_layers)
         )
         self.norm_out = nn.LayerNorm(hidden_size)
@@ -214,7 +227,8 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
             nn.init.zeros_(layer.bias)
         if self.config.intensity_range is not None:
             nn.init.zeros_(self.time_embedding.cond_proj.weight)
-        self.film.bias.data.view(len(self.blocks), 3, 2, -1)[:, :, 0] = 1  # scales
+        if self.config.timestep_conditioning == "film":
+            self.film.bias.data.view(len(self.blocks), 3, 2, -1)[:, :, 0] = 1  # scales
 
     @staticmethod
     def paper_config(**overrides: Any) -> dict[str, Any]:
@@ -266,7 +280,7 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         return self._project(audio)
 
     def _project(self, audio: torch.Tensor) -> list[torch.Tensor]:
-        rotary = self._rotary(audio.shape[1], audio) if self.config.alignment_width else None
+        rotary = None if self.config.alignment_width == 0 else self._rotary(audio.shape[1], audio)
         return [block.audio.project(audio, rotary) for block in self.blocks]
 
     def _rotary(self, num_frames: int, like: torch.Tensor) -> torch.Tensor:
@@ -313,25 +327,27 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
             else:
                 projected_audio = self._project(self.null_audio.expand(batch_size, num_frames, -1))
 
-        film = self._film_tables(timestep, intensity, sample)
         hidden_states = self.sample_in(sample)
+        film = self._film_tables(timestep, intensity, sample)
+        if self.config.timestep_conditioning == "additive":
+            hidden_states, film = hidden_states + film[:, None], self._neutral_film(sample)
         rotary = self._rotary(num_frames, hidden_states)
         causal, window, width = self.config.attention_mode == "causal", self.config.window, self.config.alignment_width
         size = (batch_size, num_frames)
         like = (hidden_states.dtype, hidden_states.device)
         plan = plan_attention(*size, window, 0 if causal else window, frame_mask, *like)
-        audio_plan = plan_attention(*size, width, width, frame_mask, *like) if width else AttentionPlan()
+        audio_plan = AttentionPlan() if width == 0 else plan_attention(*size, width, width, frame_mask, *like)
 
         skips = []
         half = len(self.blocks) // 2
         for index, block in enumerate(self.blocks):
-            skip = skips.pop() if index > half else None
+            skip = skips.pop() if block.skip is not None else None
             inputs = (hidden_states, skip, film[index], projected_audio[index], rotary, plan, audio_plan)
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 hidden_states = self._gradient_checkpointing_func(block, *inputs)
             else:
                 hidden_states = block(*inputs)
-            if index < half:
+            if index < half and self.config.skip_connections:
                 skips.append(hidden_states)
 
         output = self.sample_out(self.norm_out(hidden_states))
@@ -342,11 +358,17 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
     def _film_tables(
         self, timestep: torch.Tensor | float | int, intensity: torch.Tensor | float | None, sample: torch.Tensor
     ) -> torch.Tensor:
-        """Scale and shift of every part of every block: (L, 3, 2, B or 1, 1, hidden_size) float."""
+        """Scale and shift of every part of every block: (L, 3, 2, B or 1, 1, hidden_size) float.
+
+        With additive conditioning what the timestep adds to every frame, (B or 1, hidden_size).
+        """
         timestep = torch.as_tensor(timestep, device=sample.device).reshape(-1)
         condition = self._intensity_features(intensity, sample)
         embedding = self.time_embedding(self.time_proj(timestep).to(sample.dtype), condition)
-        return self.film(embedding).unflatten(-1, (len(self.blocks), 3, 2, 1, -1)).movedim(0, 3)
+        table = self.film(embedding)
+        if self.config.timestep_conditioning == "additive":
+            return table
+        return table.unflatten(-1, (len(self.blocks), 3, 2, 1, -1)).movedim(0, 3)
 
     def _intensity_features(self, intensity: torch.Tensor | float | None, sample: torch.Tensor) -> torch.Tensor | None:
         """What the embedding is told of r: -1 ... 1 over the range, and a 1 for "known"; zeros where r is open.
@@ -363,3 +385,7 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         position = (2 * intensity - low - high) / (high - low)
         features = torch.stack((position, torch.ones_like(position)), dim=-1)
         return torch.where(intensity.isnan()[:, None], 0.0, features).to(sample.dtype)
+
+    def _neutral_film(self, sample: torch.Tensor) -> torch.Tensor:
+        """Scales of 1 and shifts of 0, in the shape of `_film_tables`."""
+        return sample.new_tensor([1.0, 0.0]).view(1, 1, 2, 1, 1, 1).expand(len(self.blocks), 3, 2, 1, 1, 1)
