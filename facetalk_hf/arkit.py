@@ -31,7 +31,7 @@ ROTATIONS: tuple[str, ...] = (
     "HeadYaw", "HeadPitch", "HeadRoll", "LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll", "RightEyeYaw", "RightEyePitch",
     "RightEyeRoll",
 )  # fmt: skip
-"""The angles that follow the weights in that csv. Ours are zero: the head does not turn, gaze is in eyeLook*."""
+"""The angles that follow the weights in that csv, in radians. Those of the eyes are zero: gaze is in eyeLook*."""
 
 JOINED: tuple[str, ...] = ("browInnerUp", "cheekPuff")
 """One shape of ARKit each, two of ours (`_L`, `_R`)."""
@@ -123,7 +123,8 @@ def timecode(frame: int, fps: float) -> str:
 def write_live_link_csv(path: str | os.PathLike, animation: HeadAnimation) -> Path:
     """Write the csv of Epic's Live Link Face app, which Unreal's importer and the add-ons of Blender and Maya read.
 
-    Columns: Timecode, BlendShapeCount (61), the 52 weights in 0..1 by ARKit's names with a capital, nine angles.
+    Columns: Timecode, BlendShapeCount (61), the 52 weights in 0..1 by ARKit's names with a capital, and nine
+    angles in radians: the head's yaw to the subject's left, pitch up and roll to the left shoulder, and zeros.
 
     Raises:
         FaceTalkError: targets without ARKit names, or a place that cannot be written to.
@@ -132,9 +133,11 @@ def write_live_link_csv(path: str | os.PathLike, animation: HeadAnimation) -> Pa
     count = str(len(ARKIT) + len(ROTATIONS))
     names = [name[0].upper() + name[1:] for name in ARKIT]
     rows = [",".join(("Timecode", "BlendShapeCount", *names, *ROTATIONS))]
-    zeros = ["0.00000000"] * len(ROTATIONS)
-    for index, row in enumerate(weights):
-        rows.append(",".join((timecode(index, animation.fps), count, *(f"{value:.8f}" for value in row), *zeros)))
+    angles = np.zeros((len(weights), len(ROTATIONS)))
+    if animation.poses is not None:
+        angles[:, :3] = np.radians(animation.poses[:, :3])
+    for index, row in enumerate(np.concatenate([weights, angles], 1)):
+        rows.append(",".join((timecode(index, animation.fps), count, *(f"{value:.8f}" for value in row))))
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return Path(path)
@@ -142,6 +145,8 @@ def write_live_link_csv(path: str | os.PathLike, animation: HeadAnimation) -> Pa
 
 def write_arkit_json(path: str | os.PathLike, animation: HeadAnimation) -> Path:
     """Write ARKit's weights as JSON: `fps`, `frames`, `names` and `weights`, one row of 52 numbers a frame.
+
+    Where the head moves also `head` and `head_names`: yaw, pitch, roll in degrees, x, y, z in mm.
 
     Raises:
         FaceTalkError: targets without ARKit names, or a place that cannot be written to.
@@ -154,6 +159,9 @@ def write_arkit_json(path: str | os.PathLike, animation: HeadAnimation) -> Path:
         "frames": animation.num_frames,
         "names": list(ARKIT),
     }
+    if animation.poses is not None:
+        document["head"] = [[round(float(value), 5) for value in row] for row in animation.poses]
+        document["head_names"] = ["yaw", "pitch", "roll", "x", "y", "z"]
     head = json.dumps(document, indent=1)[:-2]
     # One line a frame: a person can read it, and a diff shows which frame changed.
     body = ",\n  ".join(json.dumps(row, separators=(",", ":")) for row in rows)

@@ -42,6 +42,7 @@ def load_animation(
         for name in ("expressions", "landmarks", "lip_aperture", "identity"):
             values = arrays[KEYS.get(name, name)]
             fields[name] = values if values.size else None
+        fields |= {name: arrays[name] for name in ("poses", "pivot") if name in arrays}  # only where the head moves
         if has_geometry(arrays):
             fields |= {name: arrays[name] for name in GEOMETRY}
             fields["audio"] = arrays["audio"] if arrays["audio"].size else None
