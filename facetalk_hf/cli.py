@@ -23,7 +23,7 @@ import typer
 
 from . import TINY, __version__
 from .cli_convert import convert
-from .cli_export import ENDINGS, FOLDERS, Format, export, finish, writer_options
+from .cli_export import ENDINGS, FOLDERS, Format, export, writer_options
 from .errors import FaceTalkError
 from .inspection import describe_model, describe_result, read_model_index
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .animation import HeadAnimation
+    from .keyframes import Keyframes
     from .pipeline_facetalk import FaceTalkPipeline
 
 
@@ -86,9 +87,23 @@ def generate(
         float | None, typer.Option(metavar="W", help="Weight of the audio, 1 = plain.", show_default="the model's own")
     ] = None,
     intensity: Annotated[float, typer.Option(metavar="R", help="Scale of the motion.")] = 1.0,
+    upper_face_intensity: Annotated[
+        float | None, typer.Option(metavar="R", help="Scale of all but the mouth.", show_default="--intensity")
+    ] = None,
     num_samples: Annotated[int, typer.Option(metavar="K", help="Different motions for each recording.")] = 1,
     silence_gate: Annotated[bool, typer.Option("--silence-gate", help="Rest the mouth where nobody speaks.")] = False,
     smoothing: Annotated[float, typer.Option(metavar="S", help="Calm the motion: Gaussian of S seconds.")] = 0.0,
+    blink_rate: Annotated[
+        float | None, typer.Option(metavar="N", help="Blinks a minute, 0 for none.", show_default="as generated")
+    ] = None,
+    gaze: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="YAW PITCH", help="Look to the head's own left and up, degrees.", show_default=False),
+    ] = None,
+    head_motion: Annotated[float, typer.Option(metavar="R", help="Sway and nods, 1 is usual.")] = 0.0,
+    keyframes: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Fixed frames and channels: .csv, .json, .npz.")
+    ] = None,
     fps: Annotated[
         float | None, typer.Option(metavar="N", help="Frame rate of the results.", show_default="the model's own")
     ] = None,
@@ -110,6 +125,11 @@ def generate(
     check_number("--steps", steps, 1)
     check_number("--guidance-scale", guidance_scale, 0)
     check_number("--intensity", intensity, 0)
+    check_number("--upper-face-intensity", upper_face_intensity, 0)
+    check_number("--blink-rate", blink_rate, 0, 60)
+    check_number("--head-motion", head_motion, 0, 2)
+    for angle in gaze or ():
+        check_number("--gaze", angle, -90, 90)
     check_number("--num-samples", num_samples, 1)
     check_number("--smoothing", smoothing, 0)
     check_number("--fps", fps, 1, 1000)
@@ -117,6 +137,7 @@ def generate(
     formats = list(dict.fromkeys(format or (Format.npz, Format.glb, Format.mp4)))
     targets = plan_outputs(audio, output_dir, formats, num_samples)
     head = read_identity(identity)
+    fixed = read_fixed(keyframes, len(audio))
     check_model(model)
     clips = [read_clip(path) for path in audio]
 
@@ -133,13 +154,20 @@ def generate(
                 identity=head,
                 num_samples=num_samples,
                 intensity=intensity,
+                upper_face_intensity=upper_face_intensity,
+                silence_gate=silence_gate,
+                smoothing=smoothing,
+                blink_rate=blink_rate,
+                gaze=gaze,
+                head_motion=head_motion,
+                fps=fps,
+                keyframes=fixed,
                 # A generator for each file: a result does not depend on the other files of the command.
                 generator=torch.Generator().manual_seed(seed),
                 output_type="animation",
                 **options,
             )
             for animation, files in zip(output.animations, samples, strict=True):
-                animation = finish(animation, pipe if silence_gate else None, smoothing, fps)
                 typer.echo(f"{source}: {animation.duration:.2f} s, {animation.num_frames} frame(s)")
                 for kind, path in files.items():
                     save(animation, kind, path, **writer_options(kind, size, files.get(Format.wav), geometry))
@@ -228,6 +256,17 @@ def read_identity(text: str) -> "str | int | np.ndarray":
     if not np.isfinite(code).all():
         raise FaceTalkError(f"{path} holds NaN or infinite numbers")
     return code.astype(np.float32)
+
+
+def read_fixed(path: Path | None, recordings: int) -> "Keyframes | None":
+    """Read `--keyframes`, which belong to one recording."""
+    if path is None:
+        return None
+    if recordings > 1:
+        raise FaceTalkError(f"--keyframes {path} is for one recording, but {recordings} are given")
+    from .keyframe_files import read_keyframes
+
+    return read_keyframes(path)
 
 
 def check_model(model: str) -> None:

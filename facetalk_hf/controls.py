@@ -47,7 +47,9 @@ class Channels:
         """Codes (..., D) -> weights (..., W)."""
         return codes @ self.basis.to(codes)
 
-    def change(self, codes: torch.Tensor, difference: torch.Tensor, columns: torch.Tensor | slice = slice(None)):
+    def change(
+        self, codes: torch.Tensor, difference: torch.Tensor, columns: torch.Tensor | slice = slice(None)
+    ) -> torch.Tensor:
         """Codes (..., D) whose weights of `columns` are larger by `difference` (..., n)."""
         return codes + difference @ self.dual[:, columns].to(codes).T
 
