@@ -32,7 +32,7 @@ ROTATIONS: tuple[str, ...] = (
     "HeadYaw", "HeadPitch", "HeadRoll", "LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll", "RightEyeYaw", "RightEyePitch",
     "RightEyeRoll",
 )  # fmt: skip
-"""The angles, in radians, that follow the weights in that csv. Ours are zero but for the eyes': the head does not turn."""
+"""The angles, in radians, that follow the weights in that csv. The head does not turn: its three are zero."""
 
 JOINED: tuple[str, ...] = ("browInnerUp", "cheekPuff")
 """One shape of ARKit each, two of ours (`_L`, `_R`)."""

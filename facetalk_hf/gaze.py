@@ -24,7 +24,7 @@ def apply_gaze(
     The weights of eyeLookUp/Down/In/Out become the angles, as shares of `LOOK_DEGREES`: they move the lids, and
     exports by ARKit's names carry the gaze. A morph target turns a ball along a chord, so what is missing to the
     rotation, a linear map of the ball for every frame, is added in as few targets (`gaze_0`, ..) as keep within
-    0.005 mm: one for a fixed gaze, at most eight. While an eye is shut its lids do not follow: they would part.
+    0.005 mm: one for a fixed gaze, at most eight. While an eye is shut its lids do not follow it.
 
     Args:
         animation (`HeadAnimation`): any motion. Where its targets are anonymous the balls turn and the lids stay.
@@ -58,6 +58,7 @@ def apply_gaze(
         inverse = np.linalg.pinv(local.astype(np.float64))
         chords = np.stack([(inverse @ targets[k, ball]).T for k in looks]) if looks else np.zeros((0, 3, 3))
         missing.append(wanted - np.tensordot(weights[:, looks], chords, 1))
+    lid_shares, lids = _open_lids(animation, weights, names)
     reach = max(float(np.linalg.norm(animation.base[ball] - center, axis=1).max()) for ball, center in balls)
     shares, maps = _fewest(np.stack(missing, 1).reshape(frames, -1), 0.005 / reach)
     extra = np.zeros((len(maps), *animation.base.shape), np.float32)
@@ -65,6 +66,7 @@ def apply_gaze(
         for (ball, center), matrix in zip(balls, pair, strict=True):
             extra[number, ball] = (animation.base[ball] - center) @ matrix.T
 
+    added = (*(f"{GAZE_PREFIX}{number}" for number in range(len(maps))), *lids)
     landmarks = animation.landmarks
     if landmarks is not None and frames and looks:
         # Each landmark goes with the skin next to it.
@@ -74,9 +76,9 @@ def apply_gaze(
         change = weights[:, looks] - animation.weights[:, looks]
         landmarks = landmarks + np.tensordot(change, targets[np.ix_(looks, nearest)], 1)
     return animation.replace(
-        weights=np.concatenate([weights, shares], 1),
-        targets=np.concatenate([targets, extra]),
-        target_names=(*animation.target_names, *(f"{GAZE_PREFIX}{number}" for number in range(len(maps)))),
+        weights=np.concatenate([weights, shares, lid_shares], 1),
+        targets=np.concatenate([targets, extra, *(target[None] for target in lids.values())]),
+        target_names=(*animation.target_names, *added),
         landmarks=landmarks,
     )
 
@@ -91,6 +93,21 @@ def without_gaze(animation: "HeadAnimation") -> "HeadAnimation":
         targets=animation.targets[kept],
         target_names=tuple(animation.target_names[i] for i in kept),
     )
+
+
+def gaze_angles(animation: "HeadAnimation") -> np.ndarray:
+    """Yaw and pitch (2, T) in degrees that the left eye's weights of eyeLook* stand for, as `apply_gaze` takes them.
+
+    Raises:
+        FaceTalkError: a head without those shapes.
+    """
+    names = animation.target_names
+    if any(f"eyeLook{way}_L" not in names for way in LOOK_DEGREES):
+        raise FaceTalkError("the weights of this head do not say where it looks: it has no shapes eyeLook*_L")
+    up, down, into, out = (
+        animation.weights[:, names.index(f"eyeLook{way}_L")] * LOOK_DEGREES[way] for way in ("Up", "Down", "In", "Out")
+    )
+    return np.stack([(out - into).clip(-MAX_YAW, MAX_YAW), (up - down).clip(-MAX_PITCH, MAX_PITCH)])
 
 
 def rotations(yaw: np.ndarray, pitch: np.ndarray) -> np.ndarray:
@@ -130,6 +147,24 @@ def _angles(name: str, value: float | np.ndarray, limit: float, frames: int) -> 
     if not np.isfinite(value).all() or np.abs(value).max(initial=0) > limit + 1e-6:
         raise FaceTalkError(f"{name} must lie within {limit:g} degrees either way: the eye turns no further")
     return np.broadcast_to(value, (frames,)).astype(np.float64)
+
+
+def _open_lids(animation: "HeadAnimation", weights: np.ndarray, names: dict[str, int]) -> tuple[np.ndarray, dict]:
+    """What takes the share of a blink away from a lid that follows the gaze: weights (T, k) and k targets by name.
+
+    A lid that is shut and looks down as well would end on the cheek, since targets add up.
+    """
+    shares, lids = [], {}
+    for name in (f"eyeLook{way}_{side}" for way in ("Up", "Down") for side in "LR"):
+        blink = names.get(f"eyeBlink_{name[-1]}")
+        if name in names and blink is not None:
+            share = weights[:, names[name]] * weights[:, blink].clip(0, 1)
+            if share.max(initial=0) > 0.01:
+                shares.append(share)
+                lids[f"{GAZE_PREFIX}{name}"] = np.where(
+                    (animation.parts != EYE)[:, None], -animation.targets[names[name]], 0
+                )
+    return np.stack(shares, 1) if lids else np.zeros((len(weights), 0), np.float32), lids
 
 
 def _fewest(rows: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
