@@ -188,6 +188,10 @@ class HeadAnimation:
         """A copy with some fields changed."""
         return replace(self, **changes)
 
+    def with_gaze(self, yaw: float | np.ndarray = 0.0, pitch: float | np.ndarray = 0.0) -> "HeadAnimation":
+        """A copy whose eyes look elsewhere, angles in degrees; see [`facetalk_hf.gaze.apply_gaze`]."""
+        return import_module(".gaze", __package__).apply_gaze(self, yaw, pitch)
+
     def compact(self, tolerance: float = 0.02) -> "HeadAnimation":
         """The same motion with the fewest targets whose error stays below `tolerance` mm at every vertex and frame.
 

@@ -6,15 +6,12 @@ is checked before one is loaded, and every recording before the first is animate
 its last file. Heavy libraries are imported inside the functions that need them, to keep `--help` quick.
 """
 
-import contextlib
 import math
 import os
 import re
 import signal
 import sys
-import tempfile
 import warnings
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -22,8 +19,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from . import TINY, __version__
+from .blendshapes import LOOK_DEGREES
 from .cli_convert import convert
-from .cli_export import ENDINGS, FOLDERS, Format, export, writer_options
+from .cli_export import Format, export, writer_options
+from .cli_inputs import output_folder, plan_outputs, read_fixed, read_identity
 from .errors import FaceTalkError
 from .inspection import describe_model, describe_result, read_model_index
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .animation import HeadAnimation
-    from .keyframes import Keyframes
     from .pipeline_facetalk import FaceTalkPipeline
 
 
@@ -128,8 +126,8 @@ def generate(
     check_number("--upper-face-intensity", upper_face_intensity, 0)
     check_number("--blink-rate", blink_rate, 0, 60)
     check_number("--head-motion", head_motion, 0, 2)
-    for angle in gaze or ():
-        check_number("--gaze", angle, -90, 90)
+    for angle, limit in zip(gaze or (), (LOOK_DEGREES["Out"], LOOK_DEGREES["Up"]), strict=False):
+        check_number("--gaze", angle, -limit, limit)
     check_number("--num-samples", num_samples, 1)
     check_number("--smoothing", smoothing, 0)
     check_number("--fps", fps, 1, 1000)
@@ -203,70 +201,11 @@ def check_size(size: int) -> None:
         raise FaceTalkError(f"--size must be even for video, not {size}")
 
 
-def plan_outputs(
-    sources: list[Path], folder: Path, formats: list[Format], num_samples: int
-) -> list[list[dict[Format, Path]]]:
-    """Name every file that will be written: for each source, for each sample, format -> path.
-
-    Raises:
-        FaceTalkError: two results would have the same name, or a result would replace one of the sources.
-    """
-    plan, owner = [], {}
-    inputs = {source.resolve() for source in sources}
-    for source in sources:
-        stems = [source.stem] if num_samples == 1 else [f"{source.stem}-{index + 1}" for index in range(num_samples)]
-        plan.append([{kind: folder / (stem + ENDINGS.get(kind, f".{kind}")) for kind in formats} for stem in stems])
-        for kind, path in (item for files in plan[-1] for item in files.items()):
-            # Lower case, because some file systems do not tell A.mp4 from a.mp4.
-            if (other := owner.setdefault(str(path).lower(), source)) is not source:
-                if other == source:
-                    raise FaceTalkError(f"{source} is given twice")
-                raise FaceTalkError(f"{other} and {source} would both be written to {path}: rename one of them")
-            if path.resolve() in inputs:
-                raise FaceTalkError(f"{path} would be replaced by its own result: choose another --output-dir")
-            if path.exists() and path.is_dir() != (kind in FOLDERS):
-                raise FaceTalkError(f"{path} is in the way of a result: remove it or choose another --output-dir")
-    return plan
-
-
 def read_clip(path: Path) -> "tuple[np.ndarray, int]":
     """Read one recording as (S,) float32 and its own rate in Hz; FaceTalkError says what is wrong with it."""
     from .audio import read_audio
 
     return read_audio(path)
-
-
-def read_identity(text: str) -> "str | int | np.ndarray":
-    """Read `--identity`: "zero", the number of a head, or a file with one code, (Z,) float."""
-    if text == "zero":
-        return text
-    with contextlib.suppress(ValueError):
-        return int(text)
-    import numpy as np
-
-    path = Path(text)
-    if path.suffix != ".npy" or not path.is_file():
-        raise FaceTalkError(f"no identity {text!r}: give zero, the number of a head, or an .npy file that exists")
-    try:
-        code = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise FaceTalkError(f"{path} is not a NumPy file with one array of numbers") from error
-    if code.ndim != 1 or code.dtype.kind not in "fiu":
-        raise FaceTalkError(f"{path} holds {code.dtype} of shape {code.shape}: an identity is one row of numbers")
-    if not np.isfinite(code).all():
-        raise FaceTalkError(f"{path} holds NaN or infinite numbers")
-    return code.astype(np.float32)
-
-
-def read_fixed(path: Path | None, recordings: int) -> "Keyframes | None":
-    """Read `--keyframes`, which belong to one recording."""
-    if path is None:
-        return None
-    if recordings > 1:
-        raise FaceTalkError(f"--keyframes {path} is for one recording, but {recordings} are given")
-    from .keyframe_files import read_keyframes
-
-    return read_keyframes(path)
 
 
 def check_model(model: str) -> None:
@@ -332,26 +271,6 @@ def save(animation: "HeadAnimation", kind: Format, path: Path, **options: object
         animation.save(path, format=str(kind), **options)
     except OSError as error:
         raise FaceTalkError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def output_folder(folder: Path) -> Iterator[None]:
-    """Make the folder and try it before the work; if nothing came to lie in it, take it away again."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except FileExistsError as error:
-            raise FaceTalkError(f"cannot write to {folder}: it is a file, not a folder") from error
-        except OSError as error:
-            raise FaceTalkError(f"cannot write to {folder}: {error.strerror or error}") from error
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            for path in made:
-                path.rmdir()
 
 
 def quiet_libraries() -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from .animation import HeadAnimation
-from .blendshapes import MOUTH
+from .blendshapes import LOOK_DEGREES, MOUTH
 from .errors import FaceTalkError
+from .gaze import apply_gaze
 from .head_motion import head_motion, neck_pivot
 from .models.nphm import NPHMModel
 from .motion import retime, speech_gate
@@ -85,8 +86,15 @@ class MotionControls:
             raise FaceTalkError(f"fps must be above 0 and at most 1000, not {self.fps:g}")
         if self.gaze is not None:
             angles = [np.asarray(angle, np.float64) for angle in self.gaze]
-            if len(angles) != 2 or not all(np.isfinite(angle).all() and angle.ndim < 2 for angle in angles):
+            if len(angles) != 2 or any(angle.ndim > 1 for angle in angles):
                 raise FaceTalkError("gaze must be two angles in degrees, to the subject's left and up")
+            for name, angle, limit in zip(
+                ("yaw", "pitch"), angles, (LOOK_DEGREES["Out"], LOOK_DEGREES["Up"]), strict=True
+            ):
+                if not (np.abs(angle) <= limit).all():
+                    raise FaceTalkError(
+                        f"the {name} of gaze must be within {limit:g} degrees, the eye turns no further"
+                    )
         if self.uneven:
             Channels(head, "upper_face_intensity other than intensity")
         if self.silence_gate:
@@ -96,6 +104,12 @@ class MotionControls:
         for name in ("gaze", "head_motion", "fps"):
             if getattr(self, name) and output_type != "animation":
                 raise FaceTalkError(f'{name} changes animations, not codes: use output_type="animation"')
+
+    def check_length(self, frames: int) -> None:
+        """Raise [`FaceTalkError`] where gaze is given for another number of frames than a clip has."""
+        for angle in self.gaze or ():
+            if np.ndim(angle) and len(angle) != frames:
+                raise FaceTalkError(f"gaze has {len(angle)} angles, the clip has {frames} frames")
 
     @property
     def uneven(self) -> bool:
@@ -140,8 +154,6 @@ class MotionControls:
     def finish(self, animation: HeadAnimation, rng: np.random.Generator) -> HeadAnimation:
         """What happens to a decoded animation with its sound."""
         if self.gaze is not None:
-            from .gaze import apply_gaze
-
             animation = apply_gaze(animation, yaw=self.gaze[0], pitch=self.gaze[1])
         if self.head_motion:
             poses = head_motion(

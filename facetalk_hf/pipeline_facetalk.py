@@ -306,6 +306,8 @@ class FaceTalkPipeline(PipelineLoading, DiffusionPipeline):
         waveforms = [resample(*recording, rate) for recording in recordings]
         frames = [num_frames(len(waveform), rate, self.config.fps) for waveform in waveforms]
         constraints = self.resolve_keyframes(keyframes, frames)
+        for count in frames:
+            controls.check_length(count)
         frames, constraints = ([item for item in items for _ in range(num_samples)] for items in (frames, constraints))
 
         # 3. Encode it, once a call, and project it for all steps; for guidance the batch holds every element with and
