@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from facetalk_hf import FaceTalkError, FaceTalkPipeline, FaceTalkPipelineOutput, HeadAnimation, Keyframes
+import facetalk_hf
+from facetalk_hf import FaceTalkError, FaceTalkPipelineOutput, HeadAnimation, Keyframes
 
 
-class ExpressionEditPipeline(FaceTalkPipeline):
+# diffusers looks for the one pipeline class in this file's names, so the other must not be among them.
+class ExpressionEditPipeline(facetalk_hf.FaceTalkPipeline):
     """[`FaceTalkPipeline`] that edits: one clip, of whose motion frames or channels are fixed."""
 
     @torch.no_grad()
