@@ -8,6 +8,8 @@ from .animation import HeadAnimation
 from .audio import load_audio
 from .audio_features import LogMelEncoder, LogMelEncoderConfig, LogMelFeatureExtractor
 from .errors import FaceTalkError
+from .keyframe_files import read_keyframes
+from .keyframes import Keyframes
 from .models.denoiser import FaceTalkDenoiser
 from .models.nphm import NPHMModel
 from .pipeline_facetalk import FaceTalkPipeline
@@ -26,10 +28,12 @@ __all__ = [
     "FaceTalkPipeline",
     "FaceTalkPipelineOutput",
     "HeadAnimation",
+    "Keyframes",
     "LogMelEncoder",
     "LogMelEncoderConfig",
     "LogMelFeatureExtractor",
     "NPHMModel",
     "__version__",
     "load_audio",
+    "read_keyframes",
 ]

@@ -6,6 +6,7 @@ All lengths are millimetres; +x is the subject's left, +y up, +z out of the face
 
 import numpy as np
 
+from .blendshapes import LOOK_DEGREES
 from .dentition import JAW_MAPS, default_arches, teeth
 from .geometry import Part, boundary_edges, cut_where_negative, grid_faces, join
 
@@ -19,7 +20,6 @@ def eyeballs(
     center: np.ndarray,
     radius: np.ndarray,
     iris_color: tuple[int, int, int] = (92, 118, 128),
-    gaze_degrees: float = 25.0,
     sink: float = 0.8,
     segments: int = 96,
 ) -> Part:
@@ -28,11 +28,10 @@ def eyeballs(
     Args:
         center ((2, 3) float): left eye (x > 0), then right eye. radius ((2,) float): of the balls.
         iris_color: sRGB in the middle of the iris.
-        gaze_degrees (`float`): turn for a weight of one of the targets eyeLookUp/Down/In/Out_L/_R.
         sink (`float`): how far eyeBlink_L/_R draw the ball back, so that it never pokes through a closed lid.
         segments (`int`): vertices around the axis.
 
-    Returns: `Part` with the ten targets named above.
+    Returns: `Part` with the targets eyeBlink and eyeLookUp/Down/In/Out (a turn by `LOOK_DEGREES`), each _L and _R.
     """
     balls = []
     for side, middle, size in zip("LR", np.asarray(center, np.float32), np.asarray(radius, np.float32), strict=True):
@@ -41,7 +40,7 @@ def eyeballs(
         targets = {f"eyeBlink_{side}": np.tile(np.float32([0, 0, -sink]), (len(local), 1))}
         axes = {"Up": (-1, 0, 0), "Down": (1, 0, 0), "In": (0, inwards, 0), "Out": (0, -inwards, 0)}
         for name, axis in axes.items():
-            turned = local @ _rotation(np.array(axis, float), np.radians(gaze_degrees)).T
+            turned = local @ _rotation(np.array(axis, float), np.radians(LOOK_DEGREES[name])).T
             targets[f"eyeLook{name}_{side}"] = (turned - local).astype(np.float32)
         balls.append(Part(local + middle, faces, colors, np.full(len(local), EYE, np.uint8), targets))
     return join(balls)

@@ -55,6 +55,9 @@ class HeadAnimation:
         expressions ((T, D) float, *optional*), identity ((Z,) float, *optional*), seed (`int`, *optional*): where it
             came from.
         landmarks ((T, 68, 3) float, mm, *optional*), lip_aperture ((T,) float, mm, *optional*): measured on the head.
+        poses ((T, 6) float, *optional*): rigid motion of the whole head about `pivot`: yaw, pitch, roll in degrees (to
+            the subject's left, up, to the left shoulder), then x, y, z in mm. It is no part of base, targets and
+            landmarks; the writers apply it. pivot ((3,) float, mm, *optional*): the origin where absent.
 
     Raises:
         FaceTalkError: shapes that do not fit together, non-finite numbers, a frame rate that is not positive.
@@ -75,6 +78,8 @@ class HeadAnimation:
     landmarks: np.ndarray | None = None
     lip_aperture: np.ndarray | None = None
     seed: int | None = None
+    poses: np.ndarray | None = None
+    pivot: np.ndarray | None = None
     metadata: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -101,6 +106,8 @@ class HeadAnimation:
             ("lip_aperture", (frames,)),
             ("audio", (None,)),
             ("identity", (None,)),
+            ("poses", (frames, 6)),
+            ("pivot", (3,)),
         ):
             if getattr(self, name) is not None:
                 setattr(self, name, _array(getattr(self, name), name, shape))
@@ -128,11 +135,33 @@ class HeadAnimation:
         return len(self.weights) / self.fps
 
     def vertices(self, index: int) -> np.ndarray:
-        """Vertices of one frame, (V, 3) float, mm. Negative indices count from the end; IndexError beyond it."""
+        """Vertices of one frame without its pose, (V, 3) float, mm; IndexError beyond the end, negative from it."""
         return next(self.iterate([range(self.num_frames)[index]]))
 
+    def pose_matrices(self) -> np.ndarray | None:
+        """The head's rigid motion as (T, 4, 4) float64, for column vectors in mm; `None` where there is none.
+
+        Turned about the pivot by roll, then pitch, then yaw, and then moved.
+        """
+        if self.poses is None:
+            return None
+        pose = self.poses.astype(np.float64)
+        yaw, pitch, roll = np.radians(pose[:, :3]).T
+        turn = _rotation(1, yaw) @ _rotation(0, -pitch) @ _rotation(2, -roll)
+        pivot = np.zeros(3) if self.pivot is None else self.pivot.astype(np.float64)
+        result = np.tile(np.eye(4), (len(pose), 1, 1))
+        result[:, :3, :3] = turn
+        result[:, :3, 3] = pivot + pose[:, 3:] - turn @ pivot
+        return result
+
+    def iterate_posed(self) -> Iterator[np.ndarray]:
+        """Yield (V, 3) float vertices in mm, frame by frame, with the head's rigid motion."""
+        matrices = self.pose_matrices()
+        for index, vertices in enumerate(self.iterate()):
+            yield vertices if matrices is None else apply_pose(matrices[index], vertices)
+
     def iterate(self, indices: "range | list[int] | None" = None, chunk: int = 16) -> Iterator[np.ndarray]:
-        """Yield (V, 3) float vertices in mm, frame by frame, never holding more than `chunk` frames.
+        """Yield (V, 3) float vertices in mm, frame by frame, never holding more than `chunk` frames; without poses.
 
         A chunk is one matrix product, which reads the targets once for all its frames.
         """
@@ -158,6 +187,10 @@ class HeadAnimation:
     def replace(self, **changes: object) -> "HeadAnimation":
         """A copy with some fields changed."""
         return replace(self, **changes)
+
+    def with_gaze(self, yaw: float | np.ndarray = 0.0, pitch: float | np.ndarray = 0.0) -> "HeadAnimation":
+        """A copy whose eyes look elsewhere, angles in degrees; see [`facetalk_hf.gaze.apply_gaze`]."""
+        return import_module(".gaze", __package__).apply_gaze(self, yaw, pitch)
 
     def compact(self, tolerance: float = 0.02) -> "HeadAnimation":
         """The same motion with the fewest targets whose error stays below `tolerance` mm at every vertex and frame.
@@ -251,6 +284,21 @@ class HeadAnimation:
         module, function = WRITERS[format]
         writer = getattr(import_module(f".{module}", __package__), function)
         return writer(self, path, **options) if format == "mp4" else writer(path, self, **options)
+
+
+def apply_pose(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points (..., 3) float moved by a matrix (4, 4); float32."""
+    return (points @ matrix[:3, :3].T.astype(np.float32) + matrix[:3, 3].astype(np.float32)).astype(np.float32)
+
+
+def _rotation(axis: int, angle: np.ndarray) -> np.ndarray:
+    """Right-handed rotations by angles (T,) in radians about x, y or z: (T, 3, 3)."""
+    result = np.tile(np.eye(3), (len(angle), 1, 1))
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    result[:, first, first] = result[:, second, second] = np.cos(angle)
+    result[:, second, first] = np.sin(angle)
+    result[:, first, second] = -np.sin(angle)
+    return result
 
 
 def format_of(path: str | os.PathLike) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .animation import HeadAnimation
+from .blendshapes import GAZE_PREFIX, LOOK_DEGREES
 from .errors import FaceTalkError
 from .files import atomic_path
 
@@ -31,7 +32,7 @@ ROTATIONS: tuple[str, ...] = (
     "HeadYaw", "HeadPitch", "HeadRoll", "LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll", "RightEyeYaw", "RightEyePitch",
     "RightEyeRoll",
 )  # fmt: skip
-"""The angles that follow the weights in that csv. Ours are zero: the head does not turn, gaze is in eyeLook*."""
+"""The angles, in radians, that follow the weights in that csv."""
 
 JOINED: tuple[str, ...] = ("browInnerUp", "cheekPuff")
 """One shape of ARKit each, two of ours (`_L`, `_R`)."""
@@ -71,6 +72,8 @@ def arkit_weights(animation: HeadAnimation) -> np.ndarray:
     """
     result = np.zeros((animation.num_frames, len(ARKIT)), np.float32)
     for index, name in enumerate(animation.target_names):
+        if name.startswith(GAZE_PREFIX):
+            continue  # completes what eyeLook* say already
         channel = canonical_channel(name)
         if channel is None:
             raise FaceTalkError(
@@ -97,7 +100,7 @@ def channel_weights(animation: HeadAnimation, names: Sequence[str]) -> np.ndarra
     """
     values = dict(zip(ARKIT, arkit_weights(animation).T, strict=True))
     for index, name in enumerate(animation.target_names):
-        channel = canonical_channel(name)
+        channel = canonical_channel(name) or ""
         if channel[-2:] in ("_L", "_R"):
             values[channel] = animation.weights[:, index].clip(0, 1)
     result = np.zeros((animation.num_frames, len(names)), np.float32)
@@ -107,6 +110,21 @@ def channel_weights(animation: HeadAnimation, names: Sequence[str]) -> np.ndarra
             raise FaceTalkError(f"shape {name!r} is no ARKit channel")
         result[:, index] = values.get(channel, values[_whole(channel)])
     return result
+
+
+def eye_angles(animation: HeadAnimation) -> np.ndarray:
+    """Yaw and pitch of the left, then the right eye, (T, 2, 2) float32 in radians, as the weights of eyeLook* turn it.
+
+    In ARKit's axes, which are ours: yaw turns about +y, towards the subject's left; pitch about +x, DOWN.
+    """
+    values = dict(zip(ARKIT, arkit_weights(animation).T, strict=True))
+    eyes = []
+    for side, left in (("Left", 1), ("Right", -1)):
+        out, into, down, up = (
+            values[f"eyeLook{way}{side}"] * LOOK_DEGREES[way] for way in ("Out", "In", "Down", "Up")
+        )
+        eyes.append(np.stack([left * (out - into), down - up], 1))
+    return np.radians(np.stack(eyes, 1))
 
 
 def timecode(frame: int, fps: float) -> str:
@@ -123,7 +141,8 @@ def timecode(frame: int, fps: float) -> str:
 def write_live_link_csv(path: str | os.PathLike, animation: HeadAnimation) -> Path:
     """Write the csv of Epic's Live Link Face app, which Unreal's importer and the add-ons of Blender and Maya read.
 
-    Columns: Timecode, BlendShapeCount (61), the 52 weights in 0..1 by ARKit's names with a capital, nine angles.
+    Columns: Timecode, BlendShapeCount (61), the 52 weights in 0..1 by ARKit's names with a capital, and yaw, pitch
+    and roll of head, left and right eye: radians about +y, +x and +z, so that a positive pitch looks down.
 
     Raises:
         FaceTalkError: targets without ARKit names, or a place that cannot be written to.
@@ -132,9 +151,12 @@ def write_live_link_csv(path: str | os.PathLike, animation: HeadAnimation) -> Pa
     count = str(len(ARKIT) + len(ROTATIONS))
     names = [name[0].upper() + name[1:] for name in ARKIT]
     rows = [",".join(("Timecode", "BlendShapeCount", *names, *ROTATIONS))]
-    zeros = ["0.00000000"] * len(ROTATIONS)
-    for index, row in enumerate(weights):
-        rows.append(",".join((timecode(index, animation.fps), count, *(f"{value:.8f}" for value in row), *zeros)))
+    angles = np.zeros((len(weights), 3, 3))  # head, left eye, right eye; yaw, pitch, roll
+    if animation.poses is not None:
+        angles[:, 0] = np.radians(animation.poses[:, :3] * (1, -1, -1))
+    angles[:, 1:, :2] = eye_angles(animation)
+    for index, row in enumerate(np.concatenate([weights, angles.reshape(-1, len(ROTATIONS))], 1)):
+        rows.append(",".join((timecode(index, animation.fps), count, *(f"{value:.8f}" for value in row))))
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return Path(path)
@@ -142,6 +164,8 @@ def write_live_link_csv(path: str | os.PathLike, animation: HeadAnimation) -> Pa
 
 def write_arkit_json(path: str | os.PathLike, animation: HeadAnimation) -> Path:
     """Write ARKit's weights as JSON: `fps`, `frames`, `names` and `weights`, one row of 52 numbers a frame.
+
+    Where the head moves also `head` and `head_names`: yaw, pitch, roll in degrees, x, y, z in mm.
 
     Raises:
         FaceTalkError: targets without ARKit names, or a place that cannot be written to.
@@ -154,6 +178,9 @@ def write_arkit_json(path: str | os.PathLike, animation: HeadAnimation) -> Path:
         "frames": animation.num_frames,
         "names": list(ARKIT),
     }
+    if animation.poses is not None:
+        document["head"] = [[round(float(value), 5) for value in row] for row in animation.poses]
+        document["head_names"] = ["yaw", "pitch", "roll", "x", "y", "z"]
     head = json.dumps(document, indent=1)[:-2]
     # One line a frame: a person can read it, and a diff shows which frame changed.
     body = ",\n  ".join(json.dumps(row, separators=(",", ":")) for row in rows)

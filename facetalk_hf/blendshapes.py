@@ -17,3 +17,9 @@ INDEX: dict[str, int] = {name: index for index, name in enumerate(EXPRESSIONS)}
 
 MOUTH: tuple[str, ...] = tuple(name for name in EXPRESSIONS if name.startswith(("mouth", "jaw")))
 """The shapes that speech moves; the others (brows, lids, gaze, cheeks, nose) only accompany it."""
+
+LOOK_DEGREES: dict[str, float] = {"Up": 25.0, "Down": 25.0, "In": 30.0, "Out": 30.0}
+"""How far an eye turns for a weight of one of eyeLookUp, eyeLookDown, eyeLookIn and eyeLookOut."""
+
+GAZE_PREFIX = "gaze_"
+"""How the names of targets begin that make a turn of the eyeballs exact (`gaze.apply_gaze`): not channels of ARKit."""

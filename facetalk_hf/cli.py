@@ -6,15 +6,12 @@ is checked before one is loaded, and every recording before the first is animate
 its last file. Heavy libraries are imported inside the functions that need them, to keep `--help` quick.
 """
 
-import contextlib
 import math
 import os
 import re
 import signal
 import sys
-import tempfile
 import warnings
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -22,8 +19,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from . import TINY, __version__
+from .blendshapes import LOOK_DEGREES
 from .cli_convert import convert
-from .cli_export import ENDINGS, FOLDERS, Format, export, finish, writer_options
+from .cli_export import Format, export, writer_options
+from .cli_inputs import output_folder, plan_outputs, read_fixed, read_identity
 from .errors import FaceTalkError
 from .inspection import describe_model, describe_result, read_model_index
 
@@ -86,9 +85,23 @@ def generate(
         float | None, typer.Option(metavar="W", help="Weight of the audio, 1 = plain.", show_default="the model's own")
     ] = None,
     intensity: Annotated[float, typer.Option(metavar="R", help="Scale of the motion.")] = 1.0,
+    upper_face_intensity: Annotated[
+        float | None, typer.Option(metavar="R", help="Scale of all but the mouth.", show_default="--intensity")
+    ] = None,
     num_samples: Annotated[int, typer.Option(metavar="K", help="Different motions for each recording.")] = 1,
     silence_gate: Annotated[bool, typer.Option("--silence-gate", help="Rest the mouth where nobody speaks.")] = False,
     smoothing: Annotated[float, typer.Option(metavar="S", help="Calm the motion: Gaussian of S seconds.")] = 0.0,
+    blink_rate: Annotated[
+        float | None, typer.Option(metavar="N", help="Blinks a minute, 0 for none.", show_default="as generated")
+    ] = None,
+    gaze: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="YAW PITCH", help="Look to the head's own left and up, degrees.", show_default=False),
+    ] = None,
+    head_motion: Annotated[float, typer.Option(metavar="R", help="Sway and nods, 1 is usual.")] = 0.0,
+    keyframes: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Fixed frames and channels: .csv, .json, .npz.")
+    ] = None,
     fps: Annotated[
         float | None, typer.Option(metavar="N", help="Frame rate of the results.", show_default="the model's own")
     ] = None,
@@ -110,6 +123,11 @@ def generate(
     check_number("--steps", steps, 1)
     check_number("--guidance-scale", guidance_scale, 0)
     check_number("--intensity", intensity, 0)
+    check_number("--upper-face-intensity", upper_face_intensity, 0)
+    check_number("--blink-rate", blink_rate, 0, 60)
+    check_number("--head-motion", head_motion, 0, 2)
+    for angle, limit in zip(gaze or (), (LOOK_DEGREES["Out"], LOOK_DEGREES["Up"]), strict=False):
+        check_number("--gaze", angle, -limit, limit)
     check_number("--num-samples", num_samples, 1)
     check_number("--smoothing", smoothing, 0)
     check_number("--fps", fps, 1, 1000)
@@ -117,6 +135,7 @@ def generate(
     formats = list(dict.fromkeys(format or (Format.npz, Format.glb, Format.mp4)))
     targets = plan_outputs(audio, output_dir, formats, num_samples)
     head = read_identity(identity)
+    fixed = read_fixed(keyframes, len(audio))
     check_model(model)
     clips = [read_clip(path) for path in audio]
 
@@ -133,13 +152,20 @@ def generate(
                 identity=head,
                 num_samples=num_samples,
                 intensity=intensity,
+                upper_face_intensity=upper_face_intensity,
+                silence_gate=silence_gate,
+                smoothing=smoothing,
+                blink_rate=blink_rate,
+                gaze=gaze,
+                head_motion=head_motion,
+                fps=fps,
+                keyframes=fixed,
                 # A generator for each file: a result does not depend on the other files of the command.
                 generator=torch.Generator().manual_seed(seed),
                 output_type="animation",
                 **options,
             )
             for animation, files in zip(output.animations, samples, strict=True):
-                animation = finish(animation, pipe if silence_gate else None, smoothing, fps)
                 typer.echo(f"{source}: {animation.duration:.2f} s, {animation.num_frames} frame(s)")
                 for kind, path in files.items():
                     save(animation, kind, path, **writer_options(kind, size, files.get(Format.wav), geometry))
@@ -175,59 +201,11 @@ def check_size(size: int) -> None:
         raise FaceTalkError(f"--size must be even for video, not {size}")
 
 
-def plan_outputs(
-    sources: list[Path], folder: Path, formats: list[Format], num_samples: int
-) -> list[list[dict[Format, Path]]]:
-    """Name every file that will be written: for each source, for each sample, format -> path.
-
-    Raises:
-        FaceTalkError: two results would have the same name, or a result would replace one of the sources.
-    """
-    plan, owner = [], {}
-    inputs = {source.resolve() for source in sources}
-    for source in sources:
-        stems = [source.stem] if num_samples == 1 else [f"{source.stem}-{index + 1}" for index in range(num_samples)]
-        plan.append([{kind: folder / (stem + ENDINGS.get(kind, f".{kind}")) for kind in formats} for stem in stems])
-        for kind, path in (item for files in plan[-1] for item in files.items()):
-            # Lower case, because some file systems do not tell A.mp4 from a.mp4.
-            if (other := owner.setdefault(str(path).lower(), source)) is not source:
-                if other == source:
-                    raise FaceTalkError(f"{source} is given twice")
-                raise FaceTalkError(f"{other} and {source} would both be written to {path}: rename one of them")
-            if path.resolve() in inputs:
-                raise FaceTalkError(f"{path} would be replaced by its own result: choose another --output-dir")
-            if path.exists() and path.is_dir() != (kind in FOLDERS):
-                raise FaceTalkError(f"{path} is in the way of a result: remove it or choose another --output-dir")
-    return plan
-
-
 def read_clip(path: Path) -> "tuple[np.ndarray, int]":
     """Read one recording as (S,) float32 and its own rate in Hz; FaceTalkError says what is wrong with it."""
     from .audio import read_audio
 
     return read_audio(path)
-
-
-def read_identity(text: str) -> "str | int | np.ndarray":
-    """Read `--identity`: "zero", the number of a head, or a file with one code, (Z,) float."""
-    if text == "zero":
-        return text
-    with contextlib.suppress(ValueError):
-        return int(text)
-    import numpy as np
-
-    path = Path(text)
-    if path.suffix != ".npy" or not path.is_file():
-        raise FaceTalkError(f"no identity {text!r}: give zero, the number of a head, or an .npy file that exists")
-    try:
-        code = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise FaceTalkError(f"{path} is not a NumPy file with one array of numbers") from error
-    if code.ndim != 1 or code.dtype.kind not in "fiu":
-        raise FaceTalkError(f"{path} holds {code.dtype} of shape {code.shape}: an identity is one row of numbers")
-    if not np.isfinite(code).all():
-        raise FaceTalkError(f"{path} holds NaN or infinite numbers")
-    return code.astype(np.float32)
 
 
 def check_model(model: str) -> None:
@@ -293,26 +271,6 @@ def save(animation: "HeadAnimation", kind: Format, path: Path, **options: object
         animation.save(path, format=str(kind), **options)
     except OSError as error:
         raise FaceTalkError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
-def output_folder(folder: Path) -> Iterator[None]:
-    """Make the folder and try it before the work; if nothing came to lie in it, take it away again."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except FileExistsError as error:
-            raise FaceTalkError(f"cannot write to {folder}: it is a file, not a folder") from error
-        except OSError as error:
-            raise FaceTalkError(f"cannot write to {folder}: {error.strerror or error}") from error
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            for path in made:
-                path.rmdir()
 
 
 def quiet_libraries() -> None:

@@ -14,7 +14,6 @@ from .errors import FaceTalkError
 if TYPE_CHECKING:
     from .animation import HeadAnimation
     from .decoding import HeadDecoder
-    from .pipeline_facetalk import FaceTalkPipeline
 
 
 class Format(StrEnum):
@@ -77,6 +76,7 @@ def export(
     from .animation import MOTION_FORMATS
     from .cli import check_model, check_number, check_size, read_clip, save
     from .loading import has_geometry, load_animation, read_arrays
+    from .motion import retime, smooth
 
     kind = output_format(output, format)
     check_size(size)
@@ -93,25 +93,13 @@ def export(
     animation = load_animation(file, load_head(model) if needs_head else None)
     if sound is not None:
         animation = animation.replace(audio=sound[0], sampling_rate=sound[1])
-    animation = finish(animation, None, smoothing, fps)
+    animation = smooth(animation, smoothing)
+    animation = animation if fps is None else retime(animation, fps)
     if rig is not None:
         put_on_rig(animation, kind, output, rig, ignore_unknown, rig_unit, writer_options(kind, size, audio, geometry))
     else:
         save(animation, kind, output, **writer_options(kind, size, audio, geometry))
     typer.echo(f"{output}: {animation.duration:.2f} s, {animation.num_frames} frame(s) at {animation.fps:g} fps")
-
-
-def finish(
-    animation: "HeadAnimation", gate: "FaceTalkPipeline | None", smoothing: float, fps: float | None
-) -> "HeadAnimation":
-    """What the options ask for after the motion is there: a mouth at rest in silence, calm, another frame rate."""
-    from .motion import rest_in_silence, retime, smooth
-
-    if gate is not None:
-        animation = rest_in_silence(animation, gate.head, gate.decode)
-    if smoothing:
-        animation = smooth(animation, smoothing)
-    return animation if fps is None else retime(animation, fps)
 
 
 def put_on_rig(

@@ -14,6 +14,7 @@ from .arkit import canonical_channel, channel_weights
 from .errors import FaceTalkError
 from .export import FLOAT, pack_glb
 from .files import atomic_path
+from .head_motion import neck_pivot
 
 
 NEUTRAL: tuple[str, ...] = ("neutral", "base", "basis", "rest")
@@ -31,9 +32,9 @@ def drive(animation: HeadAnimation, rig: HeadAnimation) -> HeadAnimation:
         FaceTalkError: a target of either that is no channel of ARKit's.
     """
     weights = channel_weights(animation, rig.target_names)
-    fields = {name: getattr(animation, name) for name in ("fps", "audio", "sampling_rate", "seed")}
+    fields = {name: getattr(animation, name) for name in ("fps", "audio", "sampling_rate", "seed", "poses")}
     nothing = dict.fromkeys(("expressions", "identity", "landmarks", "lip_aperture"))
-    return rig.replace(weights=weights, **fields, **nothing)
+    return rig.replace(weights=weights, pivot=neck_pivot(rig), **fields, **nothing)
 
 
 def read_obj_rig(

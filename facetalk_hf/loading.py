@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from .animation import HeadAnimation
+from .blendshapes import GAZE_PREFIX
 from .errors import FaceTalkError
+from .gaze import gaze_angles
 
 
 GEOMETRY = ("base", "targets", "faces", "colors", "parts")
@@ -42,6 +44,7 @@ def load_animation(
         for name in ("expressions", "landmarks", "lip_aperture", "identity"):
             values = arrays[KEYS.get(name, name)]
             fields[name] = values if values.size else None
+        fields |= {name: arrays[name] for name in ("poses", "pivot") if name in arrays}  # only where the head moves
         if has_geometry(arrays):
             fields |= {name: arrays[name] for name in GEOMETRY}
             fields["audio"] = arrays["audio"] if arrays["audio"].size else None
@@ -56,10 +59,14 @@ def load_animation(
     if fields["expressions"] is None or fields["identity"] is None:
         raise FaceTalkError(f"{path} holds neither a head nor the codes to make it: save it with geometry=True")
     animation = decode(fields["expressions"], fields["identity"])
-    if animation.target_names != fields["target_names"]:
+    turned = [name.startswith(GAZE_PREFIX) for name in fields["target_names"]]
+    if animation.target_names != tuple(n for n, gaze in zip(fields["target_names"], turned, strict=True) if not gaze):
         raise FaceTalkError(f"{path} was made with another model: its head has other targets")
     # The weights as they were saved: what was done to the motion after decoding stays done.
-    return animation.replace(**fields)
+    animation = animation.replace(
+        **fields | {"weights": fields["weights"][:, ~np.array(turned)], "target_names": animation.target_names}
+    )
+    return animation.with_gaze(*gaze_angles(animation)) if any(turned) else animation
 
 
 def has_geometry(arrays: dict[str, np.ndarray]) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .models.nphm import NPHMModel
 
 
-MOVING = ("weights", "expressions", "landmarks", "lip_aperture")
+MOVING = ("weights", "expressions", "landmarks", "lip_aperture", "poses")
 """Fields of `HeadAnimation` that have a row for every frame."""
 
 

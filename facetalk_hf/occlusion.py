@@ -4,6 +4,7 @@
 from collections.abc import Callable
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from .animation import HeadAnimation
 from .geometry import Surface, tangents
@@ -31,9 +32,19 @@ class BakedLight:
         poses = list(animation.iterate(frames))
         self.poses = np.stack(poses) if poses else np.zeros((0, *animation.base.shape), np.float32)
         self.light = np.stack([self._bake(pose) for pose in poses] or [np.ones((len(animation.base), 2), np.float32)])
-        # Eyes are only seen while their lids are open: take the most open pose for them.
-        eyes = animation.parts == EYE
-        self.light[:, eyes] = self.light[:, eyes].max(0)
+        self.eyes = np.flatnonzero(animation.parts == EYE)
+        if len(self.eyes):
+            # Eyes are only seen while their lids are open: take the most open pose for them. Lids shade a place, not
+            # a vertex: a ball that turns does not carry its shade along. No place is black: light gets under lids.
+            self.places = cKDTree(self.base[self.eyes])
+            self.light[:, self.eyes] = np.max(
+                [
+                    light[self.eyes[cKDTree(pose[self.eyes]).query(self.base[self.eyes])[1]]]
+                    for pose, light in zip(poses, self.light, strict=False)
+                ]
+                or self.light[:, self.eyes],
+                axis=0,
+            ).clip(0.5)
         # Teeth hardly move, yet the light that reaches them changes: let the mouth as a whole decide.
         self.mouth = np.flatnonzero((animation.parts == TEETH) | (animation.parts == MOUTH))
         # Few key poses cannot know every slit of the lips: what they leave in the dark keeps a glimmer.
@@ -42,8 +53,15 @@ class BakedLight:
 
     def at(self, vertices: np.ndarray) -> np.ndarray:
         """Share of ambient and of key light that reaches every vertex, (V, 2) in 0..1."""
-        if len(self.light) == 1:
-            return self.light[0]
+        light = self.light[0].copy() if len(self.light) == 1 else self._blend(vertices)
+        if len(self.eyes):
+            here = self.places.query(vertices[self.eyes], k=3)
+            share = 1.0 / (here[0] + 0.05)
+            near = self.light[0, self.eyes[here[1]]]
+            light[self.eyes] = np.einsum("nk,nkc->nc", share / share.sum(1, keepdims=True), near)
+        return light
+
+    def _blend(self, vertices: np.ndarray) -> np.ndarray:
         offset = [vertices - pose for pose in self.poses]
         distance = np.stack([np.einsum("ij,ij->i", moved, moved) for moved in offset])
         if len(self.mouth):

@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: MIT
 """FaceTalk's pipeline: speech to expression codes by diffusion, and to a moving head."""
 
-import copy
-import inspect
 import math
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,17 +11,20 @@ from diffusers import DiffusionPipeline
 from diffusers.schedulers import SchedulerMixin
 from diffusers.utils import replace_example_docstring
 from diffusers.utils.torch_utils import randn_tensor
-from huggingface_hub import snapshot_download
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
 from .animation import HeadAnimation
 from .audio import num_frames, read_clips, resample
 from .audio_features import encode_speech
+from .controls import MotionControls, seeded_rng
 from .decoding import HeadDecoder
 from .errors import FaceTalkError
+from .keyframes import LEAD, Constraint, Keyframes, constrain_batch
 from .models.denoiser import FaceTalkDenoiser
 from .models.nphm import NPHMModel
+from .pipeline_loading import PipelineLoading
 from .pipeline_output import FaceTalkPipelineOutput
+from .sampling import denoise
 
 
 PLAYBACK_RATES = (16000, 22050, 24000, 32000, 44100, 48000)
@@ -45,7 +45,7 @@ EXAMPLE_DOC_STRING = """
 """
 
 
-class FaceTalkPipeline(DiffusionPipeline):
+class FaceTalkPipeline(PipelineLoading, DiffusionPipeline):
     r"""
     Speech to the motion of a neural parametric head (FaceTalk, Aneja et al., CVPR 2024).
 
@@ -80,51 +80,6 @@ class FaceTalkPipeline(DiffusionPipeline):
         self.register_to_config(fps=fps)
         self._decoder = None
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> "FaceTalkPipeline":
-        """Load a folder or a Hub repository; see [`DiffusionPipeline.from_pretrained`] for the arguments.
-
-        Without `dtype=` all components are float32, whatever the files hold: left alone, diffusers would widen its
-        own models and transformers would not.
-
-        Raises:
-            FaceTalkError: no such folder or repository, or no pipeline in it.
-        """
-        name = os.fspath(pretrained_model_name_or_path)
-        if os.path.isdir(name):
-            if not os.path.isfile(os.path.join(name, "model_index.json")):
-                raise FaceTalkError(f"{name} is no model folder, it has no model_index.json")
-        elif name.count("/") > 1 or os.path.exists(name):
-            raise FaceTalkError(f"no such model folder: {name}")
-        if kwargs.get("dtype") is None and kwargs.get("torch_dtype") is None:
-            kwargs["dtype"] = torch.float32
-        return super().from_pretrained(name, **kwargs)
-
-    @classmethod
-    def download(cls, pretrained_model_name: str, **kwargs) -> str:
-        """Fetch a whole Hub repository: the base class refuses components of libraries other than its own.
-
-        Weights of other variants (`*.fp16.safetensors` ...) are left out unless one is asked for, and with one the
-        weights without a variant are.
-
-        Raises:
-            FaceTalkError: the repository cannot be had, with the reason.
-        """
-        accepted = ("revision", "cache_dir", "token", "local_files_only", "force_download")
-        if kwargs.get("variant") is None:
-            others = ["*.*.safetensors", "*.*-*-of-*.safetensors", "*.safetensors.index.*.json"]
-        else:
-            others = ["*/model.safetensors", "*/diffusion_pytorch_model.safetensors"]
-        try:
-            return snapshot_download(
-                pretrained_model_name,
-                ignore_patterns=["*.py", "*.bin", *others],
-                **{name: kwargs[name] for name in accepted if kwargs.get(name) is not None},
-            )
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise FaceTalkError(f"no model folder or Hub repository {pretrained_model_name}: {reason}") from error
-
     @property
     def decoder(self) -> HeadDecoder:
         """Decoder of the head, which keeps the geometry of the last identities."""
@@ -152,22 +107,19 @@ class FaceTalkPipeline(DiffusionPipeline):
         num_inference_steps: int,
         guidance_scale: float,
         num_samples: int,
-        intensity: float,
         output_type: str,
         callback_on_step_end_tensor_inputs: list[str],
     ) -> None:
         """Raise [`FaceTalkError`] for arguments that cannot be used, before anything is computed."""
+        limit = self.scheduler.config.num_train_timesteps
         if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
             raise FaceTalkError(f"num_inference_steps must be a whole number of at least 1, not {num_inference_steps}")
-        if num_inference_steps > self.scheduler.config.num_train_timesteps:
-            limit = self.scheduler.config.num_train_timesteps
+        if num_inference_steps > limit:
             raise FaceTalkError(f"num_inference_steps must be at most {limit}, not {num_inference_steps}")
         if not isinstance(num_samples, int) or num_samples < 1:
             raise FaceTalkError(f"num_samples must be a whole number of at least 1, not {num_samples}")
         if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
             raise FaceTalkError(f"guidance_scale must be a number of at least 0, not {guidance_scale}")
-        if not (math.isfinite(intensity) and intensity >= 0):
-            raise FaceTalkError(f"intensity must be a number of at least 0, not {intensity}")
         if self.scheduler.config.get("prediction_type") != "sample":
             raise FaceTalkError(
                 f"{type(self.scheduler).__name__} is not set up for this denoiser, which predicts x_0: make it by "
@@ -234,6 +186,19 @@ class FaceTalkPipeline(DiffusionPipeline):
             noise = [item[:count] for item, count in zip(noise, frames, strict=True)]
         return torch.nn.utils.rnn.pad_sequence(noise, batch_first=True) * self.scheduler.init_noise_sigma
 
+    def resolve_keyframes(
+        self, keyframes: Keyframes | list[Keyframes | None] | None, frames: list[int]
+    ) -> list[Constraint | None]:
+        """The keyframes of each clip of `frames` frames; FaceTalkError where they do not fit it."""
+        each = keyframes if isinstance(keyframes, (list, tuple)) else [keyframes] * len(frames)
+        if len(each) != len(frames):
+            raise FaceTalkError(f"keyframes must be a list of {len(frames)}, one a clip, not of {len(each)}")
+        size, reach = self.denoiser.config.code_dim, round(LEAD * self.config.fps)
+        return [
+            given.resolve(self.head, count, size, reach) if given else None
+            for given, count in zip(each, frames, strict=True)
+        ]
+
     def decode(
         self,
         expressions: torch.Tensor | np.ndarray | list[torch.Tensor | np.ndarray],
@@ -267,6 +232,14 @@ class FaceTalkPipeline(DiffusionPipeline):
         guidance_scale: float = 1.25,
         num_samples: int = 1,
         intensity: float = 1.0,
+        upper_face_intensity: float | None = None,
+        silence_gate: bool = False,
+        smoothing: float = 0.0,
+        blink_rate: float | None = None,
+        gaze: tuple[float | np.ndarray, float | np.ndarray] | None = None,
+        head_motion: float = 0.0,
+        fps: float | None = None,
+        keyframes: Keyframes | list[Keyframes | None] | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | list[torch.Tensor] | None = None,
         output_type: str = "animation",
@@ -289,6 +262,15 @@ class FaceTalkPipeline(DiffusionPipeline):
             num_samples (`int`, *optional*, defaults to 1): different motions for each clip.
             intensity (`float`, *optional*, defaults to 1.0): below 1 calmer, above 1 livelier. A denoiser with an
                 `intensity_range` is told it, as far as it was trained; beyond that it is a factor of the codes.
+            upper_face_intensity (`float`, *optional*): another factor for all but mouth and jaw.
+            silence_gate (`bool`, *optional*, defaults to `False`): rest the mouth where nobody speaks.
+            smoothing (`float`, *optional*, defaults to 0): Gaussian over time, of so many seconds; 0.02 to 0.04 calms.
+            blink_rate (`float`, *optional*): blinks a minute, at most 60, in place of those generated; 0 for none.
+            gaze (two `float` or (N,) arrays, *optional*): degrees to the subject's left and up.
+            head_motion (`float`, *optional*, defaults to 0): strength of seeded sway and nods, at most 2; 1 is usual.
+            fps (`float`, *optional*): frame rate of the animations, and of the codes with them; the speed is the same.
+            keyframes ([`Keyframes`] or a list, one a clip, *optional*): frames and channels that are fixed, at the
+                pipeline's own rate; the rest is generated to go with them.
             generator (`torch.Generator` or a list of them, *optional*): seeds. One generator serves the results in
                 order, so what a clip gets depends on those before it; with a list each result has its own, and a clip
                 gets in any batch what it gets alone.
@@ -311,77 +293,71 @@ class FaceTalkPipeline(DiffusionPipeline):
         """
         # 1. Check inputs
         tensors = callback_on_step_end_tensor_inputs
-        self.check_inputs(identity, num_inference_steps, guidance_scale, num_samples, intensity, output_type, tensors)
+        self.check_inputs(identity, num_inference_steps, guidance_scale, num_samples, output_type, tensors)
+        controls = MotionControls(
+            intensity, upper_face_intensity, silence_gate, smoothing, blink_rate, gaze, head_motion, fps
+        )
+        controls.check(self.head, output_type)
         self._guidance_scale = guidance_scale
         device = self._execution_device
 
-        # 2. Read and encode the audio, once a call
+        # 2. Read the audio; what is fixed must fit its length
         recordings = read_clips(audio, sampling_rate)
         rate = self.feature_extractor.sampling_rate
         waveforms = [resample(*recording, rate) for recording in recordings]
-        features = self.encode_audio(waveforms, sampling_rate=rate).repeat_interleave(num_samples, dim=0)
         frames = [num_frames(len(waveform), rate, self.config.fps) for waveform in waveforms]
-        frames = [count for count in frames for _ in range(num_samples)]
+        constraints = self.resolve_keyframes(keyframes, frames)
+        for count in frames:
+            controls.check_length(count)
+        frames, constraints = ([item for item in items for _ in range(num_samples)] for items in (frames, constraints))
 
-        # 3. Project it for all steps; for guidance the batch holds every element with and without audio
+        # 3. Encode it, once a call, and project it for all steps; for guidance the batch holds every element with and
+        # without audio
+        features = self.encode_audio(waveforms, sampling_rate=rate).repeat_interleave(num_samples, dim=0)
         batch_size, copies = len(frames), 2 if self.do_classifier_free_guidance else 1
         keep = torch.arange(copies * batch_size) < batch_size
         # Under offloading the denoiser still lies on the CPU here.
         features = features.repeat(copies, 1, 1).to(self.denoiser.device, self.denoiser.dtype)
         projected_audio = self.denoiser.project_audio(features, keep.to(features.device))
-        projected_audio = [item.to(device) for item in projected_audio]
-        frame_mask = None
-        if min(frames) < max(frames):
-            frame_mask = torch.arange(max(frames)) < torch.tensor(frames)[:, None]
-            frame_mask = frame_mask.repeat(copies, 1).to(device)
+        told, controls = controls.split_intensity(self.denoiser)
+        conditions = {"projected_audio": [item.to(device) for item in projected_audio], "intensity": told}
 
         # 4. Prepare timesteps and latents
         self.scheduler.set_timesteps(num_inference_steps, device=device)
-        timesteps = self.scheduler.timesteps
-        self._num_timesteps = len(timesteps)
+        self._num_timesteps = len(self.scheduler.timesteps)
         latents = self.prepare_latents(frames, generator, latents)
 
-        # 5. Each element of a ragged batch is stepped on its own, at its own length: what a stochastic scheduler draws
-        # for it must not depend on the padding.
-        if frame_mask is None:
-            parts = [(slice(None), max(frames), self.scheduler, generator)]
-        else:
-            sources = generator if isinstance(generator, list) else [generator] * batch_size
-            parts = [
-                (slice(index, index + 1), count, copy.deepcopy(self.scheduler), source)
-                for index, (count, source) in enumerate(zip(frames, sources, strict=True))
-            ]
-        told, intensity = self.denoiser.split_intensity(intensity)
-        takes_generator = "generator" in inspect.signature(self.scheduler.step).parameters
+        # 5. Denoise
+        def to_codes(sample: torch.Tensor) -> torch.Tensor:
+            return controls.scale(self.denoiser.denormalize(sample.to(self.denoiser.code_mean)).float(), self.head)
 
-        # 6. Denoising loop
-        with self.progress_bar(total=len(timesteps)) as progress_bar:
-            for i, t in enumerate(timesteps):
-                noisy = torch.cat([part[2].scale_model_input(latents[part[0]], t) for part in parts])
-                noisy = noisy.repeat(copies, 1, 1).to(self.denoiser.dtype)
-                clean = self.denoiser(noisy, t, None, frame_mask, None, projected_audio, told).sample.float()
-                if self.do_classifier_free_guidance:
-                    clean, null = clean.chunk(2)
-                    clean = null + guidance_scale * (clean - null)
+        def from_codes(codes: torch.Tensor) -> torch.Tensor:
+            plain = controls.scale(codes, self.head, inverse=True)
+            return self.denoiser.normalize(plain.to(self.denoiser.code_mean)).to(device, torch.float32)
 
-                previous = torch.zeros_like(latents)
-                for part, count, scheduler, source in parts:
-                    extra = {"generator": source} if takes_generator else {}
-                    step = scheduler.step(clean[part, :count], t, latents[part, :count], return_dict=False, **extra)
-                    previous[part, :count] = step[0]
-                latents = previous
+        constrain = constrain_batch(constraints, frames, to_codes, from_codes) if any(constraints) else None
+        with self.progress_bar(total=self._num_timesteps) as progress_bar:
 
+            def on_step(i: int, t: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
                 if callback_on_step_end is not None:
-                    callback_kwargs = {}
-                    for name in tensors:
-                        callback_kwargs[name] = locals()[name]
-                    callback_outputs = callback_on_step_end(self, i, t, callback_kwargs)
-                    latents = callback_outputs.pop("latents", latents)
+                    outputs = callback_on_step_end(self, i, t, {name: {"latents": latents}[name] for name in tensors})
+                    latents = outputs.pop("latents", latents)
                 progress_bar.update()
+                return latents
 
-        # 7. Codes, each cut to its own length, and heads
-        codes = self.denoiser.denormalize(latents.to(self.denoiser.code_mean.device)).float().cpu() * intensity
-        expressions = [item[:count] for item, count in zip(codes, frames, strict=True)]
+            inputs = (latents, frames, conditions, guidance_scale, generator)
+            latents = denoise(self.denoiser, self.scheduler, *inputs, constrain, on_step)
+
+        # 6. Codes, each cut to its own length and changed as was asked
+        codes = self.denoiser.denormalize(latents.to(self.denoiser.code_mean.device)).float().cpu()
+        expressions = [controls.scale(item[:count], self.head) for item, count in zip(codes, frames, strict=True)]
+        sources = [seeded_rng(generator, index) for index in range(batch_size)]
+        for index, constraint in enumerate(constraints):
+            waveform = waveforms[index // num_samples]
+            shaped = controls.shape(expressions[index], self.head, self.config.fps, waveform, rate, sources[index])
+            expressions[index] = shaped if constraint is None else constraint(shaped)
+
+        # 7. Heads
         animations = None
         if output_type == "animation":
             animations = self.decode(expressions, identity)
@@ -392,6 +368,9 @@ class FaceTalkPipeline(DiffusionPipeline):
                 animation.audio, animation.sampling_rate = samples, native_rate
                 source = generator[index] if isinstance(generator, list) else generator
                 animation.seed = None if source is None else source.initial_seed()
+                animations[index] = controls.finish(animation, sources[index])
+            if fps is not None:
+                expressions = [torch.from_numpy(animation.expressions) for animation in animations]
 
         self.maybe_free_model_hooks()
         if not return_dict:

@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
 
-from .animation import HeadAnimation
+from .animation import HeadAnimation, apply_pose
 from .errors import FaceTalkError
 from .files import atomic_path
 from .geometry import Surface, unit
@@ -59,6 +59,7 @@ class HeadRenderer:
         self._faces = np.empty(len(animation.faces), object)
         self._faces[:] = [tuple(face) for face in animation.faces.tolist()]
         self._face_part = animation.parts[animation.faces].max(1, initial=0)
+        self._poses = animation.pose_matrices()
         self._place_camera(np.radians(yaw), np.radians(pitch))
         depth = mouth_depth(animation)[:, None]
         albedo = srgb_to_linear(animation.colors)
@@ -126,9 +127,20 @@ class HeadRenderer:
         mesh_class(scene, vertices, self._faces if faces is None else faces)
         return scene
 
-    def render(self, frame: int | np.ndarray) -> np.ndarray:
-        """One image, (height, width, 3) uint8 sRGB, of a frame's number or of vertices (V, 3) in mm."""
-        vertices = self.animation.vertices(frame) if isinstance(frame, (int, np.integer)) else np.float32(frame)
+    def render(self, frame: int | np.ndarray, pose: np.ndarray | None = None) -> np.ndarray:
+        """One image, (height, width, 3) uint8 sRGB, of a frame's number or of vertices (V, 3) in mm.
+
+        Args:
+            frame: which. pose ((4, 4) float, *optional*): rigid motion of given vertices; a frame brings its own.
+        """
+        if isinstance(frame, (int, np.integer)):
+            pose = None if self._poses is None else self._poses[frame]
+            frame = self.animation.vertices(frame)
+        vertices = np.float32(frame)
+        # Baked light belongs to the face, wherever the head has turned.
+        light = self._light.at(vertices) * self._inside
+        if pose is not None:
+            vertices = apply_pose(pose, vertices)
         image = self._background.copy()
         normals, flat = self._surface.normals(vertices)
         # Faces that look away are never the first hit of a closed head; leaving them out halves the tree.
@@ -136,7 +148,6 @@ class HeadRenderer:
         if front.any():
             kept = np.flatnonzero(front)
             scene = self._scene(vertices, self._faces[kept])
-            light = self._light.at(vertices) * self._inside
             attributes = np.concatenate([normals, light, self._albedo], 1).astype(np.float32)
             corners = self.project(vertices)
             left, top = np.clip(np.floor(corners.min(0)).astype(int) - 1, 0, [self.width, self.height])
@@ -209,17 +220,19 @@ def render_frames(
     from tqdm import tqdm
 
     bar = tqdm(total=len(order), desc="rendering", unit="frame", disable=not progress)
-    source = animation.iterate(order)
+    matrices = animation.pose_matrices()
+    poses = repeat(None) if matrices is None else (matrices[index] for index in order)
+    source = zip(animation.iterate(order), poses, strict=False)
     pool = ThreadPoolExecutor(workers) if workers > 1 else None
     try:
         if pool is None:
-            for vertices in source:
-                yield renderer.render(vertices)
+            for vertices, pose in source:
+                yield renderer.render(vertices, pose)
                 bar.update()
             return
         waiting: deque = deque()
-        for vertices in source:
-            waiting.append(pool.submit(renderer.render, vertices))
+        for vertices, pose in source:
+            waiting.append(pool.submit(renderer.render, vertices, pose))
             # A short queue bounds memory and what is left to wait for when the consumer stops.
             if len(waiting) > workers:
                 yield waiting.popleft().result()

@@ -4,7 +4,10 @@
 Everything is seeded and made at the frame rate. The mouth itself comes from `phonemes`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
 from .blendshapes import EXPRESSIONS, INDEX
 
@@ -52,12 +55,18 @@ def pitch(audio: np.ndarray, sampling_rate: int, frames: int, fps: float = 24) -
     return np.where(voiced, rate / best, 0.0)
 
 
-def blinks(frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-    """Lid closure (frames, 2) in 0..1 for left and right: a renewal process, 2 to 6 s from one blink to the next."""
+def blinks(frames: int, fps: float, rng: np.random.Generator, rate: float = 15.0) -> np.ndarray:
+    """Lid closure (frames, 2) in 0..1 for left and right: a renewal process of `rate` blinks a minute.
+
+    From one blink to the next it takes between half and one and a half times the mean: 2 to 6 s at the default rate.
+    """
+    if rate <= 0:
+        return np.zeros((frames, 2))
+    wait = 15.0 / rate
     fine = 10
     times = np.arange(frames * fine) / (fps * fine)
     result = np.zeros((len(times), 2))
-    at = rng.uniform(0.3, 4.0)
+    at = rng.uniform(0.3, 4.0) * wait
     while at < frames / fps:
         close, hold, reopen = rng.uniform(0.07, 0.10), rng.uniform(0.02, 0.05), rng.uniform(0.13, 0.20)
         depth = rng.uniform(0.94, 1.0)
@@ -65,10 +74,41 @@ def blinks(frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
             time = times - at - (rng.uniform(0, 0.008) if side else 0)
             shape = np.minimum(time / close, 1 - (time - close - hold) / reopen).clip(0, 1)
             result[:, side] = np.maximum(result[:, side], depth * shape * shape * (3 - 2 * shape))
-        at += rng.uniform(2, 6)
+        at += rng.uniform(2, 6) * wait
     result = result.reshape(frames, fine, 2)
     # Mean over the frame, drawn towards its maximum: at 24 fps a lid would otherwise hardly ever be seen shut.
     return 0.3 * result.mean(1) + 0.7 * result.max(1)
+
+
+def replace_blinks(
+    weights: np.ndarray, names: Sequence[str], fps: float, rate: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A motion with blinks of its own taken out and `rate` blinks a minute put in.
+
+    What stays below a lid's fall and rise within 0.6 s (a morphological opening of the track) is no blink but a lid
+    that is lowered with the gaze, or shut on purpose: it stays. Squints and cheeks follow the lids as in `accompany`.
+
+    Args:
+        weights ((T, W) float), names (W `str`): with eyeBlink_L and eyeBlink_R among them.
+        fps (`float`): frame rate. rate (`float`): blinks a minute, 0 for none.
+        rng (`np.random.Generator`): everything random comes from it.
+
+    Returns:
+        (T, W) float of the same type.
+    """
+    result, column = np.array(weights), {name: index for index, name in enumerate(names)}
+    width = 2 * round(0.3 * fps) + 1
+    new = blinks(len(weights), fps, rng, rate)
+    for side, closed in zip("LR", new.T, strict=True):
+        old = weights[:, column[f"eyeBlink_{side}"]]
+        resting = maximum_filter1d(minimum_filter1d(old, width, mode="nearest"), width, mode="nearest")
+        # Below a tenth it is tremor, not a blink: leave the track as lively as it was.
+        kept = np.where(gaussian_filter1d(1.0 * (old - resting > 0.1), 0.04 * fps) > 0.05, resting, old)
+        change = np.maximum(kept, closed) - old
+        for name, share in (("eyeBlink", 1.0), ("eyeSquint", 0.15), ("cheekSquint", 0.1)):
+            if f"{name}_{side}" in column:
+                result[:, column[f"{name}_{side}"]] += share * change
+    return result
 
 
 def _wander(frames: int, fps: float, seconds: float, rng: np.random.Generator) -> np.ndarray:

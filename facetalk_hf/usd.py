@@ -43,7 +43,7 @@ def write_usd(
         FaceTalkError: usd-core is not installed, an unknown suffix or unit, no faces, or no place to write.
     """
     try:
-        from pxr import Sdf, Usd, UsdGeom, UsdMedia, UsdSkel, Vt
+        from pxr import Gf, Sdf, Usd, UsdGeom, UsdMedia, UsdSkel, Vt
     except ImportError as error:
         raise FaceTalkError('USD needs the package usd-core: pip install "facetalk_hf[usd]"') from error
     path = Path(path)
@@ -68,6 +68,13 @@ def write_usd(
     stage.SetEndTimeCode(max(animation.num_frames - 1, 0))
     root = (UsdSkel.Root if blend_shapes else UsdGeom.Xform).Define(stage, "/facetalk")
     stage.SetDefaultPrim(root.GetPrim())
+    if animation.poses is not None:
+        # USD multiplies row vectors from the left, and measures in units of the stage.
+        matrices = animation.pose_matrices().transpose(0, 2, 1)
+        matrices[:, 3, :3] *= scale
+        place = UsdGeom.Xformable(root.GetPrim()).AddTransformOp()
+        for frame, matrix in enumerate(matrices):
+            place.Set(Gf.Matrix4d(matrix.tolist()), frame)
 
     mesh = UsdGeom.Mesh.Define(stage, "/facetalk/head")
     mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)

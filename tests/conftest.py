@@ -20,6 +20,7 @@ from facetalk_hf import (
     LogMelFeatureExtractor,
     NPHMModel,
 )
+from facetalk_hf.blendshapes import EXPRESSIONS
 
 
 RATE = 16000
@@ -98,6 +99,17 @@ def make_head(**config) -> NPHMModel:
         "rank": 4, "deformation_hidden_size": 8, "num_identities": 2, "expression_dim": CODE_DIM,
     }  # fmt: skip
     return NPHMModel(**(size | config)).eval()
+
+
+def make_named_head(names=EXPRESSIONS) -> NPHMModel:
+    """A tiny head whose codes stand for named weights, as those of facetalk-tiny do."""
+    head = make_head(expression_names=list(names), rank=len(names))
+    with torch.no_grad():
+        head.expression_basis.copy_(torch.linalg.qr(torch.randn(CODE_DIM, len(names)))[0])
+        # Rounded like a checkpoint in half precision: nothing may rely on more than that.
+        head.expression_basis.copy_(head.expression_basis.half())
+        head.forward_net.coefficient_map.weight.copy_(head.expression_basis.T)
+    return head
 
 
 def make_pipeline(**components) -> FaceTalkPipeline:

@@ -16,6 +16,7 @@ from facetalk_hf.anatomy import (
     teeth,
 )
 from facetalk_hf.appearance import paint_head
+from facetalk_hf.blendshapes import LOOK_DEGREES
 from facetalk_hf.geometry import boundary_edges
 
 
@@ -85,7 +86,7 @@ def test_gaze_turns_the_named_eye_the_named_way(name, axis, sign):
     front = own.start + (eyes.vertices[own, 2]).argmax()
     moved = eyes.vertices + eyes.targets[name]
     turned = moved[front] - center
-    assert np.degrees(np.arctan2(sign * turned[axis], turned[2])) == pytest.approx(25, abs=0.5)
+    assert np.degrees(np.arctan2(sign * turned[axis], turned[2])) == pytest.approx(LOOK_DEGREES[name[7:-2]], abs=0.5)
     other = slice(half, None) if name.endswith("L") else slice(0, half)
     assert not eyes.targets[name][other].any()
 

@@ -99,7 +99,10 @@ def test_csv_is_laid_out_as_live_link_face_records_it(tmp_path):
     values = np.array([[float(row[name[0].upper() + name[1:]]) for name in ARKIT] for row in rows])
     np.testing.assert_allclose(values, arkit_weights(animation), atol=1e-7)
     assert float(rows[7]["EyeLookInRight"]) == pytest.approx(animation.weights[7, INDEX["eyeLookIn_R"]], abs=1e-6)
-    assert {float(row[name]) for row in rows for name in ROTATIONS} == {0}
+    still = [name for name in ROTATIONS if name.startswith("Head") or name.endswith("Roll")]
+    assert {float(row[name]) for row in rows for name in still} == {0}
+    out, into = (animation.weights[7, INDEX[f"eyeLook{way}_R"]].clip(0, 1) for way in ("Out", "In"))
+    assert float(rows[7]["RightEyeYaw"]) == pytest.approx(np.radians(30 * (into - out)), abs=1e-6)
 
 
 def test_json_names_its_channels_and_its_rate(tmp_path):

@@ -91,6 +91,8 @@ def test_help_and_version(facetalk):
     assert code == 0
     for option in ("output-dir", "model", "identity", "seed", "steps", "guidance-scale", "intensity", "num-samples"):
         assert f"--{option}" in out
+    for option in ("upper-face-intensity", "blink-rate", "gaze", "head-motion", "keyframes"):
+        assert f"--{option}" in out
     for option in ("format", "device", "dtype", "size", "silence-gate", "smoothing", "fps", "geometry"):
         assert f"--{option}" in out
     assert facetalk("--version") == (0, f"facetalk_hf {facetalk_hf.__version__}\n", "")
@@ -127,6 +129,11 @@ def test_bad_audio(facetalk, tmp_path, model, clip, kind):
         (["--seed", "-1"], ["--seed"]),
         (["--fps", "0"], ["--fps", "between 1 and 1000"]),
         (["--smoothing", "-1"], ["--smoothing"]),
+        (["--upper-face-intensity", "nan"], ["--upper-face-intensity"]),
+        (["--blink-rate", "-3"], ["--blink-rate", "between 0 and 60"]),
+        (["--head-motion", "inf"], ["--head-motion"]),
+        (["--gaze", "5", "99"], ["--gaze", "99"]),
+        (["--keyframes", "missing.csv"], ["missing.csv", "no such file"]),
         (["--size", "321"], ["--size", "even"]),
         (["--size", "9999"], ["--size", "2160"]),
         (["--format", "avi"], ["avi", "mp4"]),
@@ -141,6 +148,26 @@ def test_bad_audio(facetalk, tmp_path, model, clip, kind):
 def test_bad_options(facetalk, tmp_path, model, clip, arguments, words):
     result = facetalk("generate", clip, "--output-dir", tmp_path / "out", "--model", model, *arguments)
     assert_one_line(result, *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_keyframes(facetalk, tmp_path, model, clip):
+    path = tmp_path / "keys.csv"
+    out = ["--output-dir", tmp_path / "out", "--model", model, "--keyframes", path]
+    for text, word in (("frame,jawOpn\n1,1\n", "jawOpn"), ("frame,jawOpen\n1,1\n1,0\n", "fixed twice")):
+        path.write_text(text)
+        assert_one_line(facetalk("generate", clip, *out), "keys.csv", word)
+    path.write_text("frame,jawOpen\n1,1\n")
+    assert_one_line(facetalk("generate", clip, clip.with_name("other.wav"), *out), "one recording")
+    assert not (tmp_path / "out").exists()
+
+
+@needs_model
+def test_keyframes_beyond_the_clip(facetalk, tmp_path, clip):
+    path = tmp_path / "keys.csv"
+    path.write_text("frame,jawOpen\n12,1\n")
+    result = facetalk("generate", clip, "--output-dir", tmp_path / "out", "--keyframes", path)
+    assert_one_line(result, "keyframe 12", "0 to 11")
     assert not (tmp_path / "out").exists()
 
 
