@@ -42,9 +42,10 @@ def seal_blink(
     upper_rim = _curve(closed_azimuth, closed_elevation, upper)
     lower_rim = _curve(closed_azimuth, closed_elevation, lower)
     rest_rim = _curve(azimuth, elevation, upper)
+    rest_distance = _curve(azimuth, np.linalg.norm(base[edge] - center, axis=1), upper)
 
-    near = np.flatnonzero(np.linalg.norm(base - center, axis=1) < 1.9 * radius)
-    near = near[base[near, 2] > center[2]]
+    start_distance = np.linalg.norm(base - center, axis=1)
+    near = np.flatnonzero((start_distance < 1.9 * radius) & (base[:, 2] > center[2]))
     start_azimuth, start_elevation = _angles(base[near] - center)
     position = base[near] + blink[near] - center
     here, height = _angles(position)
@@ -54,12 +55,14 @@ def seal_blink(
     inwards = np.minimum(here - width[0], width[1] - here)
     within = np.clip(0.5 + inwards / (2 * margin), 0, 1)
     open_angle = np.maximum(upper_rim(here) - lower_rim(here) + overlap / radius, 0.0) * within
-    # All of it at the rim, none a crease (some 9 mm) above it, and nothing for the lower lid.
+    # All of it at the rim, none a crease (some 9 mm) above it, and nothing for the lower lid. The way there is measured
+    # along the skin, which leaves the ball for the brow's edge: by angle alone, all of the socket would be near.
     above = (start_elevation - rest_rim(start_azimuth)) * radius
-    share = np.where(above < -0.8, 0.0, 1.0 - smoothstep(0.0, 9.0, above))
+    way = np.hypot(above, start_distance[near] - rest_distance(start_azimuth))
+    share = np.where(above < -0.8, 0.0, 1.0 - smoothstep(0.0, 9.0, way))
     height = height - open_angle * share
     floor = radius + clearance
-    lid = smoothstep(9.0, 4.0, np.abs(above)) * (open_angle > 0)
+    lid = smoothstep(9.0, 4.0, way) * (open_angle > 0)
     distance = np.maximum(distance, distance * (1 - lid) + np.maximum(distance, floor) * lid)
     moved = _points(here, height, distance)
     result = blink.copy()

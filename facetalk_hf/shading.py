@@ -24,7 +24,8 @@ def shade(
 ) -> np.ndarray:
     """Colours of hits: values (n, 9) are normal, occlusion, shadow, albedo, lips; view (n, 3) points back."""
     normal = unit(values[:, :3])
-    ambient, shadow = values[:, 3:4], values[:, 4:5]
+    # A hit on a triangle's edge may lie a rounding error outside it, and powers of less than nothing are no numbers.
+    ambient, shadow = np.maximum(values[:, 3:4], 0), np.maximum(values[:, 4:5], 0)
     albedo, lips = values[:, 5:8], values[:, 8]
     facing = np.clip(np.einsum("ij,ij->i", normal, view), 0, 1)
     wrap = WRAP[part]
