@@ -44,21 +44,21 @@ def convert_nphm(
     identity = _nphm_network(files[0], identity_checkpoint, "identity", "ensembled_deep_sdf.", "defDeepSDF.")
     expression = _nphm_network(files[1], expression_checkpoint, "expression", "defDeepSDF.", "ensembled_deep_sdf.")
 
-    config, state = _anchors(identity, anchors, num_symmetric_pairs=16)
     members = identity.layers("ensembled_deep_sdf.lin{}")
+    config, state = _anchors(identity, anchors, members.count)
     identity.done()
     config["loc_dim"] = members.inputs - 3 - config["glob_dim"]
     identity.check(config["loc_dim"] > 0 and members.sizes[-1] == 1, "its members' inputs and outputs are not NPHM's")
-    _check_count(identity, members.count, config)
     config["official_ensemble"] |= {"kind": "nphm", "sizes": members.sizes, "skip_layer": members.skip}
     state |= members.bank("ensemble.members.", 0, 3)
 
     codes = codebook(files[0], ("latent_codes_state_dict", "weight"), identity_checkpoint)
     names = codebook(files[1], ("latent_codes_state_dict", "weight"), expression_checkpoint)
+    validation = codebook(files[1], ("latent_codes_val_state_dict", "weight"), expression_checkpoint)
     config["deformation"] = "backward" if backward else "forward"
     deformation = expression.layers("defDeepSDF.lin{}", single=True)
     expression.check(deformation.sizes[-1] == 3, "it gives more than an offset")
-    state |= _deformation(expression, deformation, config, names, mode)
+    state |= _deformation(expression, deformation, config, names, mode, validation)
     return _finish(config, state, codes, names, output)
 
 
@@ -85,8 +85,8 @@ def convert_mononphm(checkpoint: PathLike, anchors: PathLike, output: PathLike |
     for name in ("deepSDFensemble", "aggr_app"):
         identity.stack(name, rf"{name}\.layers\.(\d+)\.layers")
 
-    config, state = _anchors(identity, anchors, num_symmetric_pairs=30)
     members, colors = identity.layers("deepSDFensemble.{}"), identity.layers("aggr_app.{}")
+    config, state = _anchors(identity, anchors, members.count)
     narrow, wide = identity.linear("communcation_bottleneck1"), identity.linear("communcation_bottleneck2")
     identity.done()
     # Members see the canonical coordinates and the hyper-coordinates that the deformation gives.
@@ -101,8 +101,7 @@ def convert_mononphm(checkpoint: PathLike, anchors: PathLike, output: PathLike |
         narrow[0].shape[1] == members.sizes[-2] and wide[0].shape[1] == len(narrow[0]),
         "its colour bottleneck doesn't fit",
     )
-    _check_count(identity, members.count, config)
-    _check_count(identity, colors.count, config)
+    identity.check(colors.count == members.count, "it has not as many colour as geometry members")
 
     geometry, appearance, names = (
         codebook(file, ("latent_codes", f"codebook.{name}.embedding.weight"), checkpoint)
@@ -141,32 +140,35 @@ def _nphm_network(file: dict, path: PathLike, stage: str, prefix: str, other: st
     return network
 
 
-def _anchors(identity: Network, path: PathLike, num_symmetric_pairs: int) -> tuple[dict, Tensors]:
-    """The network of the anchors and their mean: the config to start with, and tensors."""
+def _anchors(identity: Network, path: PathLike, members: int) -> tuple[dict, Tensors]:
+    """The network of the anchors and their mean: the config to start with, and tensors.
+
+    Both anchors of a mirrored pair use one of the `members` networks, and the anchor-less member has its own.
+    """
     layers = [identity.linear(f"mlp_pos.{index}") for index in (0, 2, 4)]
     sizes = [len(bias) for _, bias in layers]
     fits = [weight.shape[1] for weight, _ in layers[1:]] == sizes[:2] and sizes[0] == sizes[1] and sizes[2] % 3 == 0
     identity.check(fits, "the layers of mlp_pos don't chain")
-    state = {"anchor_mean": read_anchors(path, sizes[2] // 3)}
+    count = sizes[2] // 3
+    pairs = count + 1 - members
+    identity.check(0 <= 2 * pairs <= count, f"{members} member networks don't serve {count} anchors")
+    state = {"anchor_mean": read_anchors(path, count)}
     for index, (weight, bias) in zip((0, 2, 4), layers, strict=True):
         state |= {f"anchor_mlp.{index}.weight": weight, f"anchor_mlp.{index}.bias": bias}
     return {
-        "num_anchors": sizes[2] // 3, "num_symmetric_pairs": num_symmetric_pairs, "glob_dim": layers[0][0].shape[1],
+        "num_anchors": count, "num_symmetric_pairs": pairs, "glob_dim": layers[0][0].shape[1],
         "official_ensemble": {"anchor_hidden_size": sizes[0]},
     }, state  # fmt: skip
 
 
-def _check_count(identity: Network, count: int, config: dict) -> None:
-    anchors, pairs = config["num_anchors"], config["num_symmetric_pairs"]
-    identity.check(
-        count == anchors + 1 - pairs, f"{count} member networks don't serve {anchors} anchors in {pairs} pairs"
-    )
-
-
 def _deformation(
-    network: Network, layers: Layers, config: dict, codes: torch.Tensor | None, mode: str | None = None
-) -> Tensors:
-    """Read a deformation network into `config` and give its tensors."""
+    network: Network, layers: Layers, config: dict, codes: torch.Tensor | None, mode: str | None = None,
+    validation: torch.Tensor | None = None,
+) -> Tensors:  # fmt: skip
+    """Read a deformation network into `config` and give its tensors.
+
+    `codes` tell the size of an expression, `validation` codes too where those are missing.
+    """
     glob_dim, num_anchors = config["glob_dim"], config["num_anchors"]
     identity_dim = glob_dim + (num_anchors + 1) * config["loc_dim"] + 3 * num_anchors
     state, extra = {}, {}
@@ -183,7 +185,8 @@ def _deformation(
     else:
         network.check(mode != "compress", "it has no compressor, so its mode is not compress")
         choices = {"glob_only": seen - glob_dim, "expr_only": seen}
-        known = OFFICIAL_EXPRESSION_DIM if codes is None else codes.shape[1]
+        witness = validation if codes is None else codes
+        known = OFFICIAL_EXPRESSION_DIM if witness is None else witness.shape[1]
         mode = mode or next((name for name, size in choices.items() if size == known), None)
         if mode is None:
             raise FaceTalkError(

@@ -41,16 +41,28 @@ class HeadGeometry:
 class HeadDecoder:
     """Decodes expression codes with an NPHM head; surface and fields of the last identities stay in memory.
 
+    `HeadDecoder(head)` of a head with another deformation, as converted ones have, is a `VertexDecoder`
+    (`official_decoding`), which is called in the same way.
+
     Args:
-        head (`NPHMModel`): a head with a bilinear forward deformation.
+        head (`NPHMModel`): a head with a bilinear forward deformation, or any other, see above.
         resolution (`int`, *optional*, defaults to 128): grid cells along the height of the head.
         facial_smoothing (`bool`, *optional*, defaults to `True`): damp motion away from the face (FaceTalk, sec. 4).
         cache_size (`int`, *optional*, defaults to 4): identities kept.
     """
 
+    def __new__(cls, head: NPHMModel | None = None, *_: object, **__: object) -> "HeadDecoder":
+        config = head.config if cls is HeadDecoder and head is not None else None
+        if config is not None and (config.deformation == "backward" or config.forward_type != "bilinear"):
+            from .official_decoding import VertexDecoder
+
+            cls = VertexDecoder
+        return super().__new__(cls)
+
     def __init__(self, head: NPHMModel, resolution: int = 128, facial_smoothing: bool = True, cache_size: int = 4):
-        if head.config.deformation == "backward" or head.config.forward_type != "bilinear":
-            raise FaceTalkError("this head has no bilinear forward deformation; decode its codes with head.deform")
+        self._prepare(head, resolution, facial_smoothing, cache_size)
+
+    def _prepare(self, head: NPHMModel, resolution: int, facial_smoothing: bool, cache_size: int) -> None:
         self.head, self.resolution, self.facial_smoothing = head, resolution, facial_smoothing
         self.cache_size = cache_size
         self._cache: OrderedDict[bytes, HeadGeometry] = OrderedDict()
@@ -68,11 +80,7 @@ class HeadDecoder:
         Raises:
             FaceTalkError: codes of another size than the head's.
         """
-        expressions = _array(expressions)
-        if expressions.ndim != 2 or expressions.shape[1] != self.head.config.expression_dim:
-            size = self.head.config.expression_dim
-            raise FaceTalkError(f"expressions must have shape (frames, {size}), not {expressions.shape}")
-        identity = self.identity_code(identity)
+        expressions, identity = self.check_codes(expressions), self.identity_code(identity)
         geometry = self.geometry(identity)
         net = self.head.forward_net
         with torch.no_grad():
@@ -86,6 +94,23 @@ class HeadDecoder:
             identity=identity, landmarks=landmarks.astype(np.float32),
             lip_aperture=aperture(landmarks) - aperture(geometry.landmarks),
         )  # fmt: skip
+
+    def check(self, identity: Identity, code_dim: int) -> None:
+        """Raise FaceTalkError for an identity that the head has not, or expression codes of another size than its."""
+        size = self.head.config.expression_dim
+        if code_dim != size:
+            raise FaceTalkError(
+                f"this head takes expression codes of {size} numbers, but the denoiser gives {code_dim}: "
+                "it has to be trained on codes of this head"
+            )
+        self.identity_code(identity)
+
+    def check_codes(self, expressions: np.ndarray | torch.Tensor) -> np.ndarray:
+        """Expression codes as (T, D) float32; FaceTalkError for any other shape."""
+        expressions, size = _array(expressions), self.head.config.expression_dim
+        if expressions.ndim != 2 or expressions.shape[1] != size:
+            raise FaceTalkError(f"expressions must have shape (frames, {size}), not {expressions.shape}")
+        return expressions
 
     def identity_code(self, identity: Identity = None) -> np.ndarray:
         """The code (Z,) float that a name, number or code stands for."""

@@ -15,6 +15,7 @@ from .errors import FaceTalkError
 
 
 Tensors = dict[str, torch.Tensor]
+WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")  # what DataParallel and torch.compile put before a name
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Network:
                 raise FaceTalkError(f"{path} is damaged: {name} is no tensor of real numbers")
             if not value.isfinite().all():
                 raise FaceTalkError(f"{path} is damaged: {name} holds numbers that are not finite")
-            self.tensors[name.removeprefix("module.")] = value.detach().float()
+            self.tensors[WRAPPERS.sub("", name)] = value.detach().float()
 
     def has(self, prefix: str) -> bool:
         """Whether any tensor that is left has a name that starts so."""
@@ -167,7 +168,8 @@ def section(file: dict, name: str, path: str | os.PathLike, kind: str) -> dict:
 def codebook(file: dict, names: Iterable[str], path: str | os.PathLike) -> torch.Tensor | None:
     """Codes (n, size) that were learnt together with the network; None where the file was published without."""
     for name in names:
-        file = file.get(name) if isinstance(file, dict) else None
+        parts = file.items() if isinstance(file, dict) else ()
+        file = next((part for key, part in parts if WRAPPERS.sub("", str(key)) == name), None)
     if file is None:
         return None
     codes = Network({".".join(names): file}, path).take(".".join(names), 2)
@@ -175,7 +177,10 @@ def codebook(file: dict, names: Iterable[str], path: str | os.PathLike) -> torch
 
 
 def read_anchors(path: str | os.PathLike, count: int) -> torch.Tensor:
-    """Mean anchors (count, 3) in model units from an .npy file; they are not in the checkpoints."""
+    """Mean anchors (count, 3) in model units from an .npy file, which may hold them as (1, count, 3) or one row too.
+
+    They are not in the checkpoints.
+    """
     name = f"anchors_{count}.npy"
     if not Path(path).is_file():
         raise FaceTalkError(
@@ -187,6 +192,8 @@ def read_anchors(path: str | os.PathLike, count: int) -> torch.Tensor:
         raise FaceTalkError(
             f"{path} is no NumPy file with one array: give {name} of the official repository"
         ) from error
+    if isinstance(values, np.ndarray) and values.shape in ((1, count, 3), (3 * count,), (1, 3 * count)):
+        values = values.reshape(count, 3)
     if not isinstance(values, np.ndarray) or values.shape != (count, 3) or values.dtype.kind != "f":
         what = f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else "several arrays"
         raise FaceTalkError(f"{path} holds {what}: this checkpoint needs {count} anchors, ({count}, 3) as in {name}")

@@ -28,14 +28,14 @@ def uniform_axes(head: NPHMModel, resolution: int | tuple[int, int, int]) -> lis
 
 @torch.no_grad()
 def canonical_surface(
-    head: NPHMModel, identity: torch.Tensor, resolution: int = 128, largest: bool = True
+    head: NPHMModel, identity: torch.Tensor, resolution: int | tuple[int, int, int] = 128, largest: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """The canonical surface of a converted NPHM head: the same triangles as from a dense grid, from few of its points.
 
     Args:
         head (`NPHMModel`): converted NPHM weights.
         identity (`torch.Tensor`): (Z,).
-        resolution (`int`): grid lines an axis over `config.bounds`.
+        resolution (`int` or three): grid lines an axis over `config.bounds`.
         largest (`bool`): keep only the largest connected piece.
 
     Returns:
@@ -70,6 +70,8 @@ def sample_by_members(
     values = np.ones(cells + 1, np.float32)
     blocks = np.stack(np.meshgrid(*[np.arange(0, n, steps[0]) for n in cells], indexing="ij"), -1).reshape(-1, 3)
     for step, following in zip(steps, (*steps[1:], None), strict=True):
+        if not len(blocks):
+            return values
         low = np.stack([axis[blocks[:, i]] for i, axis in enumerate(axes)], 1)
         high = np.stack([axis[np.minimum(blocks[:, i] + step, cells[i])] for i, axis in enumerate(axes)], 1)
         center = torch.from_numpy(0.5 * (low + high)).to(device)
@@ -86,6 +88,8 @@ def sample_by_members(
             children = np.stack(np.meshgrid(*[np.arange(0, step, following)] * 3, indexing="ij"), -1).reshape(-1, 3)
             blocks = (blocks[:, None] + children).reshape(-1, 3)
             blocks = blocks[(blocks < cells).all(1)]
+    if not len(blocks):
+        return values
     wanted = np.zeros(cells + 1, bool)
     wanted[tuple(_nodes(blocks, steps[-1], cells).T)] = True
 

@@ -128,7 +128,7 @@ class FaceTalkPipeline(PipelineLoading, DiffusionPipeline):
         if output_type not in ("animation", "expression"):
             raise FaceTalkError(f'output_type must be "animation" or "expression", not {output_type!r}')
         if output_type == "animation":
-            self.decoder.identity_code(identity)
+            self.decoder.check(identity, self.denoiser.config.code_dim)
         unknown = [name for name in callback_on_step_end_tensor_inputs if name not in self._callback_tensor_inputs]
         if unknown:
             raise FaceTalkError(

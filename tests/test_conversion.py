@@ -250,7 +250,7 @@ def test_nphm_equals_its_formulas(tmp_path, mode, backward):
     for value, right in zip(
         gradients, [*torch.autograd.grad(sdf.sum(), (x, z), retain_graph=True), *gradient(offsets, x, e)], strict=True
     ):
-        compare(value, right, atol=5e-5, rtol=2e-5)
+        compare(value, right)
 
 
 def test_mononphm_equals_its_formulas(tmp_path):
@@ -279,7 +279,7 @@ def test_mononphm_equals_its_formulas(tmp_path):
             compare(deformation[b, i], offset)
             compare(sdf[b, i], f)
             compare(color[b, i], c)
-            compare(slope[b, i], gradient(f, x)[0], atol=5e-5, rtol=2e-5)
+            compare(slope[b, i], gradient(f, x)[0])
             f, c = plain_mononphm(net, anchors, torch.cat([x, torch.zeros(2)]), geo, app)
             compare(canonical[0][b, i], f)
             compare(canonical[1][b, i], c)
@@ -441,9 +441,9 @@ def test_nphm_equals_official_outputs(tmp_path, identity, name):
         compare(offsets, arrays["offsets"])
         rows = [torch.autograd.grad(offsets[..., i].sum(), points, retain_graph=True)[0] for i in range(3)]
         compare(torch.stack(rows, dim=-2), arrays["offsets_jac"])
-        # A sum over 1536 numbers: the reference's float32 is itself 3e-5 from the exact sum.
+        # A sum over 1536 numbers, up to 91: the reference's float32 is itself 4e-5 from the exact sum.
         total = arrays["offsets_sum_grad_z_expr"]
-        compare(gradient(offsets, codes[1])[0], total, atol=2e-6 * float(total.abs().max()))
+        compare(gradient(offsets, codes[1])[0], total, atol=1e-6 * float(total.abs().max()))
         if "sdf" not in arrays:
             continue
         compare(model.anchors(codes[0]), arrays["anchors"])
@@ -451,7 +451,7 @@ def test_nphm_equals_official_outputs(tmp_path, identity, name):
         compare(sdf, arrays["sdf"])
         slope, codes_slope = gradient(sdf, points, codes[0])
         compare(slope, arrays["sdf_grad"])
-        compare(codes_slope, arrays["sdf_sum_grad_z_id"], atol=4e-5)
+        compare(codes_slope, arrays["sdf_sum_grad_z_id"])
         if backward:
             compare(model.posed_sdf(points, *codes), arrays["sdf_backward"])
 

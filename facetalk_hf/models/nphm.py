@@ -10,7 +10,7 @@ from torch import nn
 from ..errors import FaceTalkError
 from .deformation import BilinearDeformation, ConcatDeformation
 from .ensemble import LocalEnsemble
-from .official import OfficialDeformation, OfficialEnsemble, anchor_network
+from .official import OfficialDeformation, OfficialEnsemble, anchor_network, precise_gradients
 
 
 NUM_LANDMARKS = 68
@@ -54,6 +54,8 @@ class NPHMModel(ModelMixin, ConfigMixin):
     """
 
     config_name = "config.json"
+    double_gradients = True
+    """Converted heads: gradients by points and codes are computed in double precision, on the CPU."""
 
     @register_to_config
     def __init__(
@@ -182,6 +184,7 @@ class NPHMModel(ModelMixin, ConfigMixin):
 
     # Identity
 
+    @precise_gradients
     def anchors(self, identity: torch.Tensor) -> torch.Tensor:
         """Identity (B, Z) -> anchors (B, K, 3) in canonical space."""
         glob, _ = self.split_identity(identity)
@@ -203,6 +206,7 @@ class NPHMModel(ModelMixin, ConfigMixin):
         """Identity (B, Z) -> 68 landmarks (B, 68, 3) in the order of iBUG 300-W, in canonical space."""
         return self.feature_points(identity)[:, :NUM_LANDMARKS]
 
+    @precise_gradients
     def sdf(self, points: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
         """Signed distance (B, P), negative inside, of canonical points (B, P, 3) for identities (B, Z).
 
@@ -210,6 +214,7 @@ class NPHMModel(ModelMixin, ConfigMixin):
         """
         return self.ensemble(self._with_hyper(points), self.anchors(identity), self.member_codes(identity))
 
+    @precise_gradients
     def color(
         self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -237,6 +242,7 @@ class NPHMModel(ModelMixin, ConfigMixin):
         """Anchors and landmarks (B, K + 68, 3), by which the bilinear deformation describes a point."""
         return torch.cat([self.anchors(identity), self.landmarks(identity)], dim=1)
 
+    @precise_gradients
     def deform(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
         """Offsets (B, P, 3): canonical to posed points; posed to canonical ones where the model is backward only.
 
@@ -249,17 +255,20 @@ class NPHMModel(ModelMixin, ConfigMixin):
             return self.forward_net(points, self.controls(identity), glob, expression)
         return self.forward_net(points, self._identity_condition(identity), expression)
 
+    @precise_gradients
     def deform_backward(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
         """Offsets (B, P, 3) that carry posed points (B, P, 3) back to canonical space."""
         if self.config.deformation == "forward":
             raise ValueError("this head has no backward deformation")
         return self.backward_net(points, self._identity_condition(identity), expression)
 
+    @precise_gradients
     def canonical(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
         """Where posed points (B, P, 3) come from: x + F(x), with hyper-coordinates (B, P, 3 + H) where there are."""
         offset = self.deform_backward(points, identity, expression)
         return F.pad(points, (0, offset.shape[-1] - 3)) + offset
 
+    @precise_gradients
     def posed_sdf(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
         """Signed distance (B, P) at posed points: sdf(x + F(x)), FaceTalk's backward formulation."""
         return self.sdf(self.canonical(points, identity, expression), identity)
