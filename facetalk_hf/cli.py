@@ -84,6 +84,9 @@ def generate(
     guidance_scale: Annotated[
         float | None, typer.Option(metavar="W", help="Weight of the audio, 1 = plain.", show_default="the model's own")
     ] = None,
+    mouth_temperature: Annotated[
+        float | None, typer.Option(metavar="T", help="How freely the mouth is sampled, 0 to 1.", show_default="0.4")
+    ] = None,
     intensity: Annotated[float, typer.Option(metavar="R", help="Scale of the motion.")] = 1.0,
     upper_face_intensity: Annotated[
         float | None, typer.Option(metavar="R", help="Scale of all but the mouth.", show_default="--intensity")
@@ -122,6 +125,7 @@ def generate(
     check_number("--seed", seed, 0, 2**63 - 1)
     check_number("--steps", steps, 1)
     check_number("--guidance-scale", guidance_scale, 0)
+    check_number("--mouth-temperature", mouth_temperature, 0, 1)
     check_number("--intensity", intensity, 0)
     check_number("--upper-face-intensity", upper_face_intensity, 0)
     check_number("--blink-rate", blink_rate, 0, 60)
@@ -151,6 +155,7 @@ def generate(
                 sampling_rate=sampling_rate,
                 identity=head,
                 num_samples=num_samples,
+                mouth_temperature=mouth_temperature,
                 intensity=intensity,
                 upper_face_intensity=upper_face_intensity,
                 silence_gate=silence_gate,

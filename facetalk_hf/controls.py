@@ -24,6 +24,10 @@ FASTEST_BLINKS = 60.0
 """Blinks a minute; beyond it the lids would not have opened before they close again."""
 
 
+MOUTH_TEMPERATURE = 0.4
+"""By default; docs/sampling.md has the numbers."""
+
+
 class Channels:
     """Expression codes by the names of a head's shapes: z = E w has the inverse w = E^T z.
 
@@ -72,12 +76,13 @@ class MotionControls:
     gaze: tuple | None = None
     head_motion: float = 0.0
     fps: float | None = None
+    mouth_temperature: float | None = None
 
     def check(self, head: NPHMModel | None, output_type: str) -> None:
         """Raise [`FaceTalkError`] for what cannot be done, before anything is computed."""
         for name, low, high in (
             ("intensity", 0, math.inf), ("upper_face_intensity", 0, math.inf), ("smoothing", 0, math.inf),
-            ("blink_rate", 0, FASTEST_BLINKS), ("head_motion", 0, 2),
+            ("blink_rate", 0, FASTEST_BLINKS), ("head_motion", 0, 2), ("mouth_temperature", 0, 1),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and low <= value <= high):
@@ -100,6 +105,8 @@ class MotionControls:
             Channels(head, "upper_face_intensity other than intensity")
         if self.silence_gate:
             Channels(head, "silence_gate")
+        if self.mouth_temperature not in (None, 1):
+            Channels(head, "mouth_temperature other than 1")
         if self.blink_rate is not None and "eyeBlink_L" not in Channels(head, "blink_rate").names:
             raise FaceTalkError("blink_rate needs a head with the shapes eyeBlink_L and eyeBlink_R")
         for name in ("gaze", "head_motion", "fps"):
@@ -116,6 +123,20 @@ class MotionControls:
     def uneven(self) -> bool:
         """Whether mouth and upper face are to move by different factors."""
         return self.upper_face_intensity is not None and self.upper_face_intensity != self.intensity
+
+    def cool(self, codes: torch.Tensor, expected: torch.Tensor, head: NPHMModel | None) -> torch.Tensor:
+        """Sampled codes (..., D) whose mouth is moved towards the expected one, (..., D).
+
+        What speech leaves open of a sample is noise to a listener at the lips, and life in eyes and brows.
+        """
+        temperature = self.mouth_temperature
+        if temperature is None:
+            temperature = 1.0 if head is None or head.config.expression_names is None else MOUTH_TEMPERATURE
+        if temperature == 1:
+            return codes
+        channels = Channels(head, "mouth_temperature")
+        departure = channels.weights(codes - expected)[..., channels.mouth]
+        return channels.change(codes, (temperature - 1) * departure, channels.mouth)
 
     def split_intensity(self, denoiser: FaceTalkDenoiser) -> tuple[float | None, "MotionControls"]:
         """The factor that the denoiser is told, and these controls with the factors that are left for the codes."""

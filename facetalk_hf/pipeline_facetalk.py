@@ -231,6 +231,7 @@ class FaceTalkPipeline(PipelineLoading, DiffusionPipeline):
         num_inference_steps: int = 30,
         guidance_scale: float = 1.25,
         num_samples: int = 1,
+        mouth_temperature: float | None = None,
         intensity: float = 1.0,
         upper_face_intensity: float | None = None,
         silence_gate: bool = False,
@@ -260,6 +261,8 @@ class FaceTalkPipeline(PipelineLoading, DiffusionPipeline):
             guidance_scale (`float`, *optional*, defaults to 1.25): w of
                 `x = G(null) + w * (G(audio) - G(null))`. At 1 the null condition is not computed at all.
             num_samples (`int`, *optional*, defaults to 1): different motions for each clip.
+            mouth_temperature (`float`, *optional*): how much of a sample's own departure from the motion that the
+                audio lets expect the mouth keeps, 0 to 1; by default 0.4 where a head names its shapes, else 1.
             intensity (`float`, *optional*, defaults to 1.0): below 1 calmer, above 1 livelier. A denoiser with an
                 `intensity_range` is told it, as far as it was trained; beyond that it is a factor of the codes.
             upper_face_intensity (`float`, *optional*): another factor for all but mouth and jaw.
@@ -295,8 +298,9 @@ class FaceTalkPipeline(PipelineLoading, DiffusionPipeline):
         tensors = callback_on_step_end_tensor_inputs
         self.check_inputs(identity, num_inference_steps, guidance_scale, num_samples, output_type, tensors)
         controls = MotionControls(
-            intensity, upper_face_intensity, silence_gate, smoothing, blink_rate, gaze, head_motion, fps
-        )
+            intensity, upper_face_intensity, silence_gate, smoothing, blink_rate, gaze, head_motion, fps,
+            mouth_temperature,
+        )  # fmt: skip
         controls.check(self.head, output_type)
         self._guidance_scale = guidance_scale
         device = self._execution_device
@@ -346,10 +350,11 @@ class FaceTalkPipeline(PipelineLoading, DiffusionPipeline):
                 return latents
 
             inputs = (latents, frames, conditions, guidance_scale, generator)
-            latents = denoise(self.denoiser, self.scheduler, *inputs, constrain, on_step)
+            sample = denoise(self.denoiser, self.scheduler, *inputs, constrain, on_step)
 
         # 6. Codes, each cut to its own length and changed as was asked
-        codes = self.denoiser.denormalize(latents.to(self.denoiser.code_mean.device)).float().cpu()
+        codes = [self.denoiser.denormalize(item.to(self.denoiser.code_mean.device)).float().cpu() for item in sample]
+        codes = controls.cool(*codes, self.head)
         expressions = [controls.scale(item[:count], self.head) for item, count in zip(codes, frames, strict=True)]
         sources = [seeded_rng(generator, index) for index in range(batch_size)]
         for index, constraint in enumerate(constraints):

@@ -31,7 +31,7 @@ def denoise(
     generator: Generators = None,
     constrain: Callable[[torch.Tensor], torch.Tensor] | None = None,
     on_step: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Run all timesteps that the scheduler is set to.
 
     Args:
@@ -49,7 +49,8 @@ def denoise(
         on_step (`Callable`, *optional*): called after each step as `on_step(i, timestep, latents)`, gives latents.
 
     Returns:
-        `torch.Tensor`: (B, N, D) float32.
+        two `torch.Tensor` (B, N, D) float32: the sample, and the x_0 of the first step. From noise alone the denoiser
+        can only tell what is to be expected of the audio, the mean over all samples.
     """
     frame_mask = valid_frames(frames)
     # Each element of a ragged batch is stepped on its own, at its own length: what a stochastic scheduler draws for it
@@ -76,6 +77,8 @@ def denoise(
             clean = null + guidance_scale * (clean - null)
         if constrain is not None:
             clean = constrain(clean)
+        if i == 0:
+            expected = clean
 
         previous = torch.zeros_like(latents)
         for part, count, solver, source in parts:
@@ -83,4 +86,4 @@ def denoise(
             step = solver.step(clean[part, :count], t, latents[part, :count], return_dict=False, **extra)
             previous[part, :count] = step[0]
         latents = previous if on_step is None else on_step(i, t, previous)
-    return latents
+    return latents, expected

@@ -158,3 +158,16 @@ def test_gaze_head_motion_and_frame_rate_of_an_animation():
     np.testing.assert_allclose(animation.poses[::5][:10], moved.poses[::2][:10], atol=1e-5)
     two = pipe(speech_like(1.0), generator=seed(), head_motion=1.0, num_samples=2, **options).animations
     assert not np.allclose(two[0].poses, two[1].poses) and np.array_equal(two[0].poses, moved.poses)
+
+
+def test_the_mouth_is_cooled_towards_what_the_audio_lets_expect_and_the_eyes_are_not(named):
+    hot, warm, cold = (weights(named, mouth_temperature=t) for t in (1.0, 0.5, 0.0))
+    np.testing.assert_allclose(warm[:, IS_MOUTH], 0.5 * (hot + cold)[:, IS_MOUTH], atol=1e-5)
+    np.testing.assert_allclose(warm[:, ~IS_MOUTH], hot[:, ~IS_MOUTH], atol=1e-5)
+    assert np.abs(hot - cold)[:, IS_MOUTH].max() > 0.1
+    expected = weights(named, mouth_temperature=1.0, num_inference_steps=1)
+    np.testing.assert_allclose(cold[:, IS_MOUTH], expected[:, IS_MOUTH], atol=1e-5)
+    with pytest.raises(FaceTalkError, match="mouth_temperature must be a number between 0 and 1"):
+        weights(named, mouth_temperature=1.5)
+    with pytest.raises(FaceTalkError, match="shapes have names"):
+        codes(make_pipeline(), mouth_temperature=0.5)

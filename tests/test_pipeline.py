@@ -215,7 +215,7 @@ def test_intensity_is_told_to_a_denoiser_that_knows_it(guidance_scale):
     pipe = make_pipeline(denoiser=make_denoiser(intensity_range=(0.5, 1.5)))
     most = codes(pipe, intensity=1.5, guidance_scale=guidance_scale)[0]
     forward, told = pipe.denoiser.forward, []
-    pipe.denoiser.forward = lambda *args, **kwargs: (told.append(args[6]), forward(*args, **kwargs))[1]
+    pipe.denoiser.forward = lambda *args, **kwargs: (told.append(kwargs["intensity"]), forward(*args, **kwargs))[1]
     torch.testing.assert_close(codes(pipe, intensity=3.0, guidance_scale=guidance_scale)[0], 2 * most)
     assert told == [1.5] * 3  # one number for both halves of the guidance batch
     less = codes(pipe, intensity=1.0, guidance_scale=guidance_scale)[0]

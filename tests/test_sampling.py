@@ -36,7 +36,7 @@ def test_a_fixed_part_is_noised_as_the_training_did_it(name):
         return latents
 
     conditions = {"projected_audio": denoiser.project_audio(torch.randn(2, 12, 24))}
-    final = denoise(denoiser, scheduler, start, [12, 12], conditions, 1.0, constrain=constrain, on_step=on_step)
+    final, first = denoise(denoiser, scheduler, start, [12, 12], conditions, 1.0, constrain=constrain, on_step=on_step)
     alphas = scheduler.alphas_cumprod[scheduler.timesteps]
     noise = (start[:, 5] - alphas[0].sqrt() * given) / (1 - alphas[0]).sqrt()
     for alpha, latents in zip(alphas[1:], seen[:-1], strict=True):
