@@ -239,7 +239,7 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
     def tiny_config(**overrides: Any) -> dict[str, Any]:
         """Arguments of facetalk-tiny: 64-d codes, the log-mel encoder's features, about 1.1 M parameters."""
         tiny = {"code_dim": 64, "audio_dim": 192, "hidden_size": 128, "num_layers": 5, "num_heads": 4, "ff_mult": 3}
-        return tiny | {"attention_mode": "local", "window": 16, "film_rank": 32} | overrides
+        return tiny | {"attention_mode": "causal", "window": 32, "film_rank": 32} | overrides
 
     def normalize(self, codes: torch.Tensor) -> torch.Tensor:
         """Expression codes (..., D) -> the space that the diffusion works in, zero mean and unit variance."""
