@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -86,6 +86,7 @@ def test_the_three_forms_of_the_lip_error_differ_by_where_the_root_is():
     assert forms == pytest.approx({"squared": 25, "rooted": 4, "root_mean": 5})
 
 
+@settings(deadline=None)
 @given(motions(), st.data())
 def test_vertex_errors_are_distances(target, data):
     predicted = target + data.draw(arrays(np.float64, target.shape, elements=st.floats(-5, 5, width=32)))
@@ -122,6 +123,7 @@ def test_face_dynamics_deviation_by_hand():
     assert metrics.face_dynamics_deviation(swapped, target, neutral, absolute=True) == pytest.approx(6)
 
 
+@settings(deadline=None)
 @given(motions(), st.data())
 def test_face_dynamics_deviation_is_a_difference_of_spreads(target, data):
     predicted = data.draw(arrays(np.float64, target.shape, elements=st.floats(-50, 50, width=32)))
@@ -145,6 +147,7 @@ def test_sample_statistics():
     assert signed["min"] == pytest.approx(-1 / 3)
 
 
+@settings(deadline=None)
 @given(motions(), st.data())
 def test_mean_of_samples_is_never_worse_than_their_mean_error(target, data):
     noise = data.draw(arrays(np.float64, (3, *target.shape), elements=st.floats(-5, 5, width=32)))

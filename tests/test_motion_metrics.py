@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -23,6 +23,7 @@ def test_diversity_by_hand():
     assert motion_metrics.diversity(np.repeat(samples[:, :, None], 7, axis=2)) == pytest.approx(4 / 3)
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, (3, 5, 2, 3), elements=st.floats(-50, 50, width=32)))
 def test_diversity_is_a_spread(samples):
     value = motion_metrics.diversity(samples)
@@ -42,6 +43,7 @@ def test_speed_and_jerk():
     assert motion_metrics.jerk(cubic, fps=30) == pytest.approx(6)  # d3/dt3 t^3
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, (6, 2, 3), elements=st.floats(-50, 50, width=32)), st.floats(1, 100))
 def test_speed_and_jerk_scale_with_time(motion, fps):
     for measure, power in ((motion_metrics.speed, 1), (motion_metrics.jerk, 3)):
