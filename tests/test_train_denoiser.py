@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -275,18 +276,11 @@ def test_online_audio_is_cut_where_the_segment_is(data):
     assert online(batch).shape == (2, 12, 12)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--report_to", "wandb"), "pip install wandb"),
-        (("--mixed_precision", "fp16"), "fp16 mixed precision requires"),
-    ],
-)
-def test_what_the_machine_lacks_is_one_line(script, data, tmp_path, options, message):
-    if message.split()[-1] in script.get_available_trackers():
+def test_a_missing_tracker_is_one_line(script, data, tmp_path):
+    if "wandb" in script.get_available_trackers():
         pytest.skip("needs a machine without wandb")
-    with pytest.raises(FaceTalkError, match=message):
-        script.main(arguments(data, tmp_path, *options))
+    with pytest.raises(FaceTalkError, match="pip install wandb"):
+        script.main(arguments(data, tmp_path, "--report_to", "wandb"))
 
 
 @pytest.mark.parametrize("options", [("--push_to_hub",), ("--validation_video", "2")])
@@ -313,4 +307,5 @@ def test_every_option_is_documented_once(script):
     text = path.with_name("training.md").read_text()
     assert module.filled(text) == text, "run python docs/options.py"
     for action in script.make_parser()._actions:
-        assert action.help and text.count(f"| `--{action.dest}") == (action.dest != "help")
+        found = re.findall(rf"^\| `--{action.dest}[ `]", text, re.MULTILINE)
+        assert action.help and len(found) == (action.dest != "help")
