@@ -211,7 +211,7 @@ def write(args: argparse.Namespace, results: StudyResults) -> str:
             labels["full"] += f" ({labels[name]})"
 
     def table(names: dict[str, str]) -> str:
-        rows = {label: results.rows[name] for name, label in names.items() if name in results.rows}
+        rows = {label: dict(results.rows[name]) for name, label in names.items() if name in results.rows}
         if labels["regression"] in rows:  # one result and no other has no diversity
             rows[labels["regression"]] |= {"diversity": 0.0, "diversity_lips": 0.0}
         cells = [[label, *(row.get(key) for key in COLUMNS.values())] for label, row in rows.items()]
