@@ -31,8 +31,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--identities", type=int, nargs="+", default=[0, 5, 9, 14], help="numbers of named identities")
-    parser.add_argument("--size", type=int, default=300, help="pixels of a picture")
-    parser.add_argument("--resolution", type=int, default=192, help="grid cells along the head")
+    parser.add_argument("--size", type=int, default=240, help="pixels of a picture")
+    parser.add_argument("--resolution", type=int, default=128, help="grid cells along the head")
     args = parser.parse_args(arguments)
 
     head = NPHMModel.from_pretrained(facetalk_hf.TINY, subfolder="head")

@@ -13,9 +13,10 @@ from .appearance import paint_head
 from .errors import FaceTalkError
 from .eyelids import seal_blink
 from .geometry import boundary_edges, cut_where_negative
-from .meshing import extract_surface, graded_axis, smooth_surface
+from .meshing import graded_axis, sample_field, smooth_surface, triangulate
 from .models.nphm import NUM_LANDMARKS, NPHMModel
 from .smoothing import facial_weights
+from .topology import remove_handles
 
 
 MILLIMETRES = 250.0
@@ -199,7 +200,7 @@ class HeadDecoder:
             graded_axis(float(a), float(b), count, focus, 2.2)
             for a, b, count, focus in zip(low, high, cells, FOCUS, strict=True)
         ]
-        vertices, faces = extract_surface(field, axes)
+        vertices, faces = triangulate(remove_handles(sample_field(field, axes)), axes)
         return (smooth_surface(vertices, faces) if len(faces) else vertices), faces
 
     def _fields(self, points: np.ndarray, code: torch.Tensor) -> np.ndarray:

@@ -55,8 +55,8 @@ def seal_blink(
     inwards = np.minimum(here - width[0], width[1] - here)
     within = np.clip(0.5 + inwards / (2 * margin), 0, 1)
     open_angle = np.maximum(upper_rim(here) - lower_rim(here) + overlap / radius, 0.0) * within
-    # All of it at the rim, none a crease (some 9 mm) above it, and nothing for the lower lid. The way there is measured
-    # along the skin, which leaves the ball for the brow's edge: by angle alone, all of the socket would be near.
+    # All of it at the rim, none a crease (some 9 mm) above it, and nothing for the lower lid. The way there is that
+    # along the skin, which leaves the ball for the brow: by angle alone, all of the socket would be near.
     above = (start_elevation - rest_rim(start_azimuth)) * radius
     way = np.hypot(above, start_distance[near] - rest_distance(start_azimuth))
     share = np.where(above < -0.8, 0.0, 1.0 - smoothstep(0.0, 9.0, way))
