@@ -76,7 +76,10 @@ def generate(
         str, typer.Option(metavar="PATH_OR_ID", help="Model folder or Hub id.", show_default="the embedded model")
     ] = TINY,
     identity: Annotated[
-        str, typer.Option(metavar="zero|INT|FILE.npy", help="Mean head, a head of the model, or a code of your own.")
+        str,
+        typer.Option(
+            metavar="zero|INT|random:SEED|FILE.npy", help="Mean head, one of the model, a new one, your code."
+        ),
     ] = "zero",
     seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same motion.")] = 0,
     steps: Annotated[
@@ -209,8 +212,8 @@ def read_clip(path: Path) -> "tuple[np.ndarray, int]":
 
 
 def read_identity(text: str) -> "str | int | np.ndarray":
-    """Read `--identity`: "zero", the number of a head, or a file with one code, (Z,) float."""
-    if text == "zero":
+    """Read `--identity`: "zero", "random:SEED", the number of a head, or a file with one code, (Z,) float."""
+    if text == "zero" or re.fullmatch(r"random:[0-9]{1,18}", text):
         return text
     with contextlib.suppress(ValueError):
         return int(text)
@@ -218,7 +221,9 @@ def read_identity(text: str) -> "str | int | np.ndarray":
 
     path = Path(text)
     if path.suffix != ".npy" or not path.is_file():
-        raise FaceTalkError(f"no identity {text!r}: give zero, the number of a head, or an .npy file that exists")
+        raise FaceTalkError(
+            f"no identity {text!r}: give zero, the number of a head, random:SEED, or an .npy file that exists"
+        )
     try:
         code = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
