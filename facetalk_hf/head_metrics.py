@@ -88,7 +88,7 @@ def even_samples(vertices: np.ndarray, faces: np.ndarray, count: int, seed: int 
 def surface_distance(
     points: np.ndarray, samples: np.ndarray, normals: np.ndarray, reach: float = 2.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distance (n,) of points (n, 3) from a surface known by samples (m, 3) with normals, and the nearest samples (n,).
+    """Distance (n,) of points (n, 3) from a surface known by samples (m, 3) with normals, and the nearest samples.
 
     That of the nearest sample's tangent plane, so that it doesn't count how far apart the samples are; where the
     nearest one is more than `reach` away along its plane there is no surface, and the distance is that of the sample.
@@ -156,8 +156,8 @@ def motion_scores(
     lips) and random expressions; `shapes`: for each of the 53 alone, mean error / mean motion over the samples that it
     moves by more than a tenth of its largest motion; `lid_travel`: predicted share of the true travel in a blink,
     over the samples that travel more than half of the largest; `lip_gap`: how far the lips stand apart (mean; p95) at
-    z = 0 where the true ones meet, see `lip_gaps`; `lip_aperture`: the mean absolute error of the inner landmarks' distance
-    at z = 0; `jaw_open`: that distance at jawOpen = 1, the smallest; `landmarks`: error of the canonical landmarks.
+    z = 0 where the true ones meet, see `lip_gaps`; `lip_aperture`: the mean absolute error of the inner landmarks'
+    distance at z = 0; `jaw_open`: that distance at jawOpen = 1, the smallest; `landmarks`: their canonical error.
     """
     generator = torch.Generator().manual_seed(1_000_000 + seed)
     weights = sample_weights(expressions, generator).numpy()
@@ -190,7 +190,8 @@ def motion_scores(
         rested = truth + np.einsum("kpc,k->pc", pool["control_expressions"][:, anchors:][:, :NUM_LANDMARKS], rest)
         opening.append(opened)
         closing.append(abs(closed - float(aperture(rested * MILLIMETRES))))
-    errors, gaps = np.stack(errors), np.concatenate(gaps)
+    errors = np.stack(errors)
+    gaps = np.concatenate([*gaps, np.zeros(not any(map(len, gaps)))])  # heads without lips that meet have no gap
     result = {"landmarks": float(np.mean(landmark))}
     for name, numbers in {"all": (0, 1, 2, 3, 4), **REGIONS}.items():
         part = errors[..., np.isin(region, numbers)]
@@ -215,8 +216,8 @@ def lip_gaps(
 ) -> np.ndarray:
     """How far (n,) mm lip points stand apart at z = 0 that truly meet there; 0 where they overlap.
 
-    The pairs: samples of the lips (bool (P,)) that come within 0.7 mm of each other from at least 4 mm in the canonical
-    pose, so one is of the upper and one of the lower lip. Counted is the vertical distance beyond the true one.
+    The pairs: samples of the lips (bool (P,)) that come within 0.7 mm of each other from at least 4 mm in the
+    canonical pose, so one is of the upper and one of the lower lip. Counted is the vertical distance beyond the true.
     """
     place, true, predicted = (
         place[lips],
@@ -261,9 +262,9 @@ def backward_scores(
 def identity_distances(head: NPHMModel, codes: torch.Tensor, resolution: int = 96) -> dict:
     """How unlike the people of codes (n, Z) are: their canonical faces, and 68 landmarks, pair by pair.
 
-    Returns `surface` (n, n): mean `surface_distance` of 2000 points of the front of the head (the box that build_heads.py
-    calls face), the mean of both directions; `landmarks` (n, n): mean distance of a landmark to its twin; `handles`
-    (n,) and `height` (n,) of each surface.
+    Returns `surface` (n, n): mean `surface_distance` of 2000 points of the front of the head (the box that
+    build_heads.py calls face), the mean of both directions; `landmarks` (n, n): mean distance of a landmark to its
+    twin; `handles` (n,) and `height` (n,) of each surface.
     """
     decoder, people, result = HeadDecoder(head, resolution=resolution), [], {"handles": [], "height": []}
     for code in codes[:, None]:

@@ -123,7 +123,8 @@ def test_random_identities_are_seeded(head, decoder):
 
 @pytest.mark.parametrize(
     ("identity", "message"),
-    [("random", '"random:SEED"'), ("random:x", '"random:SEED"'), ("random:-1", '"random:SEED"'), (99, "identity must be 0 to 1"), (np.zeros(3), "identity must hold"), ("bob", '"zero", a number or a code'),
+    [("random", '"random:SEED"'), ("random:x", '"random:SEED"'), ("random:-1", '"random:SEED"'),
+     (99, "identity must be 0 to 1"), (np.zeros(3), "identity must hold"), ("bob", '"zero", a number'),
      (np.full(18, np.nan), "not finite")],
 )  # fmt: skip
 def test_bad_identities_get_one_line(head, decoder, identity, message):

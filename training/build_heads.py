@@ -222,7 +222,7 @@ def scan(template: Template, seed: int, neutral: bool = False, held_out: bool = 
 
 
 def even_surface(head, faces, eyes: list, count: int, rng) -> tuple[np.ndarray, np.ndarray]:
-    """About `count` points (n, 3) with outward normals (n, 3), evenly over the united solid without the cut's plane."""
+    """Points (n, 3) with outward normals (n, 3), spread evenly over the united solid without the cut's plane."""
     corners = head[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     area = np.linalg.norm(normals, axis=1)
