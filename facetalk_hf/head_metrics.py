@@ -191,7 +191,7 @@ def motion_scores(
         opening.append(opened)
         closing.append(abs(closed - float(aperture(rested * MILLIMETRES))))
     errors = np.stack(errors)
-    gaps = np.concatenate([*gaps, np.zeros(not any(map(len, gaps)))])  # heads without lips that meet have no gap
+    gaps = np.concatenate(gaps) if any(map(len, gaps)) else np.zeros(1)  # where no lips meet there is no gap
     result = {"landmarks": float(np.mean(landmark))}
     for name, numbers in {"all": (0, 1, 2, 3, 4), **REGIONS}.items():
         part = errors[..., np.isin(region, numbers)]

@@ -71,9 +71,10 @@ def write_scans(head: NPHMModel, folder: Path, size: float = 1.0) -> None:
         normals /= np.linalg.norm(normals, axis=1, keepdims=True)
         points = np.concatenate([radius * normals[:3000], rng.uniform(-0.6, 0.6, (4000, 3))]).astype(np.float32)
         controls = torch.cat([head.anchors(zero), head.feature_points(zero)], 1)[0].numpy()
-        np.savez(folder / f"test_{i:04d}.npz", points=points,
-                 distance=np.linalg.norm(points, axis=1) - radius, kind=np.repeat([0, 1, 2], [3000, 2000, 2000]), controls=controls, coefficients=np.zeros(1, np.float32),
-                 surface=radius * normals, normals=normals)  # fmt: skip
+        scan = {"points": points, "distance": np.linalg.norm(points, axis=1) - radius, "controls": controls,
+                "kind": np.repeat([0, 1, 2], [3000, 2000, 2000]), "coefficients": np.zeros(1, np.float32),
+                "surface": radius * normals, "normals": normals}  # fmt: skip
+        np.savez(folder / f"test_{i:04d}.npz", **scan)
 
 
 def test_distance_is_that_of_the_surface_not_of_its_samples():

@@ -3,8 +3,8 @@
 
     python training/evaluate_head.py --data data/heads --output head.json
 
-`--data` is the folder of build_heads.py; its test_*.npz are used, its training scans are not. facetalk_hf/head_metrics.py says
-what each number means.
+`--data` is the folder of build_heads.py; its test_*.npz are used, its training scans are not. What each number means
+is said in facetalk_hf/head_metrics.py.
 """
 
 import argparse
