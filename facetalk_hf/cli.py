@@ -75,7 +75,10 @@ def generate(
         str, typer.Option(metavar="PATH_OR_ID", help="Model folder or Hub id.", show_default="the embedded model")
     ] = TINY,
     identity: Annotated[
-        str, typer.Option(metavar="zero|INT|FILE.npy", help="Mean head, a head of the model, or a code of your own.")
+        str,
+        typer.Option(
+            metavar="zero|INT|random:SEED|FILE.npy", help="Mean head, one of the model, a new one, your code."
+        ),
     ] = "zero",
     seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same motion.")] = 0,
     steps: Annotated[

@@ -2,6 +2,7 @@
 """What the `facetalk` command reads and where it writes: identities, keyframes, names of results, the folder."""
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,8 +45,8 @@ def plan_outputs(
 
 
 def read_identity(text: str) -> "str | int | np.ndarray":
-    """Read `--identity`: "zero", the number of a head, or a file with one code, (Z,) float."""
-    if text == "zero":
+    """Read `--identity`: "zero", "random:SEED", the number of a head, or a file with one code, (Z,) float."""
+    if text == "zero" or re.fullmatch(r"random:[0-9]{1,18}", text):
         return text
     with contextlib.suppress(ValueError):
         return int(text)
@@ -53,7 +54,9 @@ def read_identity(text: str) -> "str | int | np.ndarray":
 
     path = Path(text)
     if path.suffix != ".npy" or not path.is_file():
-        raise FaceTalkError(f"no identity {text!r}: give zero, the number of a head, or an .npy file that exists")
+        raise FaceTalkError(
+            f"no identity {text!r}: give zero, the number of a head, random:SEED, or an .npy file that exists"
+        )
     try:
         code = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

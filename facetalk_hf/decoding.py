@@ -73,7 +73,8 @@ class HeadDecoder:
 
         Args:
             expressions ((T, D) float): expression codes.
-            identity: `None` or `"zero"` for the mean head, the number of a named identity, or a code (Z,) float.
+            identity: `None` or `"zero"` for the mean head, the number of a named identity, `"random:SEED"` for a
+                new one, or a code (Z,) float.
 
         Returns:
             `HeadAnimation` of T frames with landmarks and lip aperture, without audio.
@@ -123,7 +124,10 @@ class HeadDecoder:
                 raise FaceTalkError(f"identity must be 0 to {count - 1}, not {identity}")
             return _array(self.head.identity_codes[int(identity)])
         if isinstance(identity, str):
-            raise FaceTalkError(f'identity must be "zero", a number or a code, not {identity!r}')
+            name, _, seed = identity.partition(":")
+            if name != "random" or not (seed.isdecimal() and len(seed) < 19):
+                raise FaceTalkError(f'identity must be "zero", a number, "random:SEED" or a code, not {identity!r}')
+            return _array(self.head.sample_identity(torch.Generator().manual_seed(int(seed))))
         identity = _array(identity)
         if identity.shape != (self.head.identity_dim,):
             raise FaceTalkError(
@@ -151,7 +155,7 @@ class HeadDecoder:
         features = points[0, NUM_LANDMARKS:].float().cpu().numpy() * MILLIMETRES
         centers, radius = features[:2], np.linalg.norm(features[2:4] - features[:2], axis=1)
 
-        canonical, faces = self._surface(code)
+        canonical, faces = self.canonical_surface(code)
         if not len(faces):
             raise FaceTalkError("this identity code has no surface; use one near the codes the head was trained on")
         if head.config.neck_plane is not None:
@@ -186,8 +190,10 @@ class HeadDecoder:
             landmark_targets=point_fields.transpose(1, 0, 2).astype(np.float32),
         )  # fmt: skip
 
-    def _surface(self, code: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Canonical surface in model units: (V, 3), (F, 3)."""
+    @torch.no_grad()
+    def canonical_surface(self, code: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """The smoothed surface of an identity (1, Z), before the neck and the eyes are cut: (V, 3) in model units
+        and (F, 3)."""
         low, high = np.asarray(self.head.config.bounds)
 
         def field(points: np.ndarray) -> np.ndarray:

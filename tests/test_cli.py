@@ -140,6 +140,7 @@ def test_bad_audio(facetalk, tmp_path, model, clip, kind):
         (["--dtype", "int8"], ["int8", "float32"]),
         (["--device", "abacus"], ["abacus", "cpu"]),
         (["--identity", "nobody"], ["nobody", "zero"]),
+        (["--identity", "random:x"], ["random:x", "random:SEED"]),
         (["--identity", "missing.npy"], ["missing.npy"]),
         (["--no-such-option"], ["--no-such-option"]),
     ],

@@ -113,9 +113,18 @@ def test_named_identities_codes_and_cache(head, decoder):
     assert one.base.shape != zero.base.shape or not np.allclose(one.base, zero.base)
 
 
+def test_random_identities_are_seeded(head, decoder):
+    one, again, other = (decoder.identity_code(f"random:{seed}") for seed in (3, 3, 4))
+    np.testing.assert_array_equal(one, again)
+    assert not np.allclose(one, other) and one.shape == (head.identity_dim,)
+    expected = head.sample_identity(torch.Generator().manual_seed(3))
+    np.testing.assert_array_equal(one, expected.numpy())
+
+
 @pytest.mark.parametrize(
     ("identity", "message"),
-    [(99, "identity must be 0 to 1"), (np.zeros(3), "identity must hold"), ("bob", '"zero", a number or a code'),
+    [("random", '"random:SEED"'), ("random:x", '"random:SEED"'), ("random:-1", '"random:SEED"'),
+     (99, "identity must be 0 to 1"), (np.zeros(3), "identity must hold"), ("bob", '"zero", a number'),
      (np.full(18, np.nan), "not finite")],
 )  # fmt: skip
 def test_bad_identities_get_one_line(head, decoder, identity, message):

@@ -165,6 +165,43 @@ def test_gradients_reach_points_and_codes():
     assert all(tensor.grad.abs().sum() > 0 for tensor in (points, identity, expression))
 
 
+def test_backward_network_sees_where_the_controls_go():
+    """With its own part at zero, a posed control is carried back to where it came from, whatever the expression."""
+    model = make(deformation="both", backward_type="controls", backward_layers=2)
+    _, identity, expression = inputs(model)
+    with torch.no_grad():
+        model.backward_net.output.weight.zero_()
+        model.backward_net.control_scales.fill_(1e-3)  # controls don't hear of each other
+        model.forward_net.fields.weight.mul_(20)
+    controls = model.controls(identity)
+    motion = model.deform(controls, identity, expression)
+    assert motion.norm(dim=-1).mean() > 0.01
+    back = model.canonical(controls + motion, identity, expression)
+    assert (back - controls).norm(dim=-1).median() < 0.06 * motion.norm(dim=-1).median()
+    far = torch.full((2, 1, 3), 5.0)
+    assert model.deform_backward(far, identity, expression).abs().max() < 1e-6
+
+
+def test_backward_network_of_controls_reads_codes_and_keeps_the_other_weights():
+    model, plain = make(deformation="both", backward_type="controls", backward_layers=2), make()
+    # Built from the same seed, the networks that a head had before are the same.
+    shared = [name for name in plain.state_dict() if not name.startswith("backward_net")]
+    assert all(torch.equal(plain.state_dict()[name], model.state_dict()[name]) for name in shared)
+    points, identity, expression = inputs(model)
+    with torch.no_grad():
+        model.backward_net.output.weight.normal_()
+    base = model.posed_sdf(points, identity, expression)
+    assert not torch.allclose(base, model.posed_sdf(points, identity + 0.1, expression))
+    assert not torch.allclose(base, model.posed_sdf(points, identity, expression + 0.1))
+    part = slice(1, 2)
+    alone = model.posed_sdf(points[part], identity[part], expression[part])
+    torch.testing.assert_close(alone, base[part], atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match='needs deformation "both"'):
+        make(backward_type="controls")
+    with pytest.raises(ValueError, match="backward_type is"):
+        make(backward_type="sideways")
+
+
 @pytest.mark.parametrize("deformation", ["forward", "backward", "both"])
 def test_save_and_load(tmp_path, deformation):
     model = make(deformation=deformation)

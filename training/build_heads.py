@@ -166,8 +166,8 @@ def face_probability(vertices: np.ndarray, faces: np.ndarray, weight: np.ndarray
     return probability / probability.sum()
 
 
-def scan(template: Template, seed: int, neutral: bool = False) -> dict[str, np.ndarray]:
-    """One identity in the canonical pose; all results in model units."""
+def scan(template: Template, seed: int, neutral: bool = False, held_out: bool = False) -> dict[str, np.ndarray]:
+    """One identity in the canonical pose; all results in model units. A held-out one can be measured against."""
     rng = np.random.default_rng(seed)
     coefficients = np.zeros(100) if neutral else rng.normal(0, 0.8, 100)
     shape = template.canonical + np.tensordot(coefficients, template.identities, 1)
@@ -208,13 +208,34 @@ def scan(template: Template, seed: int, neutral: bool = False) -> dict[str, np.n
     centres = np.stack([centre for centre, _ in eyes])
     fronts = centres + np.array([[0, 0, radius] for _, radius in eyes])
     controls = np.concatenate([controls, centres, fronts, shape[template.teeth_vertices()]])
-    return {
+    result = {
         "points": ((samples - ORIGIN) / UNIT).astype(np.float32),
         "distance": (distance / UNIT).astype(np.float32),
         "kind": kind,
         "controls": ((controls - ORIGIN) / UNIT).astype(np.float32),
         "coefficients": coefficients.astype(np.float32),
     }
+    if held_out:
+        even, normals = even_surface(head, surface["faces"], eyes, 200_000, rng)
+        result |= {"surface": ((even - ORIGIN) / UNIT).astype(np.float32), "normals": normals.astype(np.float32)}
+    return result
+
+
+def even_surface(head, faces, eyes: list, count: int, rng) -> tuple[np.ndarray, np.ndarray]:
+    """Points (n, 3) with outward normals (n, 3), spread evenly over the united solid without the cut's plane."""
+    corners = head[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.linalg.norm(normals, axis=1)
+    points, chosen, _ = sample_surface(head, faces, area / area.sum(), count, rng)
+    parts, directions = [points], [normals[chosen] / area[chosen, None]]
+    for centre, radius in eyes:
+        direction = rng.normal(size=(round(count * 4 * np.pi * radius**2 / (area.sum() / 2)), 3))
+        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+        parts.append(centre + radius * direction)
+        directions.append(direction)
+    points, directions = np.concatenate(parts), np.concatenate(directions)
+    keep = np.abs(signed_distance(points, head, faces, eyes)) < 0.004
+    return points[keep], directions[keep]
 
 
 def shared(template: Template, count: int) -> dict[str, np.ndarray]:
@@ -252,9 +273,9 @@ def load_template(folder: Path) -> Template:
     return Template(folder)
 
 
-def build(job: tuple[Path, Path, int, bool]) -> None:
-    folder, path, seed, neutral = job
-    result = scan(load_template(folder), seed, neutral)
+def build(job: tuple[Path, Path, int, bool, bool]) -> None:
+    folder, path, *options = job
+    result = scan(load_template(folder), *options)
     with atomic_path(path) as temporary:
         np.savez(temporary, **result)
 
@@ -272,10 +293,11 @@ def main() -> None:
     if not (options.ict / "vertex_indices.json").is_file():
         parser.error(f"{options.ict} is not a FaceXModel folder (no vertex_indices.json); clone ICT-VGL/ICT-FaceKit")
     jobs = [
-        (options.ict, options.output / f"{kind}_{i:04d}.npz", options.seed + offset + i, kind == "train" and i == 0)
+        (options.ict, options.output / f"{kind}_{i:04d}.npz", options.seed + offset + i, kind == "train" and i == 0,
+         kind == "test")
         for kind, number, offset in (("train", options.identities, 0), ("test", options.held_out, 100_000))
         for i in range(number)
-    ]
+    ]  # fmt: skip
     jobs = [job for job in jobs if not job[1].exists()]
     if not (options.output / "template.npz").exists():
         with atomic_path(options.output / "template.npz") as temporary:

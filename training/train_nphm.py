@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from facetalk_hf.blendshapes import EXPRESSIONS, INDEX, MOUTH
+from facetalk_hf.blendshapes import EXPRESSIONS
+from facetalk_hf.expression_sampling import sample_weights
 from facetalk_hf.files import atomic_path
 from facetalk_hf.meshing import extract_surface
 from facetalk_hf.models.nphm import NUM_LANDMARKS, NPHMModel
@@ -58,44 +59,12 @@ class Scans:
         return torch.stack(points), torch.stack(distance)
 
 
-def sample_weights(count: int, generator: torch.Generator) -> torch.Tensor:
-    """(count, 53) plausible and less plausible expressions; the first is neutral."""
-
-    def uniform(*size):
-        return torch.rand(*size, generator=generator)
-
-    weights = torch.zeros(count, len(EXPRESSIONS))
-    names = [name for name in MOUTH if name not in ("jawOpen", "mouthClose")]
-    others = [name for name in EXPRESSIONS if name not in MOUTH]
-    for row in weights[1:]:
-        if uniform(1) < 0.15:
-            row[torch.randint(len(EXPRESSIONS), (1,), generator=generator)] = 1.0
-            continue
-        jaw = 1 - (1 - uniform(1)) ** (1 / 2.5)  # Beta(1, 2.5)
-        row[INDEX["jawOpen"]] = jaw
-        if uniform(1) < 0.35:
-            row[INDEX["mouthClose"]] = 0.95 * jaw * uniform(1)
-        asymmetric = uniform(1) < 0.2
-        for _ in range(int(torch.randint(1, 5, (1,), generator=generator))):
-            name = names[int(torch.randint(len(names), (1,), generator=generator))]
-            amount = uniform(1)
-            row[INDEX[name]] = amount
-            twin = name[:-2] + ("_R" if name.endswith("_L") else "_L")
-            if twin in INDEX and not asymmetric:
-                row[INDEX[twin]] = amount
-        if uniform(1) < 0.7:
-            for _ in range(3):
-                name = others[int(torch.randint(len(others), (1,), generator=generator))]
-                row[INDEX[name]] = uniform(1)
-            if uniform(1) < 0.5:
-                row[INDEX["eyeBlink_L"]] = row[INDEX["eyeBlink_R"]] = uniform(1).sqrt()
-    return weights
-
-
 def build_model(scans: Scans, options) -> NPHMModel:
     torch.manual_seed(options.seed)
     model = NPHMModel(
         deformation="both" if options.backward_steps else "forward",
+        backward_type="controls" if options.backward_steps else "concat",
+        backward_layers=4,
         expression_names=list(EXPRESSIONS),
         num_identities=options.named_identities,
         neck_plane=NECK_PLANE,
@@ -117,7 +86,10 @@ def build_model(scans: Scans, options) -> NPHMModel:
     model.forward_net.coefficient_map.requires_grad_(False)
     reach = torch.full((NUM_LANDMARKS,), 0.045)
     reach[:17], reach[36:48], reach[48:] = 0.09, 0.026, 0.032
-    model.forward_net.control_scales.copy_(torch.cat([torch.full((model.config.num_anchors,), 0.13), reach]))
+    reach = torch.cat([torch.full((model.config.num_anchors,), 0.13), reach])
+    model.forward_net.control_scales.copy_(reach)
+    if options.backward_steps:
+        model.backward_net.control_scales.copy_(reach)
     return model
 
 
@@ -244,23 +216,29 @@ def train_forward(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, poo
 
 
 def train_backward(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, pool: dict, options) -> None:
-    groups = [{"params": list(model.backward_net.parameters()), "lr": 1e-3}]
+    model.forward_net.requires_grad_(False)
+    groups = [{"params": list(model.backward_net.parameters()), "lr": 2e-3}]
     trainer = Trainer("backward", options.backward_steps, groups, model.backward_net, options)
-    offset = model.forward_net.coefficient_map.bias.detach()
+    offset = model.forward_net.coefficient_map.bias
 
     def step(generator):
         chosen = torch.randperm(len(scans), generator=generator)[: options.batch]
-        points, rows = correspondences(pool, scans.coefficients[chosen], options.points, generator)
-        weights = sample_weights(len(chosen) + 1, generator)[1:]
+        points, rows = correspondences(pool, scans.coefficients[chosen], options.points // 2, generator)
+        # All weights a little off, and the motion with them: codes that are fitted are never exactly zero.
+        weights = sample_weights(len(chosen), generator)
+        weights = weights + 0.03 * torch.randn(weights.shape, generator=generator)
         motion = torch.einsum("pkc,bk->bpc", pool["expressions"][rows].float(), weights + offset)
-        posed = points + motion + 0.004 * torch.randn(points.shape, generator=generator)
+        noise = 0.006 * torch.randn(points.shape, generator=generator)
+        half = torch.rand(points.shape[:2], generator=generator) < 0.5
+        posed = points + motion + noise * half[..., None]
         with torch.no_grad():
             code = codes(chosen) * (chosen > 0)[:, None]
+            code = code + 0.02 * torch.randn(code.shape, generator=generator)
             expression = model.expression_from_weights(weights)
-            expression = expression + 0.02 * torch.randn(expression.shape, generator=generator)
-        error = (model.deform_backward(posed, code, expression) + motion).norm(dim=-1) * MM
+        error = (model.deform_backward(posed, code, expression) + motion) * MM
+        error = (error.square().sum(-1) + 1e-4).sqrt()
         weight = region_weights(pool["region"][rows])
-        free = torch.rand(points.shape[0], 64, 3, generator=generator) - 0.5
+        free = torch.rand(points.shape[0], 16, 3, generator=generator) - 0.5
         return {
             "corresp": (error * weight / weight.mean()).mean(),
             "free": 0.05 * MM * model.deform_backward(free, code, expression).square().sum(-1).mean(),
@@ -329,6 +307,8 @@ def main() -> None:
     codes.requires_grad_(False)
     pool = {name: torch.from_numpy(array) for name, array in np.load(options.data / "template.npz").items()}
     train_forward(model, codes, scans, pool, options)
+    # A resumed forward network brings the E that it was trained with; a head with a backward network draws another.
+    model.expression_basis.copy_(model.forward_net.coefficient_map.weight.T)
     if options.backward_steps:
         train_backward(model, codes, scans, pool, options)
 

@@ -39,9 +39,7 @@ class BilinearDeformation(nn.Module):
 
     def trunk(self, points: torch.Tensor, controls: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
         """points (B, P, 3), controls (B, C, 3), code (B, code_dim) -> (B, P, hidden)."""
-        relative = (points.unsqueeze(2) - controls.unsqueeze(1)) / self.control_scales[:, None]
-        near = torch.exp(-0.5 * relative.square().sum(-1, keepdim=True))
-        features = torch.cat([points, near.flatten(2), (near * relative).flatten(2)], dim=-1)
+        features = describe(points, controls, self.control_scales)[0]
         hidden = F.silu(self.layers[0](features) + self.code(code).unsqueeze(1))
         for layer in self.layers[1:]:
             hidden = F.silu(layer(hidden))
@@ -56,6 +54,54 @@ class BilinearDeformation(nn.Module):
     ) -> torch.Tensor:
         """Offsets (B, P, 3) of points (B, P, 3) under expression (B, D)."""
         return torch.einsum("bprc,br->bpc", self.basis(points, controls, code), self.coefficients(expression))
+
+
+class ControlDeformation(nn.Module):
+    r"""Backward deformation that reads where the control points are in the posed head.
+
+    offset(x) = sum_k g_k(x) (c_k - p_k) / (sum_k g_k(x) + 0.05) + MLP(x relative to p, expression, identity), with
+    controls c_k, their posed places p_k = c_k + F(c_k) by the forward deformation, and Gaussians g_k about p_k. What
+    the controls say is known beforehand, so the network learns only what lies between them. Our own variant.
+
+    Args:
+        num_controls, code_dim, hidden_size, num_layers (`int`): as for [`BilinearDeformation`].
+        expression_dim (`int`): coefficients of the forward deformation that stand for the expression.
+    """
+
+    def __init__(self, num_controls: int, code_dim: int, expression_dim: int, hidden_size: int, num_layers: int):
+        super().__init__()
+        self.register_buffer("control_scales", torch.full((num_controls,), 0.1))
+        sizes = [3 + 4 * num_controls] + [hidden_size] * num_layers
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.condition = nn.Linear(code_dim + expression_dim, num_layers * hidden_size, bias=False)
+        self.output = nn.Linear(hidden_size, 3)
+        nn.init.normal_(self.output.weight, std=1e-3)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(
+        self, points: torch.Tensor, controls: torch.Tensor, posed: torch.Tensor, code: torch.Tensor,
+        coefficients: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        """points (B, P, 3), controls and posed controls (B, C, 3), code (B, code_dim), coefficients (B, R)
+        -> offsets (B, P, 3)."""
+        hidden, near = describe(points, posed, self.control_scales)
+        known = near @ (controls - posed) / (near.sum(-1, keepdim=True) + 0.05)
+        # Every layer hears of the expression; it is the same for all points, so it costs one bias.
+        biases = self.condition(torch.cat([code, coefficients], dim=-1)).unsqueeze(1).chunk(len(self.layers), dim=-1)
+        for layer, bias in zip(self.layers, biases, strict=True):
+            hidden = F.silu(layer(hidden) + bias)
+        return known + self.output(hidden)
+
+
+def describe(points: torch.Tensor, controls: torch.Tensor, scales: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a point is to the control points around it.
+
+    Args: points (B, P, 3), controls (B, C, 3), scales (C,): reach of each control's Gaussian, same unit.
+    Returns: features (B, P, 3 + 4 C), and the Gaussians alone (B, P, C).
+    """
+    relative = (points.unsqueeze(2) - controls.unsqueeze(1)) / scales[:, None]
+    near = torch.exp(-0.5 * relative.square().sum(-1, keepdim=True))
+    return torch.cat([points, near.flatten(2), (near * relative).flatten(2)], dim=-1), near.squeeze(-1)
 
 
 class ConcatDeformation(nn.Module):

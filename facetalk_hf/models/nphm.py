@@ -8,7 +8,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from ..errors import FaceTalkError
-from .deformation import BilinearDeformation, ConcatDeformation
+from .deformation import BilinearDeformation, ConcatDeformation, ControlDeformation
 from .ensemble import LocalEnsemble
 from .official import OfficialDeformation, OfficialEnsemble, anchor_network, precise_gradients
 
@@ -40,6 +40,8 @@ class NPHMModel(ModelMixin, ConfigMixin):
         forward_type (`str`, *optional*, defaults to `"bilinear"`): `"bilinear"`, or `"concat"` as in NPHM.
         deformation_hidden_size, deformation_layers (`int`, *optional*, default to 192 and 3): of the forward network.
         rank (`int`, *optional*, defaults to 53): fields of the bilinear network.
+        backward_type (`str`, *optional*, defaults to `"concat"`): `"concat"`, or `"controls"` for a network that sees
+            where the forward (bilinear) deformation takes the control points; that needs `deformation="both"`.
         backward_hidden_size, backward_layers (`int`, *optional*, default to 192 and 6): of the backward network.
         num_identities (`int`, *optional*, defaults to 32): named identities that come with the weights.
         expression_names (`list[str]`, *optional*): blendshapes whose weights a code stands for, z = E w.
@@ -83,12 +85,17 @@ class NPHMModel(ModelMixin, ConfigMixin):
         official_ensemble: dict | None = None,
         official_deformation: dict | None = None,
         num_expressions: int = 0,
+        backward_type: str = "concat",
     ):
         super().__init__()
         if deformation not in ("forward", "backward", "both"):
             raise ValueError(f'deformation is "forward", "backward" or "both", not {deformation!r}')
         if forward_type not in ("bilinear", "concat"):
             raise ValueError(f'forward_type is "bilinear" or "concat", not {forward_type!r}')
+        if backward_type not in ("concat", "controls"):
+            raise ValueError(f'backward_type is "concat" or "controls", not {backward_type!r}')
+        if backward_type == "controls" and (deformation, forward_type) != ("both", "bilinear"):
+            raise ValueError('backward_type "controls" needs deformation "both" and forward_type "bilinear"')
         self.geometry_dim = self.identity_dim = glob_dim + (num_anchors + 1) * loc_dim
         if official_ensemble is None:
             self._build_ours()
@@ -129,7 +136,11 @@ class NPHMModel(ModelMixin, ConfigMixin):
                 self.forward_net = ConcatDeformation(
                     condition_dim, config.expression_dim, config.deformation_hidden_size, config.deformation_layers
                 )
-        if config.deformation != "forward":
+        if config.backward_type == "controls":
+            self.backward_net = ControlDeformation(
+                num_anchors + NUM_LANDMARKS, glob_dim, config.rank, config.backward_hidden_size, config.backward_layers
+            )
+        elif config.deformation != "forward":
             self.backward_net = ConcatDeformation(
                 condition_dim, config.expression_dim, config.backward_hidden_size, config.backward_layers,
                 num_octaves=4, activation="silu",
@@ -260,6 +271,11 @@ class NPHMModel(ModelMixin, ConfigMixin):
         """Offsets (B, P, 3) that carry posed points (B, P, 3) back to canonical space."""
         if self.config.deformation == "forward":
             raise ValueError("this head has no backward deformation")
+        if self.config.backward_type == "controls":
+            controls, (glob, _) = self.controls(identity), self.split_identity(identity)
+            coefficients = self.forward_net.coefficients(expression)
+            posed = controls + self.forward_net(controls, controls, glob, expression)
+            return self.backward_net(points, controls, posed, glob, coefficients)
         return self.backward_net(points, self._identity_condition(identity), expression)
 
     @precise_gradients
