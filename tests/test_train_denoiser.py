@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_head
 from diffusers import DPMSolverMultistepScheduler
 from safetensors.torch import load_file
 
@@ -310,15 +309,6 @@ def test_flags_that_need_another(script, data, tmp_path, options, capsys):
     with pytest.raises(SystemExit):
         script.parse_args(arguments(data, tmp_path, *options))
     assert "needs --h" in capsys.readouterr().err
-
-
-def test_validation_video_changes_nothing(script, data, trained, tmp_path):
-    make_head(expression_dim=10).save_pretrained(tmp_path / "head")
-    script.main(arguments(data, tmp_path / "out", "--validation_video", "4", "--head", str(tmp_path / "head")))
-    assert [path.name for path in (tmp_path / "out" / "validation").iterdir()] == ["step-000004.mp4"]
-    assert (tmp_path / "out" / "validation" / "step-000004.mp4").stat().st_size > 1000
-    expected = weights(trained)
-    assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path / "out").items())
 
 
 def test_every_option_is_documented_once(script):
