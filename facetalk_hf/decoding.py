@@ -163,6 +163,13 @@ class HeadDecoder:
 
     def _surface(self, code: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Canonical surface in model units: (V, 3), (F, 3)."""
+        values, axes = self.sample_grid(code)
+        vertices, faces = triangulate(remove_handles(values), axes)
+        return (smooth_surface(vertices, faces) if len(faces) else vertices), faces
+
+    @torch.no_grad()
+    def sample_grid(self, code: torch.Tensor) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Signed distances (nx, ny, nz) of an identity code (1, Z) on the grid, and its three axes, in model units."""
         low, high = np.asarray(self.head.config.bounds)
 
         def field(points: np.ndarray) -> np.ndarray:
@@ -175,8 +182,7 @@ class HeadDecoder:
             graded_axis(float(a), float(b), count, focus, 2.2)
             for a, b, count, focus in zip(low, high, cells, FOCUS, strict=True)
         ]
-        vertices, faces = triangulate(remove_handles(sample_field(field, axes)), axes)
-        return (smooth_surface(vertices, faces) if len(faces) else vertices), faces
+        return sample_field(field, axes), axes
 
     def _fields(self, points: np.ndarray, code: torch.Tensor) -> np.ndarray:
         """Motion fields (V, R, 3) in mm at canonical points (V, 3)."""
