@@ -190,10 +190,16 @@ class HeadDecoder:
             landmark_targets=point_fields.transpose(1, 0, 2).astype(np.float32),
         )  # fmt: skip
 
-    @torch.no_grad()
     def canonical_surface(self, code: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The smoothed surface of an identity (1, Z), before the neck and the eyes are cut: (V, 3) in model units
         and (F, 3)."""
+        values, axes = self.sample_grid(code)
+        vertices, faces = triangulate(remove_handles(values), axes)
+        return (smooth_surface(vertices, faces) if len(faces) else vertices), faces
+
+    @torch.no_grad()
+    def sample_grid(self, code: torch.Tensor) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Signed distances (nx, ny, nz) of an identity code (1, Z) on the grid, and its three axes, in model units."""
         low, high = np.asarray(self.head.config.bounds)
 
         def field(points: np.ndarray) -> np.ndarray:
@@ -206,8 +212,7 @@ class HeadDecoder:
             graded_axis(float(a), float(b), count, focus, 2.2)
             for a, b, count, focus in zip(low, high, cells, FOCUS, strict=True)
         ]
-        vertices, faces = triangulate(remove_handles(sample_field(field, axes)), axes)
-        return (smooth_surface(vertices, faces) if len(faces) else vertices), faces
+        return sample_field(field, axes), axes
 
     def _fields(self, points: np.ndarray, code: torch.Tensor) -> np.ndarray:
         """Motion fields (V, R, 3) in mm at canonical points (V, 3)."""
