@@ -30,13 +30,18 @@ def graded_axis(low: float, high: float, cells: int, focus: tuple[float, float],
     return np.interp(np.linspace(0, quantile[-1], cells + 1), quantile, fine)
 
 
-def sample_field(field: Field, axes: list[np.ndarray], levels: int = 4, safety: float = 0.8) -> np.ndarray:
+def sample_field(
+    field: Field, axes: list[np.ndarray], levels: int = 4, safety: float = 0.8, narrow: float = 0.6
+) -> np.ndarray:
     """Values of a signed distance field on a grid, evaluated only near its zero level.
 
     A point of a cell is at most half a diagonal from a corner, so a cell whose corners are all further from zero than
     `safety` (0.5 and some reserve) diagonals cannot hold the surface; it
     is filled by interpolation, which keeps its sign. The others are halved, `levels` times. This needs a field whose
     values are (nearly) distances.
+
+    On the finest level interpolation says well enough where zero is: only nodes where it gives less than `narrow`
+    diagonals are evaluated, and then both ends of every edge that the surface turns out to cut.
 
     Args:
         field (`Field`): the signed distance.
@@ -48,27 +53,45 @@ def sample_field(field: Field, axes: list[np.ndarray], levels: int = 4, safety: 
     step = 2**levels
     if any((len(axis) - 1) % step for axis in axes):
         raise ValueError(f"each axis needs a multiple of {step} cells")
-    values, known = None, None
+    values = None
     while step >= 1:
         lines = [axis[::step].astype(np.float32) for axis in axes]
         shape = tuple(len(line) for line in lines)
         if values is None:
-            wanted, values = np.ones(shape, bool), np.empty(shape, np.float32)
+            wanted, known, values = np.ones(shape, bool), np.zeros(shape, bool), np.empty(shape, np.float32)
         else:
-            diagonal = [np.diff(axis[:: 2 * step]) for axis in axes]
-            cell = np.sqrt(
-                diagonal[0][:, None, None] ** 2 + diagonal[1][None, :, None] ** 2 + diagonal[2][None, None, :] ** 2
-            )
-            active = _cell_minimum(np.abs(values)) < safety * cell
-            wanted = _nodes_of_cells(active)
+            active = _cell_minimum(np.abs(values)) < safety * _diagonals([np.diff(axis[:: 2 * step]) for axis in axes])
             values, known = _refine(values), _known(known.shape)
-            wanted &= ~known
-        index = np.nonzero(wanted)
-        points = np.stack([line[i] for line, i in zip(lines, index, strict=True)], axis=1)
-        values[index] = field(points)
+            wanted = _nodes_of_cells(active) & ~known
+        narrowed = step == 1 and levels > 0
+        if narrowed:
+            wide = [np.maximum(np.diff(line, prepend=line[0]), np.diff(line, append=line[-1])) for line in lines]
+            wanted &= np.abs(values) < narrow * _diagonals(wide)
+        while wanted.any():
+            index = np.nonzero(wanted)
+            values[index] = field(np.stack([line[i] for line, i in zip(lines, index, strict=True)], axis=1))
+            known |= wanted
+            wanted = ends_of_crossing_edges(values < 0) & ~known if narrowed else np.zeros_like(wanted)
         known = np.ones(shape, bool)
         step //= 2
     return values
+
+
+def ends_of_crossing_edges(negative: np.ndarray) -> np.ndarray:
+    """Grid nodes (nx, ny, nz) that have a neighbour of the other sign."""
+    ends = np.zeros_like(negative)
+    for axis in range(3):
+        view, sign = np.moveaxis(ends, axis, 0), np.moveaxis(negative, axis, 0)
+        crossing = sign[1:] != sign[:-1]
+        view[1:] |= crossing
+        view[:-1] |= crossing
+    return ends
+
+
+def _diagonals(spacing: list[np.ndarray]) -> np.ndarray:
+    """Diagonals (nx, ny, nz) of boxes with these edges."""
+    x, y, z = (np.asarray(edges, np.float32) ** 2 for edges in spacing)
+    return np.sqrt(x[:, None, None] + y[None, :, None] + z[None, None, :])
 
 
 def extract_surface(

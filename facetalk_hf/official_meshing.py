@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from .errors import FaceTalkError
-from .meshing import triangulate
+from .meshing import ends_of_crossing_edges, triangulate
 from .models.nphm import NPHMModel
 from .models.official import BACKGROUND, KERNEL
 
 
-CHUNK = 8192  # points that stay in the processor's cache
+CHUNK = 8192  # points that stay in the processor's cache; a GPU gets 32 times as many at once
 
 
 def uniform_axes(head: NPHMModel, resolution: int | tuple[int, int, int]) -> list[np.ndarray]:
@@ -28,8 +28,9 @@ def uniform_axes(head: NPHMModel, resolution: int | tuple[int, int, int]) -> lis
 
 @torch.no_grad()
 def canonical_surface(
-    head: NPHMModel, identity: torch.Tensor, resolution: int | tuple[int, int, int] = 128, largest: bool = True
-) -> tuple[np.ndarray, np.ndarray]:
+    head: NPHMModel, identity: torch.Tensor, resolution: int | tuple[int, int, int] = 128, largest: bool = True,
+    dtype: torch.dtype | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """The canonical surface of a converted NPHM head: the same triangles as from a dense grid, from few of its points.
 
     Args:
@@ -37,6 +38,7 @@ def canonical_surface(
         identity (`torch.Tensor`): (Z,).
         resolution (`int` or three): grid lines an axis over `config.bounds`.
         largest (`bool`): keep only the largest connected piece.
+        dtype (`torch.dtype`, *optional*): bfloat16 or float16 for the search; see `sample_by_members`.
 
     Returns:
         (V, 3) float32 vertices in model units and (F, 3) int32 faces.
@@ -44,19 +46,24 @@ def canonical_surface(
     if (head.config.official_ensemble or {}).get("kind") != "nphm":
         raise FaceTalkError("this is for converted NPHM heads; SurfaceTracker follows a MonoNPHM head")
     axes = uniform_axes(head, resolution)
-    return triangulate(sample_by_members(head, identity, axes), axes, largest)
+    return triangulate(sample_by_members(head, identity, axes, dtype=dtype), axes, largest)
 
 
 @torch.no_grad()
 def sample_by_members(
-    head: NPHMModel, identity: torch.Tensor, axes: list[np.ndarray], steps: tuple[int, ...] = (16, 8, 4, 2)
-) -> np.ndarray:
+    head: NPHMModel, identity: torch.Tensor, axes: list[np.ndarray], steps: tuple[int, ...] = (16, 8, 4, 2),
+    dtype: torch.dtype | None = None,
+) -> np.ndarray:  # fmt: skip
     """NPHM's field on a grid: exact at both ends of every edge that the surface cuts, elsewhere -1 or 1 by sign.
 
     A block of half-diagonal r around c can't hold it if one member j outweighs all members of the other sign:
     sum_k w_k / w_j |f_k| < |f_j| over the whole block. log(w_k / w_j) is linear in the point, so that it is at most
     its value at c + 2 r |a_k - a_j| / 0.01, and f_k is within L_k r of its value at c, L_k being the steepest slope of
     member k that `member_limits` finds. Of the blocks that are left, the nodes' signs come from the heaviest members.
+
+    Those signs may be found in half precision, `dtype`, under autocast: its error is measured on some of the nodes,
+    and nodes within four times the largest are left to float32, as are the values at the ends of cut edges. Where it
+    decides less than half as many nodes as float32 does, everything is float32.
 
     Returns:
         (nx, ny, nz) float32.
@@ -96,13 +103,24 @@ def sample_by_members(
     def points(index: tuple[np.ndarray, ...]) -> np.ndarray:
         return np.stack([axis[i] for axis, i in zip(axes, index, strict=True)], 1)
 
+    def rough(places: np.ndarray, kind: torch.dtype | None) -> np.ndarray:
+        return evaluate(lambda part: _rough_blend(head, part[0], anchors, codes, largest, kind)[None], places, device)
+
     # First signs, from the few members that weigh most; then all that matter, at the ends of edges that change sign.
-    index = np.nonzero(wanted)
-    signs = evaluate(lambda part: _rough_sign(head, part[0], anchors, codes, largest)[None], points(index), device)
-    values[index] = signs
+    index, slack = np.nonzero(wanted), 0.0
+    places = points(index)
+    if dtype is not None:
+        some = places[:: max(1, len(places) // 2048)]
+        found, right = rough(some, dtype), rough(some, None)
+        slack = 4 * float(np.abs(found - right)[:, 0].max())
+        decided = [np.abs(blend) > doubt + more for (blend, doubt), more in ((found.T, slack), (right.T, 0.0))]
+        if not np.isfinite(slack) or 2 * decided[0].sum() <= decided[1].sum():
+            dtype, slack = None, 0.0
+    blend, doubt = rough(places, dtype).T
+    values[index] = np.where(np.abs(blend) > doubt + slack, np.sign(blend), 0)
     known = np.zeros_like(wanted)
     for step in ("doubtful", "crossing"):
-        exact = values == 0 if step == "doubtful" else _ends_of_crossing_edges(values < 0) & ~known
+        exact = values == 0 if step == "doubtful" else ends_of_crossing_edges(values < 0) & ~known
         index = np.nonzero(exact)
         if len(index[0]):
             values[index] = evaluate(lambda part: head.sdf(part, identity), points(index), device)
@@ -113,7 +131,8 @@ def sample_by_members(
 @torch.no_grad()
 def evaluate(field: Callable, points: np.ndarray, device: torch.device | str = "cpu") -> np.ndarray:
     """Values of field((1, n, 3)) -> (1, n, ..) at points (n, 3), piece by piece."""
-    parts = torch.from_numpy(np.ascontiguousarray(points, np.float32)).split(CHUNK)
+    size = CHUNK if torch.device(device).type == "cpu" else 32 * CHUNK
+    parts = torch.from_numpy(np.ascontiguousarray(points, np.float32)).split(size)
     return torch.cat([field(part[None].to(device))[0].float().cpu() for part in parts]).numpy()
 
 
@@ -137,25 +156,14 @@ def member_limits(
     return 1.33 * slope.view(count, samples).amax(1), 1.33 * values.detach().abs().amax()
 
 
-def _rough_sign(head, points, anchors, codes, largest) -> torch.Tensor:
-    """-1 or 1 (n,) where members with more than a hundredth of the blend decide the field's sign, else 0."""
+def _rough_blend(head, points, anchors, codes, largest, dtype) -> torch.Tensor:
+    """The blend of members with more than a hundredth of it, and how far it can be from that of all: (n, 2)."""
     share = head.ensemble.log_weights(points[None], anchors[None])[0].softmax(-1)
     wanted = share > 0.01
-    values = head.ensemble.member_values(points, wanted, anchors, codes)
+    with torch.autocast(points.device.type, dtype=dtype, enabled=dtype is not None):
+        values = head.ensemble.member_values(points, wanted, anchors, codes).float()
     blend, rest = (share * values).sum(-1), (share * ~wanted).sum(-1)
-    certain = blend.abs() > rest * torch.maximum(largest, values.abs().amax())
-    return torch.where(certain, blend.sign(), torch.zeros_like(blend))
-
-
-def _ends_of_crossing_edges(negative: np.ndarray) -> np.ndarray:
-    """Grid nodes that have a neighbour of the other sign."""
-    ends = np.zeros_like(negative)
-    for axis in range(3):
-        view, sign = np.moveaxis(ends, axis, 0), np.moveaxis(negative, axis, 0)
-        crossing = sign[1:] != sign[:-1]
-        view[1:] |= crossing
-        view[:-1] |= crossing
-    return ends
+    return torch.stack([blend, rest * torch.maximum(largest, values.abs().amax())], -1)
 
 
 def _certain_sign(head, center, radius, anchors, codes, slopes, largest) -> torch.Tensor:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from test_conversion import mononphm_files, nphm_files
+from test_official_decoding import official_head
 
 from facetalk_hf import FaceTalkError
 from facetalk_hf.conversion import convert_mononphm, convert_nphm
@@ -36,6 +37,43 @@ def test_nphm_surface_equals_the_dense_one(tmp_path, seed):
     assert np.array_equal(values < 0, expected < 0)
     assert_same_surface(triangulate(values, axes, False), triangulate(expected, axes, False))
     assert (np.abs(values) == 1).mean() > 0.3, "nearly everything was evaluated"
+
+
+def watch(head, device: str) -> list[bool]:
+    """Whether each later call of the members is in half precision, noted in the list as it happens."""
+    used, original = [], head.ensemble.member_values
+
+    def noted(*args):
+        used.append(torch.is_autocast_enabled(device))
+        return original(*args)
+
+    head.ensemble.member_values = noted
+    return used
+
+
+@pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+)
+def test_half_precision_search_gives_the_same_vertices(device):
+    """Within 0.001 mm, 4e-6 of a unit; the search itself must have been in half precision."""
+    head = official_head("nphm", backward=False).to(device)
+    expected = canonical_surface(head, head.identity_codes[0], 40)
+    used = watch(head, device)
+    assert_same_surface(canonical_surface(head, head.identity_codes[0], 40, dtype=torch.bfloat16), expected, 4e-6)
+    assert sum(used) > 1, "its error was measured, but it was not used"
+
+
+def test_half_precision_falls_back_where_it_overflows(tmp_path):
+    head = convert_nphm(**nphm_files(tmp_path))
+    with torch.no_grad():
+        head.ensemble.members.biases[0].add_(1e6)
+        head.ensemble.members.weights[-1].mul_(1e-6)
+    axes = uniform_axes(head, 20)
+    expected = sample_by_members(head, head.identity_codes[0], axes)
+    used = watch(head, "cpu")
+    values = sample_by_members(head, head.identity_codes[0], axes, dtype=torch.float16)
+    assert sum(used) == 1 and np.array_equal(values, expected)
 
 
 def test_skipped_members_change_nothing(tmp_path):
