@@ -233,7 +233,8 @@ def train_autoregressive(args: argparse.Namespace, denoiser: FaceTalkDenoiser) -
         model.parameters(), recipe["learning_rate"], betas=(0.9, recipe.get("adam_beta2", 0.999)), weight_decay=0.0
     )
     warmup = max(1, args.train_steps // 10)
-    schedule = get_scheduler(recipe["lr_scheduler"], optimizer, warmup, args.train_steps)
+    counts = {"num_warmup_steps": warmup, "num_training_steps": args.train_steps}
+    schedule = get_scheduler(recipe["lr_scheduler"], optimizer, **counts)
     ema = EMAModel(model.parameters(), recipe["ema_decay"], foreach=True)
     bf16 = recipe.get("mixed_precision") == "bf16" and not args.full_precision
     for step in tqdm(range(args.train_steps), desc="training autoregressive"):

@@ -94,8 +94,8 @@ def test_ablations(folder, trained):
 def test_rows_and_weights_are_kept(folder, trained, monkeypatch):
     """A second run trains and measures nothing; another recipe is not taken for this one."""
     before = (folder / "ablations.json").read_text()
-    monkeypatch.setattr(trained, "measure", None)
-    monkeypatch.setattr(trained.subprocess, "run", None)
+    monkeypatch.setattr(trained, "measure", lambda *args: pytest.fail("measured again"))
+    monkeypatch.setattr(trained.subprocess, "run", lambda *args: pytest.fail("trained again"))
     trained.main(options(folder, "ablations", "--only", "full", "regression", "guidance"))
     assert (folder / "ablations.json").read_text() == before
     changed = [word.replace("4", "5") if word == "4" else word for word in options(folder, "other", "--only", "full")]
