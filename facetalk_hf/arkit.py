@@ -69,8 +69,13 @@ def arkit_weights(animation: HeadAnimation) -> np.ndarray:
     Raises:
         FaceTalkError: targets that are no channels of ARKit's, such as those of `HeadAnimation.compact`.
     """
-    result = np.zeros((animation.num_frames, len(ARKIT)), np.float32)
-    for index, name in enumerate(animation.target_names):
+    return weights_to_arkit(animation.weights, animation.target_names)
+
+
+def weights_to_arkit(weights: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """[`arkit_weights`] of the weights (T, R) of R targets with these names."""
+    result = np.zeros((len(weights), len(ARKIT)), np.float32)
+    for index, name in enumerate(names):
         channel = canonical_channel(name)
         if channel is None:
             raise FaceTalkError(
@@ -78,7 +83,7 @@ def arkit_weights(animation: HeadAnimation) -> np.ndarray:
                 "(format weights) instead"
             )
         share = 0.5 if channel[-2:] in ("_L", "_R") else 1.0
-        result[:, ARKIT.index(_whole(channel))] += share * animation.weights[:, index]
+        result[:, ARKIT.index(_whole(channel))] += share * weights[:, index]
     return result.clip(0, 1)
 
 
@@ -128,16 +133,24 @@ def write_live_link_csv(path: str | os.PathLike, animation: HeadAnimation) -> Pa
     Raises:
         FaceTalkError: targets without ARKit names, or a place that cannot be written to.
     """
-    weights = arkit_weights(animation)
-    count = str(len(ARKIT) + len(ROTATIONS))
-    names = [name[0].upper() + name[1:] for name in ARKIT]
-    rows = [",".join(("Timecode", "BlendShapeCount", *names, *ROTATIONS))]
-    zeros = ["0.00000000"] * len(ROTATIONS)
-    for index, row in enumerate(weights):
-        rows.append(",".join((timecode(index, animation.fps), count, *(f"{value:.8f}" for value in row), *zeros)))
+    rows = [live_link_header()]
+    rows += [live_link_row(index, row, animation.fps) for index, row in enumerate(arkit_weights(animation))]
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return Path(path)
+
+
+def live_link_header() -> str:
+    """First line of that csv."""
+    names = [name[0].upper() + name[1:] for name in ARKIT]
+    return ",".join(("Timecode", "BlendShapeCount", *names, *ROTATIONS))
+
+
+def live_link_row(frame: int, weights: np.ndarray, fps: float) -> str:
+    """Line of that csv for one frame and its weights (52,)."""
+    count = str(len(ARKIT) + len(ROTATIONS))
+    zeros = ["0.00000000"] * len(ROTATIONS)
+    return ",".join((timecode(frame, fps), count, *(f"{value:.8f}" for value in weights), *zeros))
 
 
 def write_arkit_json(path: str | os.PathLike, animation: HeadAnimation) -> Path:

@@ -24,6 +24,7 @@ import typer
 from . import TINY, __version__
 from .cli_convert import convert
 from .cli_export import ENDINGS, FOLDERS, Format, export, finish, writer_options
+from .cli_stream import stream as stream_live
 from .errors import FaceTalkError
 from .inspection import describe_model, describe_result, read_model_index
 
@@ -46,6 +47,7 @@ app = typer.Typer(
 )
 app.add_typer(convert, name="convert")
 app.command()(export)
+app.command()(stream_live)
 
 
 class Dtype(StrEnum):

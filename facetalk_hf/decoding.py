@@ -69,16 +69,9 @@ class HeadDecoder:
             FaceTalkError: codes of another size than the head's.
         """
         expressions = _array(expressions)
-        if expressions.ndim != 2 or expressions.shape[1] != self.head.config.expression_dim:
-            size = self.head.config.expression_dim
-            raise FaceTalkError(f"expressions must have shape (frames, {size}), not {expressions.shape}")
+        weights = self.weights(expressions)
         identity = self.identity_code(identity)
         geometry = self.geometry(identity)
-        net = self.head.forward_net
-        with torch.no_grad():
-            codes = torch.from_numpy(expressions).to(net.coefficient_map.weight)
-            # Relative to z = 0, the rest pose: the constant part is in the base already.
-            weights = (net.coefficients(codes) - net.coefficient_map.bias).float().cpu().numpy()
         landmarks = geometry.landmarks + np.tensordot(weights, geometry.landmark_targets, 1)
         return HeadAnimation(
             base=geometry.base, targets=geometry.targets, weights=weights, target_names=geometry.names,
@@ -86,6 +79,28 @@ class HeadDecoder:
             identity=identity, landmarks=landmarks.astype(np.float32),
             lip_aperture=aperture(landmarks) - aperture(geometry.landmarks),
         )  # fmt: skip
+
+    def weights(self, expressions: np.ndarray | torch.Tensor) -> np.ndarray:
+        """Weights (T, R) of the morph targets for expression codes (T, D); they are the same for every identity.
+
+        Raises:
+            FaceTalkError: codes of another size than the head's.
+        """
+        expressions = _array(expressions)
+        if expressions.ndim != 2 or expressions.shape[1] != self.head.config.expression_dim:
+            size = self.head.config.expression_dim
+            raise FaceTalkError(f"expressions must have shape (frames, {size}), not {expressions.shape}")
+        net = self.head.forward_net
+        with torch.no_grad():
+            codes = torch.from_numpy(expressions).to(net.coefficient_map.weight)
+            # Relative to z = 0, the rest pose: the constant part is in the base already.
+            return (net.coefficients(codes) - net.coefficient_map.bias).float().cpu().numpy()
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """Names of the R morph targets."""
+        count = len(self.head.forward_net.coefficient_map.bias)
+        return tuple(self.head.config.expression_names or (f"field_{i:02d}" for i in range(count)))
 
     def identity_code(self, identity: Identity = None) -> np.ndarray:
         """The code (Z,) float that a name, number or code stands for."""
@@ -148,7 +163,7 @@ class HeadDecoder:
         fields = self._seal_blinks(fields, base, faces, centers, radius)
         colors, parts = paint_head(base, landmarks, centers, radius, faces=faces)
 
-        names = tuple(head.config.expression_names or (f"field_{i:02d}" for i in range(fields.shape[1])))
+        names = self.target_names
         skin = Part(base, faces, colors, parts, {name: fields[:, i] for i, name in enumerate(names)})
         # A morph takes the lid along a chord, which cuts into the ball half-way: 1.4 mm of retreat make room for it.
         extra = join([eyeballs(centers, radius, sink=1.4), self._teeth(features, names, rest)])

@@ -25,6 +25,7 @@ from .errors import FaceTalkError
 from .models.denoiser import FaceTalkDenoiser
 from .models.nphm import NPHMModel
 from .pipeline_output import FaceTalkPipelineOutput
+from .streaming import StreamingMixin
 
 
 PLAYBACK_RATES = (16000, 22050, 24000, 32000, 44100, 48000)
@@ -45,7 +46,7 @@ EXAMPLE_DOC_STRING = """
 """
 
 
-class FaceTalkPipeline(DiffusionPipeline):
+class FaceTalkPipeline(StreamingMixin, DiffusionPipeline):
     r"""
     Speech to the motion of a neural parametric head (FaceTalk, Aneja et al., CVPR 2024).
 
