@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 NATS_PER_DECIBEL = math.log(10) / 10
+WINDOWS_AT_ONCE = 8192
 
 
 @lru_cache(maxsize=64)
@@ -146,7 +147,10 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
         # The padded waveform begins where the first window does.
         before = -int(starts[0])
         waveform = F.pad(waveform, (before, int(starts[-1]) + length - len(waveform)))
-        return self.log_mel_of_windows(waveform.unfold(0, length, 1)[starts + before], warp)
+        windows = waveform.unfold(0, length, 1)
+        # In portions: the spectra of an hour at once would take gigabytes.
+        parts = (starts + before).split(WINDOWS_AT_ONCE)
+        return torch.cat([self.log_mel_of_windows(windows[part], warp) for part in parts])
 
     @property
     def window_samples(self) -> int:

@@ -15,6 +15,10 @@ from ..errors import FaceTalkError
 from .attention import AttentionPlan, attend, plan_attention, rotary_table, rotate
 
 
+SEGMENT = 4096
+"""Frames that are computed at a time of a clip more than twice as long."""
+
+
 @dataclass
 class FaceTalkDenoiserOutput(BaseOutput):
     """Output of [`FaceTalkDenoiser`].
@@ -290,6 +294,11 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
             else:
                 projected_audio = self._project(self.null_audio.expand(batch_size, num_frames, -1))
 
+        splits = self.config.window is not None and not self.config.alignment_width
+        if num_frames > 2 * SEGMENT and splits and not torch.is_grad_enabled():
+            output = self._in_segments(sample, timestep, frame_mask, projected_audio)
+            return FaceTalkDenoiserOutput(sample=output) if return_dict else (output,)
+
         film = self._film_tables(timestep, sample)
         hidden_states = self.sample_in(sample)
         rotary = self._rotary(num_frames, hidden_states)
@@ -315,6 +324,28 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         if frame_mask is not None:
             output = output.masked_fill(~frame_mask[:, :, None], 0)
         return FaceTalkDenoiserOutput(sample=output) if return_dict else (output,)
+
+    def _in_segments(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | float | int,
+        frame_mask: torch.Tensor | None,
+        projected_audio: list[torch.Tensor],
+    ) -> torch.Tensor:
+        """The same result for a long sample, piece by piece: no frame depends on one that all windows together do not
+        reach. What is in memory at a time is that of a piece."""
+        reach = len(self.blocks) * self.config.window
+        parts = []
+        for start in range(0, sample.shape[1], SEGMENT):
+            first, end = max(0, start - reach), start + SEGMENT + reach
+            part = self(
+                sample[:, first:end],
+                timestep,
+                frame_mask=None if frame_mask is None else frame_mask[:, first:end],
+                projected_audio=[item[:, first:end] for item in projected_audio],
+            ).sample
+            parts.append(part[:, start - first : start - first + SEGMENT])
+        return torch.cat(parts, dim=1)
 
     def _film_tables(self, timestep: torch.Tensor | float | int, sample: torch.Tensor) -> torch.Tensor:
         """Scale and shift of every part of every block: (L, 3, 2, B or 1, 1, hidden_size) float."""
