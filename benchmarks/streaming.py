@@ -88,6 +88,11 @@ def speeds(codes: torch.Tensor) -> np.ndarray:
     return codes.diff(dim=0).norm(dim=1).numpy()
 
 
+def peak() -> float:
+    """Most memory that this process has had, GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -97,18 +102,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="denoising steps (default: the model's own)")
     parser.add_argument("--guidance-scale", type=float)
     parser.add_argument("--seconds", type=float, default=6.0, help="length of the clip that the cost is measured on")
+    parser.add_argument("--whole", type=float, help="instead: peak memory of one call with so many seconds")
     args = parser.parse_args()
     torch.set_num_threads(1)
     pipe = causal_pipeline(args.model, args.denoiser)
     options = {"num_inference_steps": args.steps, "guidance_scale": args.guidance_scale}
     clip = load_audio(Path(facetalk_hf.__file__).parent / "assets" / "demo.wav")
-    clip = np.resize(clip, round(args.seconds * RATE))
+    if args.whole is not None:
+        long = np.resize(clip, round(args.whole * RATE))
+        steps = {} if args.steps is None else {"num_inference_steps": args.steps}
+        FaceTalkPipeline.from_pretrained(args.model)(long, sampling_rate=RATE, output_type="expression", **steps)
+        print(f"{args.whole:g} s at once: peak memory {peak():.2f} GB")
+        return
     print(f"torch {torch.__version__}, 1 thread, {torch.backends.cpu.get_cpu_capability()}")
     for hop in (1, 2):
-        cost(pipe, clip, options | {"hop": hop})
+        cost(pipe, np.resize(clip, round(args.seconds * RATE)), options | {"hop": hop})
     for path in args.audio:
         compare(pipe, path, options | {"hop": 2})
-    print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
+    print(f"peak memory {peak():.2f} GB")
 
 
 if __name__ == "__main__":
