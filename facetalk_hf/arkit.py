@@ -70,8 +70,13 @@ def arkit_weights(animation: HeadAnimation) -> np.ndarray:
     Raises:
         FaceTalkError: targets that are no channels of ARKit's, such as those of `HeadAnimation.compact`.
     """
-    result = np.zeros((animation.num_frames, len(ARKIT)), np.float32)
-    for index, name in enumerate(animation.target_names):
+    return weights_to_arkit(animation.weights, animation.target_names)
+
+
+def weights_to_arkit(weights: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """[`arkit_weights`] of the weights (T, R) of R targets with these names."""
+    result = np.zeros((len(weights), len(ARKIT)), np.float32)
+    for index, name in enumerate(names):
         if name.startswith(GAZE_PREFIX):
             continue  # completes what eyeLook* say already
         channel = canonical_channel(name)
@@ -81,7 +86,7 @@ def arkit_weights(animation: HeadAnimation) -> np.ndarray:
                 "(format weights) instead"
             )
         share = 0.5 if channel[-2:] in ("_L", "_R") else 1.0
-        result[:, ARKIT.index(_whole(channel))] += share * animation.weights[:, index]
+        result[:, ARKIT.index(_whole(channel))] += share * weights[:, index]
     return result.clip(0, 1)
 
 
@@ -147,19 +152,28 @@ def write_live_link_csv(path: str | os.PathLike, animation: HeadAnimation) -> Pa
     Raises:
         FaceTalkError: targets without ARKit names, or a place that cannot be written to.
     """
-    weights = arkit_weights(animation)
-    count = str(len(ARKIT) + len(ROTATIONS))
-    names = [name[0].upper() + name[1:] for name in ARKIT]
-    rows = [",".join(("Timecode", "BlendShapeCount", *names, *ROTATIONS))]
-    angles = np.zeros((len(weights), 3, 3))  # head, left eye, right eye; yaw, pitch, roll
+    angles = np.zeros((animation.num_frames, 3, 3))  # head, left eye, right eye; yaw, pitch, roll
     if animation.poses is not None:
         angles[:, 0] = np.radians(animation.poses[:, :3] * (1, -1, -1))
     angles[:, 1:, :2] = eye_angles(animation)
-    for index, row in enumerate(np.concatenate([weights, angles.reshape(-1, len(ROTATIONS))], 1)):
-        rows.append(",".join((timecode(index, animation.fps), count, *(f"{value:.8f}" for value in row))))
+    rows = [live_link_header()]
+    for index, row in enumerate(arkit_weights(animation)):
+        rows.append(live_link_row(index, row, animation.fps, angles[index]))
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return Path(path)
+
+
+def live_link_header() -> str:
+    """First line of that csv."""
+    names = [name[0].upper() + name[1:] for name in ARKIT]
+    return ",".join(("Timecode", "BlendShapeCount", *names, *ROTATIONS))
+
+
+def live_link_row(frame: int, weights: np.ndarray, fps: float, angles: np.ndarray | None = None) -> str:
+    """Line of that csv for one frame: its weights (52,), and the angles (9,) of head and eyes, radians."""
+    values = np.concatenate([weights, np.zeros(len(ROTATIONS)) if angles is None else np.ravel(angles)])
+    return ",".join((timecode(frame, fps), str(len(values)), *(f"{value:.8f}" for value in values)))
 
 
 def write_arkit_json(path: str | os.PathLike, animation: HeadAnimation) -> Path:

@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 NATS_PER_DECIBEL = math.log(10) / 10
+WINDOWS_AT_ONCE = 8192
 
 
 @lru_cache(maxsize=64)
@@ -140,14 +141,38 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
             The last column is the level between `min_frequency` and `max_frequency`, which no warp touches.
         """
         waveform = torch.as_tensor(waveform, dtype=torch.float32)
-        rate, length = self.sampling_rate, round(self.window_length * self.sampling_rate)
-        num_columns = COLUMNS_PER_FRAME * num_frames(len(waveform), rate, self.fps)
+        frames = num_frames(len(waveform), self.sampling_rate, self.fps)
+        starts = self.window_starts(0, COLUMNS_PER_FRAME * frames)
+        length = self.window_samples
+        # The padded waveform begins where the first window does.
+        before = -int(starts[0])
+        waveform = F.pad(waveform, (before, int(starts[-1]) + length - len(waveform)))
+        windows = waveform.unfold(0, length, 1)
+        # In portions: the spectra of an hour at once would take gigabytes.
+        parts = (starts + before).split(WINDOWS_AT_ONCE)
+        return torch.cat([self.log_mel_of_windows(windows[part], warp) for part in parts])
+
+    @property
+    def window_samples(self) -> int:
+        """Samples under one column."""
+        return round(self.window_length * self.sampling_rate)
+
+    def window_starts(self, first: int, count: int) -> torch.Tensor:
+        """First samples of the windows of `count` columns from number `first` on, (count,) int; below 0 at first."""
+        centers = (
+            torch.arange(first, first + count, dtype=torch.float64)
+            .add(0.5)
+            .mul(self.sampling_rate / (COLUMNS_PER_FRAME * self.fps))
+        )
+        return centers.round().long() - self.window_samples // 2
+
+    @torch.no_grad()
+    def log_mel_of_windows(self, windows: torch.Tensor, warp: float = 1.0) -> torch.Tensor:
+        """`log_mel` of samples cut into windows already: (K, window_samples) float to (K, M + 1) float."""
+        rate, length = self.sampling_rate, self.window_samples
         fft_size = 1 << (length - 1).bit_length()
-        centers = torch.arange(num_columns, dtype=torch.float64).add(0.5).mul(rate / (COLUMNS_PER_FRAME * self.fps))
-        starts = centers.round().long()  # of the windows in the padded waveform, which begins half a window earlier
-        waveform = F.pad(waveform, (length // 2, int(starts[-1]) + length - len(waveform)))
         window = torch.hann_window(length, periodic=True)
-        power = torch.fft.rfft(waveform.unfold(0, length, 1)[starts] * window, n=fft_size).abs().square()
+        power = torch.fft.rfft(windows * window, n=fft_size).abs().square()
         # Parseval: the sum over the bins is the mean square of the windowed signal.
         power = power * (2 / (fft_size * window.square().sum()))
         bank = mel_filterbank(
@@ -170,16 +195,33 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
             `torch.Tensor`: (K, M + 1) float, clamped to +- `max_value`. The last column is 1 at the loudest 80 ms and
             falls by 1 each 20 dB.
         """
+        return self.standardize(log_mel, *self.statistics(log_mel))
+
+    def statistics(self, log_mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What `normalize` takes from a clip: the arguments `mean`, `scale` and `loudest` of `standardize`."""
         bins, level = log_mel[:, :-1], log_mel[:, -1]
         smooth = F.avg_pool1d(level.exp()[None], 8, stride=1, padding=4, count_include_pad=False)
         loudest = smooth.max().log()
+        active = level >= (level.max().minimum(loudest) - self.active_range * NATS_PER_DECIBEL)
+        mean = bins[active].mean(0)
+        return mean, (bins[active] - mean).square().mean().sqrt(), loudest
+
+    def standardize(
+        self, log_mel: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, loudest: torch.Tensor
+    ) -> torch.Tensor:
+        """`normalize` with given statistics of the clip.
+
+        Args:
+            log_mel: (K, M + 1) float from `log_mel`.
+            mean: (M,) float, of the active columns.
+            scale: () float, their standard deviation over columns and bins.
+            loudest: () float, level of the loudest 80 ms, nats.
+        """
+        bins, level = log_mel[:, :-1], log_mel[:, -1]
         quiet = self.quiet_level * NATS_PER_DECIBEL
         lacking = (quiet - loudest).clamp_min(0)
-        active = level >= (level.max().minimum(loudest) - self.active_range * NATS_PER_DECIBEL)
-        centered = bins - bins[active].mean(0)
-        scale = centered[active].square().mean().sqrt().clamp_min(self.min_scale)
         relative = (level - loudest.clamp_min(quiet)) / (20 * NATS_PER_DECIBEL) + 1
-        values = torch.cat([(centered - lacking) / scale, relative[:, None]], dim=1)
+        values = torch.cat([(bins - mean - lacking) / scale.clamp_min(self.min_scale), relative[:, None]], dim=1)
         return values.clamp(-self.max_value, self.max_value)
 
     def __call__(

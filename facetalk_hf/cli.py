@@ -23,6 +23,7 @@ from .blendshapes import LOOK_DEGREES
 from .cli_convert import convert
 from .cli_export import Format, export, writer_options
 from .cli_inputs import output_folder, plan_outputs, read_fixed, read_identity
+from .cli_stream import stream as stream_live
 from .errors import FaceTalkError
 from .inspection import describe_model, describe_result, read_model_index
 
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 app.add_typer(convert, name="convert")
 app.command()(export)
+app.command()(stream_live)
 
 
 class Dtype(StrEnum):

@@ -83,12 +83,8 @@ class HeadDecoder:
             FaceTalkError: codes of another size than the head's.
         """
         expressions, identity = self.check_codes(expressions), self.identity_code(identity)
+        weights = self.weights(expressions)
         geometry = self.geometry(identity)
-        net = self.head.forward_net
-        with torch.no_grad():
-            codes = torch.from_numpy(expressions).to(net.coefficient_map.weight)
-            # Relative to z = 0, the rest pose: the constant part is in the base already.
-            weights = (net.coefficients(codes) - net.coefficient_map.bias).float().cpu().numpy()
         landmarks = geometry.landmarks + np.tensordot(weights, geometry.landmark_targets, 1)
         return HeadAnimation(
             base=geometry.base, targets=geometry.targets, weights=weights, target_names=geometry.names,
@@ -113,6 +109,25 @@ class HeadDecoder:
         if expressions.ndim != 2 or expressions.shape[1] != size:
             raise FaceTalkError(f"expressions must have shape (frames, {size}), not {expressions.shape}")
         return expressions
+
+    def weights(self, expressions: np.ndarray | torch.Tensor) -> np.ndarray:
+        """Weights (T, R) of the morph targets for expression codes (T, D); they are the same for every identity.
+
+        Raises:
+            FaceTalkError: codes of another size than the head's.
+        """
+        expressions = self.check_codes(expressions)
+        net = self.head.forward_net
+        with torch.no_grad():
+            codes = torch.from_numpy(expressions).to(net.coefficient_map.weight)
+            # Relative to z = 0, the rest pose: the constant part is in the base already.
+            return (net.coefficients(codes) - net.coefficient_map.bias).float().cpu().numpy()
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """Names of the R morph targets."""
+        count = len(self.head.forward_net.coefficient_map.bias)
+        return tuple(self.head.config.expression_names or (f"field_{i:02d}" for i in range(count)))
 
     def identity_code(self, identity: Identity = None) -> np.ndarray:
         """The code (Z,) float that a name, number or code stands for."""
@@ -178,7 +193,7 @@ class HeadDecoder:
         fields = self._seal_blinks(fields, base, faces, centers, radius)
         colors, parts = paint_head(base, landmarks, centers, radius, faces=faces)
 
-        names = tuple(head.config.expression_names or (f"field_{i:02d}" for i in range(fields.shape[1])))
+        names = self.target_names
         skin = Part(base, faces, colors, parts, {name: fields[:, i] for i, name in enumerate(names)})
         # A morph takes the lid along a chord, which cuts into the ball half-way: 1.4 mm of retreat make room for it.
         extra = join([eyeballs(centers, radius, sink=1.4), self._teeth(features, names, rest)])

@@ -25,6 +25,7 @@ from .models.nphm import NPHMModel
 from .pipeline_loading import PipelineLoading
 from .pipeline_output import FaceTalkPipelineOutput
 from .sampling import denoise
+from .streaming import StreamingMixin
 
 
 PLAYBACK_RATES = (16000, 22050, 24000, 32000, 44100, 48000)
@@ -45,7 +46,7 @@ EXAMPLE_DOC_STRING = """
 """
 
 
-class FaceTalkPipeline(PipelineLoading, DiffusionPipeline):
+class FaceTalkPipeline(StreamingMixin, PipelineLoading, DiffusionPipeline):
     r"""
     Speech to the motion of a neural parametric head (FaceTalk, Aneja et al., CVPR 2024).
 

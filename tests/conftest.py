@@ -51,7 +51,7 @@ def randomize(module: torch.nn.Module, std: float = 0.15) -> torch.nn.Module:
 def make_denoiser(audio_dim: int = 24, **config) -> FaceTalkDenoiser:
     torch.manual_seed(0)
     size = {"hidden_size": 32, "num_layers": 3, "num_heads": 2, "window": 6, "film_rank": 8}
-    config = FaceTalkDenoiser.tiny_config(code_dim=CODE_DIM, audio_dim=audio_dim, **(size | config))
+    config = FaceTalkDenoiser.tiny_config(audio_dim=audio_dim, **({"code_dim": CODE_DIM} | size | config))
     return randomize(FaceTalkDenoiser(**config))
 
 

@@ -6,9 +6,11 @@ import json
 import pytest
 import torch
 
+import facetalk_hf.models.denoiser
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.models.attention import plan_attention
-from facetalk_hf.models.denoiser import BandedAudio, FaceTalkDenoiser
+from facetalk_hf.models.denoiser import FaceTalkDenoiser
+from facetalk_hf.models.denoiser_blocks import BandedAudio
 
 
 SMALL = {"code_dim": 6, "audio_dim": 10, "hidden_size": 16, "num_layers": 3, "num_heads": 2, "film_rank": 8}
@@ -228,6 +230,20 @@ def test_long_clip_is_its_pieces():
         whole = model(sample, 300, audio).sample
         piece = model(sample[:, 200:300], 300, audio[:, 200:300]).sample
     torch.testing.assert_close(whole[:, 209:291], piece[:, 9:91], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["local", "causal"])
+def test_a_very_long_clip_is_computed_in_segments(mode, monkeypatch):
+    model = make(attention_mode=mode, window=3)
+    sample, audio = inputs(2, 150)
+    mask = torch.arange(150) < torch.tensor([150, 62])[:, None]
+    with torch.no_grad():
+        expected = model(sample, 40, audio, mask).sample
+        monkeypatch.setattr(facetalk_hf.models.denoiser, "SEGMENT", 32)
+        calls = []
+        model.blocks[0].register_forward_hook(lambda *_: calls.append(1))
+        torch.testing.assert_close(model(sample, 40, audio, mask).sample, expected, atol=1e-5, rtol=1e-5)
+    assert len(calls) == 5
 
 
 def test_normalization():

@@ -146,7 +146,7 @@ def test_public_names_are_documented_and_typed(path):
 def test_library_imports(path):
     name = path.relative_to(LIBRARY).as_posix()
     assert not {i for i in imports(path) if i.split(".")[0] in ROOMS}
-    tools = {"cli", "cli_convert", "cli_export", "cli_inputs", "inspection"}
+    tools = {"cli", "cli_convert", "cli_export", "cli_inputs", "cli_stream", "inspection"}
     assert path.stem in tools or not siblings(path) & tools
     if path.stem in LEAVES and path.parent == LIBRARY:
         assert siblings(path) <= FOUNDATION
@@ -157,11 +157,13 @@ def test_library_imports(path):
         assert siblings(path) <= FOUNDATION | {"export", "rendering"}
 
 
-@pytest.mark.parametrize("name", ["cli.py", "cli_convert.py", "cli_export.py", "cli_inputs.py", "inspection.py"])
+@pytest.mark.parametrize(
+    "name", ["cli.py", "cli_convert.py", "cli_export.py", "cli_inputs.py", "cli_stream.py", "inspection.py"]
+)
 def test_command_line_is_light(name):
     used = {i.split(".")[0] for i in imports(LIBRARY / name, top_only=True)} - set(sys.stdlib_module_names)
     assert used <= {"facetalk_hf", "typer"}
-    tools = {"cli_convert", "cli_export", "cli_inputs", "inspection", "TINY", "__version__"}
+    tools = {"cli_convert", "cli_export", "cli_inputs", "cli_stream", "inspection", "TINY", "__version__"}
     assert siblings(LIBRARY / name, top_only=True) <= FOUNDATION | tools
 
 

@@ -153,12 +153,23 @@ def _fold(x: torch.Tensor, plan: AttentionPlan, tail: int) -> torch.Tensor:
 
 
 def rotary_table(
-    num_frames: int, channels: int, theta: float, dtype: torch.dtype, device: torch.device | str | None = None
+    num_frames: int,
+    channels: int,
+    theta: float,
+    dtype: torch.dtype,
+    device: torch.device | str | None = None,
+    start: int = 0,
 ) -> torch.Tensor:
-    """Cosine and sine of the rotary angles (Su et al. 2021) for heads of C `channels`: (2, N, 1, C / 2) float."""
-    exponent = torch.arange(0, channels, 2, dtype=torch.float32, device=device) / channels
-    angle = torch.arange(num_frames, dtype=torch.float32, device=device)[:, None] * theta**-exponent
-    return torch.stack((angle.cos(), angle.sin()))[:, :, None].to(dtype)
+    """Cosine and sine of the rotary angles (Su et al. 2021) for heads of C `channels`: (2, N, 1, C / 2) float.
+
+    Args:
+        start (`int`, *optional*, defaults to 0): position of the first of the N frames.
+    """
+    # In double precision: in single, the angles of an hour's last frames would be 0.004 rad off. On the CPU, because
+    # not every device has doubles.
+    exponent = torch.arange(0, channels, 2, dtype=torch.float64) / channels
+    angle = torch.arange(start, start + num_frames, dtype=torch.float64)[:, None] * theta**-exponent
+    return torch.stack((angle.cos(), angle.sin()))[:, :, None].to(device, dtype)
 
 
 def rotate(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:

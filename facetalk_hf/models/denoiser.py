@@ -12,7 +12,12 @@ from diffusers.utils import BaseOutput
 from torch import nn
 
 from ..errors import FaceTalkError
-from .attention import AttentionPlan, attend, plan_attention, rotary_table, rotate
+from .attention import AttentionPlan, plan_attention, rotary_table
+from .denoiser_blocks import FaceTalkDenoiserBlock
+
+
+SEGMENT = 4096
+"""Frames that are computed at a time of a clip more than twice as long."""
 
 
 @dataclass
@@ -24,107 +29,6 @@ class FaceTalkDenoiserOutput(BaseOutput):
     """
 
     sample: torch.Tensor
-
-
-class SelfAttention(nn.Module):
-    """Multi-head attention among the frames, with rotary positions; one product makes query, key and value."""
-
-    def __init__(self, hidden_size: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.to_qkv = nn.Linear(hidden_size, 3 * hidden_size)
-        self.to_out = nn.Linear(hidden_size, hidden_size)
-
-    def forward(self, hidden_states: torch.Tensor, rotary: torch.Tensor, plan: AttentionPlan) -> torch.Tensor:
-        qkv = self.to_qkv(hidden_states).unflatten(-1, (3 * self.num_heads, -1))
-        query, key = rotate(qkv[:, :, : 2 * self.num_heads], rotary).chunk(2, dim=2)
-        return self.to_out(attend(query, key, qkv[:, :, 2 * self.num_heads :], plan).flatten(-2))
-
-
-class AlignedAudio(nn.Module):
-    """Cross-attention in which the key of a frame is that frame's own audio (alignment mask delta_ij of the paper).
-
-    A softmax over one key is 1, so queries and keys have no effect, and the value and output projections are one
-    linear map of the audio frame. `project` makes its result once a clip; nothing is left to do in a denoising step.
-    """
-
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.to_out = nn.Linear(hidden_size, hidden_size)
-
-    def project(self, audio: torch.Tensor, rotary: torch.Tensor) -> torch.Tensor:
-        """Audio (B, N, hidden) -> what a frame adds in every step, (B, N, hidden)."""
-        return self.to_out(audio)
-
-    def forward(
-        self, hidden_states: torch.Tensor, audio: torch.Tensor, rotary: torch.Tensor, plan: AttentionPlan
-    ) -> torch.Tensor:
-        return audio
-
-
-class BandedAudio(nn.Module):
-    """Cross-attention of a frame to the audio frames within the alignment width of it (ours; the paper's is 0).
-
-    Without a width it sees all of the audio, as in the paper's ablation without the alignment mask.
-    """
-
-    def __init__(self, hidden_size: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.norm = nn.LayerNorm(hidden_size)
-        self.to_q = nn.Linear(hidden_size, hidden_size)
-        self.to_kv = nn.Linear(hidden_size, 2 * hidden_size)
-        self.to_out = nn.Linear(hidden_size, hidden_size)
-
-    def project(self, audio: torch.Tensor, rotary: torch.Tensor) -> torch.Tensor:
-        """Audio (B, N, hidden) -> rotated keys and values side by side, (B, N, 2 * heads, hidden / heads)."""
-        key, value = self.to_kv(audio).unflatten(-1, (2 * self.num_heads, -1)).chunk(2, dim=2)
-        return torch.cat((rotate(key, rotary), value), dim=2)
-
-    def forward(
-        self, hidden_states: torch.Tensor, audio: torch.Tensor, rotary: torch.Tensor, plan: AttentionPlan
-    ) -> torch.Tensor:
-        query = rotate(self.to_q(self.norm(hidden_states)).unflatten(-1, (self.num_heads, -1)), rotary)
-        key, value = audio.chunk(2, dim=2)
-        return self.to_out(attend(query, key, value, plan).flatten(-2))
-
-
-class FaceTalkDenoiserBlock(nn.Module):
-    """Self-attention, cross-attention to the audio and feed-forward, each followed by FiLM(t) (paper section 3).
-
-    Every part reads the normalised residual stream h and adds to it: h <- h + scale(t) * part(norm(h)) + shift(t).
-    """
-
-    def __init__(self, hidden_size: int, num_heads: int, ff_mult: int, aligned: bool, skip: bool) -> None:
-        super().__init__()
-        self.skip = nn.Linear(2 * hidden_size, hidden_size) if skip else None
-        self.norm_attention = nn.LayerNorm(hidden_size)
-        self.attention = SelfAttention(hidden_size, num_heads)
-        self.audio = AlignedAudio(hidden_size) if aligned else BandedAudio(hidden_size, num_heads)
-        self.norm_ff = nn.LayerNorm(hidden_size)
-        self.ff_in = nn.Linear(hidden_size, ff_mult * hidden_size)
-        self.ff_act = nn.GELU()
-        self.ff_out = nn.Linear(ff_mult * hidden_size, hidden_size)
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        skip_states: torch.Tensor | None,
-        film: torch.Tensor,
-        audio: torch.Tensor,
-        rotary: torch.Tensor,
-        plan: AttentionPlan,
-        audio_plan: AttentionPlan,
-    ) -> torch.Tensor:
-        """`hidden_states`, `skip_states` (B, N, C); `film` (3, 2, B or 1, 1, C): scale and shift after each part."""
-        if self.skip is not None:
-            hidden_states = self.skip(torch.cat((hidden_states, skip_states), dim=-1))
-        part = self.attention(self.norm_attention(hidden_states), rotary, plan)
-        hidden_states = hidden_states + torch.addcmul(film[0, 1], part, film[0, 0])
-        part = self.audio(hidden_states, audio, rotary, audio_plan)
-        hidden_states = hidden_states + torch.addcmul(film[1, 1], part, film[1, 0])
-        part = self.ff_out(self.ff_act(self.ff_in(self.norm_ff(hidden_states))))
-        return hidden_states + torch.addcmul(film[2, 1], part, film[2, 0])
 
 
 class FaceTalkDenoiser(ModelMixin, ConfigMixin):
@@ -327,6 +231,11 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
             else:
                 projected_audio = self._project(self.null_audio.expand(batch_size, num_frames, -1))
 
+        splits = self.config.window is not None and self.config.alignment_width == 0
+        if num_frames > 2 * SEGMENT and splits and not torch.is_grad_enabled():
+            output = self._in_segments(sample, timestep, frame_mask, projected_audio, intensity)
+            return FaceTalkDenoiserOutput(sample=output) if return_dict else (output,)
+
         hidden_states = self.sample_in(sample)
         film = self._film_tables(timestep, intensity, sample)
         if self.config.timestep_conditioning == "additive":
@@ -354,6 +263,30 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         if frame_mask is not None:
             output = output.masked_fill(~frame_mask[:, :, None], 0)
         return FaceTalkDenoiserOutput(sample=output) if return_dict else (output,)
+
+    def _in_segments(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | float | int,
+        frame_mask: torch.Tensor | None,
+        projected_audio: list[torch.Tensor],
+        intensity: torch.Tensor | float | None,
+    ) -> torch.Tensor:
+        """The same result for a long sample, piece by piece: no frame depends on one that all windows together do not
+        reach. What is in memory at a time is that of a piece."""
+        reach = len(self.blocks) * self.config.window
+        parts = []
+        for start in range(0, sample.shape[1], SEGMENT):
+            first, end = max(0, start - reach), start + SEGMENT + reach
+            part = self(
+                sample[:, first:end],
+                timestep,
+                frame_mask=None if frame_mask is None else frame_mask[:, first:end],
+                projected_audio=[item[:, first:end] for item in projected_audio],
+                intensity=intensity,
+            ).sample
+            parts.append(part[:, start - first : start - first + SEGMENT])
+        return torch.cat(parts, dim=1)
 
     def _film_tables(
         self, timestep: torch.Tensor | float | int, intensity: torch.Tensor | float | None, sample: torch.Tensor

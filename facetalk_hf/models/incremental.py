@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: MIT
+"""A causal denoiser that works on a few new frames at a time, for live use.
+
+The same arithmetic as `FaceTalkDenoiser.forward`, arranged for one or two rows: what depends on the timestep or the
+audio alone is added up beforehand, and each operation is one call, because calls are what takes the time here.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from ..errors import FaceTalkError
+from .attention import rotary_table
+from .denoiser import FaceTalkDenoiser
+
+
+class IncrementalDenoiser:
+    """Frames that come `hop` at a time, each going through all denoising steps before the next come.
+
+    Of every step and block, the rotated keys and the values of the last `window` frames are kept, in a ring of slots.
+    What tells two frames apart is their rotary angle, computed from the whole position in double precision: an hour
+    in, it is as exact as in the first second.
+
+        for every hop:
+            denoiser.begin(audio_features)
+            for step in range(len(timesteps)):
+                clean = denoiser(step, noisy)
+
+    Args:
+        denoiser ([`FaceTalkDenoiser`]): causal, with a window and no alignment width. Runs in float32.
+        timesteps ((S,)): of the denoising steps.
+        hop (`int`): frames that come at a time.
+        guidance_scale (`float`): w of `null + w * (audio - null)`; 1 computes no null.
+        intensity (`float`, *optional*): what a denoiser with an `intensity_range` is told.
+
+    Raises:
+        FaceTalkError: a denoiser that looks ahead, or looks back without limit.
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        denoiser: FaceTalkDenoiser,
+        timesteps: torch.Tensor,
+        hop: int,
+        guidance_scale: float,
+        intensity: float | None = None,
+    ):
+        config = denoiser.config
+        if config.attention_mode != "causal" or config.window is None or config.alignment_width != 0:
+            raise FaceTalkError(
+                f"this denoiser (attention_mode={config.attention_mode!r}, window={config.window}, alignment_width="
+                f"{config.alignment_width}) cannot work frame by frame, use one with "
+                'attention_mode="causal", a window and alignment_width=0'
+            )
+        self.denoiser, self.hop, self.guidance_scale, self.window = denoiser, hop, guidance_scale, config.window
+        self.copies = 1 if guidance_scale == 1 else 2
+        self.heads, self.theta, size = config.num_heads, config.rope_theta, config.hidden_size
+        self.channels = size // self.heads
+        self.device = device = denoiser.device
+        self.slots = hop * (-(-self.window // hop) + 1)
+        count = len(timesteps) * len(denoiser.blocks)
+        ring = (count, 2, self.copies, self.heads, self.slots, self.channels)
+        self.ring = torch.zeros(ring, device=device)
+        self.keys, self.values = (part.unbind(0) for part in self.ring.unbind(1))
+        self.position = 0
+
+        self.enter, self.leave = _linear(denoiser.sample_in), _linear(denoiser.sample_out)
+        self.norm = _norm(denoiser.norm_out)
+        self.size = (size,)
+        self.blocks = [_block(block) for block in denoiser.blocks]
+        timesteps = torch.as_tensor(timesteps, device=device)
+        film = torch.stack([denoiser._film_tables(t, intensity, denoiser.norm_out.weight) for t in timesteps]).float()
+        film = film[..., 0, :]  # (S, L, 3, 2, 1, C): the bias of a part's last layer joins the shift after it
+        for index, block in enumerate(denoiser.blocks):
+            for part, layer in ((0, block.attention.to_out), (2, block.ff_out)):
+                film[:, index, part, 1] += film[:, index, part, 0] * layer.bias.float()
+        self.film = film
+        self.scales = [[(table[0, 0], table[2, 0], table[2, 1]) for table in step] for step in film]
+
+    @torch.inference_mode()
+    def begin(self, audio_features: torch.Tensor) -> None:
+        """Start on the next frames, whose speech features are (hop, A) float."""
+        hop, copies = self.hop, self.copies
+        projected = self.denoiser.project_audio(
+            audio_features[None].to(self.enter[1]).to(self.denoiser.norm_out.weight.dtype).repeat(copies, 1, 1),
+            torch.arange(copies, device=self.device) < 1,
+        )
+        audio = torch.stack([part.flatten(0, 1) for part in projected]).float()  # (L, copies * hop, C)
+        scale, shift = self.film[:, :, 1].unbind(2)
+        after_attention = torch.addcmul(self.film[:, :, 0, 1] + shift, audio, scale)
+        self.shifts = [step.unbind(0) for step in after_attention.unbind(0)]
+
+        cos, sin = rotary_table(hop, self.channels, self.theta, torch.float32, self.device, self.position)
+        turn = torch.complex(cos, sin)[:, None].repeat(copies, 3, 1, 1)  # of queries and keys, (rows, 3, 1, C / 2)
+        turn[:, 2] = 1
+        self.turn = turn
+        newest = self.position + hop - 1
+        slot = torch.arange(self.slots)
+        held = newest - (newest - slot) % self.slots  # position of the frame in each slot
+        offset = held - (self.position + torch.arange(hop))[:, None]
+        seen = (held >= 0) & (offset <= 0) & (offset >= -self.window)
+        self.bias = torch.zeros(seen.shape).masked_fill(~seen, float("-inf")).to(self.device)
+        first = self.position % self.slots
+        self.places = self.ring[..., first : first + hop, :].unbind(0)
+        self.position += hop
+
+    @torch.inference_mode()
+    def __call__(self, step: int, noisy: torch.Tensor) -> torch.Tensor:
+        """Noisy codes x_t (hop, D) float32 of one step to clean codes x_0, in the order of the steps."""
+        copies, hop, heads, channels, size = self.copies, self.hop, self.heads, self.channels, self.size
+        rows = copies * hop
+        hidden = torch.addmm(self.enter[1], noisy.repeat(copies, 1), self.enter[0])
+        skips, half, first = [], len(self.blocks) // 2, step * len(self.blocks)
+        shifts, scales = self.shifts[step], self.scales[step]
+        for index, (skip, norm_attention, qkv, out, norm_ff, ff_in, ff_out) in enumerate(self.blocks):
+            if skip is not None:
+                hidden = torch.addmm(skip[1], torch.cat((hidden, skips.pop()), 1), skip[0])
+            part = torch.addmm(qkv[1], torch.layer_norm(hidden, size, *norm_attention), qkv[0])
+            torch.view_as_complex(part.view(rows, 3, heads, -1, 2)).mul_(self.turn)
+            query, *_ = part = part.view(copies, hop, 3, heads, channels).permute(2, 0, 3, 1, 4)
+            self.places[first + index].copy_(part[1:])
+            seen = F.scaled_dot_product_attention(
+                query, self.keys[first + index], self.values[first + index], self.bias
+            )
+            part = torch.mm(seen.transpose(1, 2).reshape(rows, -1), out)
+            attention_scale, ff_scale, ff_shift = scales[index]
+            hidden = torch.addcmul(hidden, part, attention_scale).add_(shifts[index])
+            part = torch.addmm(ff_in[1], torch.layer_norm(hidden, size, *norm_ff), ff_in[0])
+            part = torch.mm(F.gelu(part), ff_out)
+            hidden = torch.addcmul(hidden, part, ff_scale).add_(ff_shift)
+            if index < half:
+                skips.append(hidden)
+        clean = torch.addmm(self.leave[1], torch.layer_norm(hidden, size, *self.norm), self.leave[0])
+        return clean if copies == 1 else torch.lerp(clean[hop:], clean[:hop], self.guidance_scale)
+
+
+def _linear(layer: torch.nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
+    return layer.weight.float().T, layer.bias.float()
+
+
+def _norm(layer: torch.nn.LayerNorm) -> tuple[torch.Tensor, torch.Tensor, float]:
+    return layer.weight.float(), layer.bias.float(), layer.eps
+
+
+def _block(block: torch.nn.Module) -> tuple:
+    heads = block.attention.num_heads
+    weight, bias = block.attention.to_qkv.weight.float(), block.attention.to_qkv.bias.float()
+    channels = len(weight) // (3 * heads)
+    # The channels c and c + C / 2 that turn together are laid side by side, as one complex number. Products of queries
+    # and keys do not notice; the values keep their order.
+    pairs = torch.arange(channels).view(2, -1).T.flatten()
+    order = torch.arange(len(weight)).view(3, heads, channels).clone()
+    order[:2] = order[:2, :, pairs]
+    order = order.flatten().to(weight.device)
+    return (
+        None if block.skip is None else _linear(block.skip),
+        _norm(block.norm_attention),
+        (weight[order].T, bias[order]),
+        block.attention.to_out.weight.float().T,
+        _norm(block.norm_ff),
+        _linear(block.ff_in),
+        block.ff_out.weight.float().T,
+    )
