@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """How smoothly generated motion leads into keyframes: speed and acceleration there and elsewhere, in mm a frame.
 
-`python benchmarks/keyframe_seams.py SPEECH.wav [--causal]`: poses of other moments of other samples are fixed at random
-frames of the first six seconds, six times four of them.
+`python benchmarks/keyframe_seams.py SPEECH.wav [--causal]`: poses of other moments of other samples are fixed at
+random frames of the first six seconds, six times four of them.
 """
 
 import argparse

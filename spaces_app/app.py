@@ -45,7 +45,7 @@ def animate(
     seed: float = 0,
     guidance_scale: float = 1.25,
     intensity: float = 1.0,
-    upper_face: float = 1.0,
+    upper_face: float = -1,
     smoothing: float = 0.0,
     silence_gate: bool = False,
     blink_rate: float = -1,
@@ -68,7 +68,7 @@ def animate(
             identity="zero" if head < 0 else int(head),
             guidance_scale=guidance_scale,
             intensity=intensity,
-            upper_face_intensity=upper_face,
+            upper_face_intensity=None if upper_face < 0 else upper_face,
             smoothing=smoothing,
             silence_gate=silence_gate,
             blink_rate=None if blink_rate < 0 else blink_rate,
@@ -108,7 +108,9 @@ with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP)) as demo:
             guidance = gr.Slider(0, 4, value=1.5, step=0.1, label="Weight of the audio")
             intensity = gr.Slider(0, 2, value=1.0, step=0.1, label="Intensity")
             with gr.Accordion("More", open=False):
-                upper_face = gr.Slider(0, 2, value=1.0, step=0.1, label="Intensity of brows, lids and cheeks")
+                upper_face = gr.Slider(
+                    -0.1, 2, value=-0.1, step=0.1, label="Intensity of the upper face (below 0: the same)"
+                )
                 smoothing = gr.Slider(0, 0.1, value=0.0, step=0.01, label="Smoothing, seconds")
                 gate = gr.Checkbox(False, label="Rest the mouth in silence")
                 blinks = gr.Slider(-1, 60, value=-1, step=1, label="Blinks a minute (-1: as generated)")
