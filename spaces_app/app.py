@@ -108,9 +108,7 @@ with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP)) as demo:
             guidance = gr.Slider(0, 4, value=1.5, step=0.1, label="Weight of the audio")
             intensity = gr.Slider(0, 2, value=1.0, step=0.1, label="Intensity")
             with gr.Accordion("More", open=False):
-                upper_face = gr.Slider(
-                    -0.1, 2, value=-0.1, step=0.1, label="Intensity of the upper face (below 0: the same)"
-                )
+                upper_face = gr.Slider(-0.1, 2, value=-0.1, step=0.1, label="Upper face (below 0: as the mouth)")
                 smoothing = gr.Slider(0, 0.1, value=0.0, step=0.01, label="Smoothing, seconds")
                 gate = gr.Checkbox(False, label="Rest the mouth in silence")
                 blinks = gr.Slider(-1, 60, value=-1, step=1, label="Blinks a minute (-1: as generated)")
