@@ -35,6 +35,8 @@ def head_motion(
         rng (`np.random.Generator`): everything random comes from it.
         strength (`float`, *optional*, defaults to 1): factor; the angle stays below `LARGEST` whatever it is.
     """
+    if not frames:
+        return np.zeros((0, 6), np.float32)
     poses = np.stack([_sway(frames, fps, rng) for _ in range(6)], 1) * np.concatenate(SWAY)
     if audio is not None and len(audio):
         nods, lean = _nods(audio, sampling_rate, frames, fps, rng)

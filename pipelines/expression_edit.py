@@ -34,7 +34,8 @@ class ExpressionEditPipeline(facetalk_hf.FaceTalkPipeline):
             audio: one clip, as for [`FaceTalkPipeline`].
             frames (`Mapping`, *optional*): frame number -> code (D,) float, or {channel: weight}.
             channels (`Mapping`, *optional*): channel -> one number, or a curve (N,) float with NaN where it is free.
-            motion ([`HeadAnimation`] or (N, D) float, *optional*): a motion of this clip, kept but for `regenerate`.
+            motion ([`HeadAnimation`] or (N, D) float, *optional*): a motion of this clip, kept but for `regenerate`;
+                where it ends before the clip does, it is continued.
             regenerate (pairs of `int`): first frame and the one after the last of each stretch to be made anew.
             options: of [`FaceTalkPipeline`].
 

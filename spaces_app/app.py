@@ -11,7 +11,7 @@ from pathlib import Path
 import gradio as gr
 import torch
 
-from facetalk_hf import TINY, FaceTalkError, FaceTalkPipeline, load_audio
+from facetalk_hf import TINY, FaceTalkError, FaceTalkPipeline, load_audio, read_keyframes
 
 
 try:  # ZeroGPU lends a GPU for the length of a call; anywhere else the decorator does nothing
@@ -45,6 +45,14 @@ def animate(
     seed: float = 0,
     guidance_scale: float = 1.25,
     intensity: float = 1.0,
+    upper_face: float = -1,
+    smoothing: float = 0.0,
+    silence_gate: bool = False,
+    blink_rate: float = -1,
+    gaze_yaw: float = 0,
+    gaze_pitch: float = 0,
+    head_motion: float = 0.0,
+    keyframes: str | None = None,
     progress: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008  gradio finds the bar by this default
 ) -> tuple[str, str, str]:
     """Turn one recording into the paths of a video, a GLB and an npz."""
@@ -60,11 +68,19 @@ def animate(
             identity="zero" if head < 0 else int(head),
             guidance_scale=guidance_scale,
             intensity=intensity,
+            upper_face_intensity=None if upper_face < 0 else upper_face,
+            smoothing=smoothing,
+            silence_gate=silence_gate,
+            blink_rate=None if blink_rate < 0 else blink_rate,
+            gaze=(gaze_yaw, gaze_pitch) if gaze_yaw or gaze_pitch else None,
+            head_motion=head_motion,
+            keyframes=read_keyframes(keyframes) if keyframes else None,
             generator=torch.Generator().manual_seed(int(seed)),
         )
         return tuple(str(output.animations[0].save(path)) for path in new_files("mp4", "glb", "npz"))
     except FaceTalkError as error:
-        raise gr.Error(f"{error}".replace(audio, "the recording")) from error
+        message = f"{error}".replace(audio, "the recording")
+        raise gr.Error(message.replace(keyframes, "the file of keyframes") if keyframes else message) from error
     except Exception as error:
         # What went wrong is for the log; a visitor is shown no path and no traceback.
         logging.exception("animate failed")
@@ -91,6 +107,15 @@ with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP)) as demo:
             seed = gr.Number(0, precision=0, minimum=0, label="Seed")
             guidance = gr.Slider(0, 4, value=1.5, step=0.1, label="Weight of the audio")
             intensity = gr.Slider(0, 2, value=1.0, step=0.1, label="Intensity")
+            with gr.Accordion("More", open=False):
+                upper_face = gr.Slider(-0.1, 2, value=-0.1, step=0.1, label="Upper face (below 0: as the mouth)")
+                smoothing = gr.Slider(0, 0.1, value=0.0, step=0.01, label="Smoothing, seconds")
+                gate = gr.Checkbox(False, label="Rest the mouth in silence")
+                blinks = gr.Slider(-1, 60, value=-1, step=1, label="Blinks a minute (-1: as generated)")
+                yaw = gr.Slider(-30, 30, value=0, step=1, label="Gaze to its left, degrees")
+                pitch = gr.Slider(-25, 25, value=0, step=1, label="Gaze up, degrees")
+                motion = gr.Slider(0, 2, value=0.0, step=0.1, label="Head motion")
+                keys = gr.File(label="Keyframes (csv, json, npz)", type="filepath")
             button = gr.Button("Animate", variant="primary")
         with gr.Column():
             video = gr.Video(label="Video", autoplay=True)
@@ -98,7 +123,10 @@ with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP)) as demo:
             numbers = gr.File(label="Codes, landmarks, lip aperture (npz)")
     button.click(
         animate,
-        inputs=[audio, head, seed, guidance, intensity],
+        inputs=[
+            *(audio, head, seed, guidance, intensity),
+            *(upper_face, smoothing, gate, blinks, yaw, pitch, motion, keys),
+        ],
         outputs=[video, model, numbers],
         api_name="animate",
         concurrency_limit=1,

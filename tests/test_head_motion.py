@@ -56,8 +56,8 @@ def test_matrices_turn_about_the_neck():
     matrices = animation.pose_matrices()
     np.testing.assert_allclose(matrices[0], np.eye(4), atol=1e-12)
     np.testing.assert_allclose(apply_pose(matrices[1], PIVOT), PIVOT + POSES[1, 3:], atol=1e-4)
-    rotation = matrices[:, :3, :3]
-    np.testing.assert_allclose(rotation @ rotation.transpose(0, 2, 1), np.tile(np.eye(3), (3, 1, 1)), atol=1e-12)
+    turns = matrices[:, :3, :3]
+    np.testing.assert_allclose(turns @ turns.transpose(0, 2, 1), np.tile(np.eye(3), (3, 1, 1)), atol=1e-12)
     nose, crown = np.array([0.0, 0, 1]), np.array([0.0, 1, 0])
     turned = {}
     for index, name in enumerate(("yaw", "pitch", "roll")):

@@ -211,6 +211,8 @@ def test_the_editing_pipeline_fills_a_gap(named, tmp_path):
     edited = editor(clip, motion=motion, regenerate=[(8, 16)], generator=seed(1), **options).expressions[0]
     assert torch.equal(edited[:8], motion[:8]) and torch.equal(edited[16:], motion[16:])
     assert not torch.equal(edited[8:16], motion[8:16])
+    longer = editor(clip, motion=motion[:9], generator=seed(1), **options).expressions[0]
+    assert torch.equal(longer[:9], motion[:9]) and not torch.equal(longer[9:], motion[9:])
     pose = torch.ones(CODE_DIM)
     given = {"frames": {20: {"jawOpen": 0.7}}, "channels": {"cheekPuff": 0.1}}
     edited = editor(clip, generator=seed(), **given, **options).expressions[0]
@@ -218,6 +220,10 @@ def test_the_editing_pipeline_fills_a_gap(named, tmp_path):
     assert abs(channel[20, INDEX["jawOpen"]] - 0.7) < 1e-5
     np.testing.assert_allclose(channel[:, [INDEX["cheekPuff_L"], INDEX["cheekPuff_R"]]], 0.1, atol=1e-5)
     assert torch.equal(editor(clip, frames={2: pose}, generator=seed(), **options).expressions[0][2], pose)
-    for bad in ({"regenerate": [(0, 3)]}, {"motion": motion, "regenerate": [(20, 30)]}, {"motion": motion[:9]}):
+    for bad in (
+        {"regenerate": [(0, 3)]},
+        {"motion": motion, "regenerate": [(20, 30)]},
+        {"motion": motion.repeat(2, 1)},
+    ):
         with pytest.raises(FaceTalkError):
             editor(clip, **bad, **options)
