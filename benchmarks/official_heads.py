@@ -3,6 +3,7 @@
 
     python benchmarks/official_heads.py --resolution 128
     python benchmarks/official_heads.py --head nphm-head
+    python benchmarks/official_heads.py --ours --resolution 192    # the embedded head, with eyes, teeth and paint
 
 The dense grid evaluates all 40 members at every point; it is measured on some of its points and extrapolated.
 """
@@ -13,7 +14,9 @@ from time import process_time
 import numpy as np
 import torch
 
+import facetalk_hf
 from facetalk_hf import NPHMModel
+from facetalk_hf.decoding import HeadDecoder
 from facetalk_hf.meshing import triangulate
 from facetalk_hf.official_meshing import evaluate, sample_by_members, uniform_axes
 
@@ -39,13 +42,27 @@ def random_head() -> NPHMModel:
     return head.eval()
 
 
+def measure_ours(resolution: int) -> None:
+    """Time the embedded head from its code to everything that its frames share, and again from memory."""
+    head = NPHMModel.from_pretrained(facetalk_hf.TINY, subfolder="head", torch_dtype=torch.float32).eval()
+    decoder = HeadDecoder(head, resolution=resolution)
+    code = decoder.identity_code("zero")
+    for what in ("first", "again"):
+        start = process_time()
+        geometry = decoder.geometry(code)
+        print(f"{what:<8}{process_time() - start:10.4f} s of processor time, {len(geometry.base)} vertices")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--head", help="folder of a converted NPHM head (default: random weights)")
     parser.add_argument("--resolution", type=int, default=128, help="grid lines an axis")
     parser.add_argument("--points", type=int, default=8192, help="points of the dense grid that are measured")
+    parser.add_argument("--ours", action="store_true", help="time the embedded head instead")
     args = parser.parse_args()
+    if args.ours:
+        return measure_ours(args.resolution)
     head = random_head() if args.head is None else NPHMModel.from_pretrained(args.head).eval()
     identity = head.identity_codes[0] if len(head.identity_codes) else 0.3 * torch.randn(head.identity_dim)
     axes = uniform_axes(head, args.resolution)
