@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .animation import HeadAnimation
+from .blendshapes import EXPRESSIONS
 from .errors import FaceTalkError
 from .files import atomic_path
 
@@ -80,6 +81,18 @@ def arkit_weights(animation: HeadAnimation) -> np.ndarray:
         share = 0.5 if channel[-2:] in ("_L", "_R") else 1.0
         result[:, ARKIT.index(_whole(channel))] += share * animation.weights[:, index]
     return result.clip(0, 1)
+
+
+def weights_from_arkit(values: np.ndarray) -> np.ndarray:
+    """ARKit's weights (..., 52) in the order of `ARKIT` -> ours (..., 53) float32, which `expression_from_weights` takes.
+
+    Both sides of browInnerUp and cheekPuff get its value; tongueOut is dropped, there is no tongue to put out.
+    """
+    columns = []
+    for name in EXPRESSIONS:
+        channel = canonical_channel(name)
+        columns.append(ARKIT.index(channel if channel in ARKIT else _whole(channel)))
+    return np.asarray(values, np.float32)[..., columns]
 
 
 def _whole(channel: str) -> str:
