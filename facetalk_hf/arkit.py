@@ -84,7 +84,7 @@ def arkit_weights(animation: HeadAnimation) -> np.ndarray:
 
 
 def weights_from_arkit(values: np.ndarray) -> np.ndarray:
-    """ARKit's weights (..., 52) in the order of `ARKIT` -> ours (..., 53) float32, which `expression_from_weights` takes.
+    """ARKit's weights (..., 52) in the order of `ARKIT` -> ours (..., 53) float32, for `expression_from_weights`.
 
     Both sides of browInnerUp and cheekPuff get its value; tongueOut is dropped, there is no tongue to put out.
     """

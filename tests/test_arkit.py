@@ -9,7 +9,13 @@ import pytest
 
 from facetalk_hf.animation import HeadAnimation
 from facetalk_hf.arkit import (
-    ARKIT, ROTATIONS, arkit_weights, canonical_channel, channel_weights, timecode, weights_from_arkit,
+    ARKIT,
+    ROTATIONS,
+    arkit_weights,
+    canonical_channel,
+    channel_weights,
+    timecode,
+    weights_from_arkit,
 )  # fmt: skip
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
 from facetalk_hf.errors import FaceTalkError
