@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .animation import HeadAnimation
-from .blendshapes import GAZE_PREFIX, LOOK_DEGREES
+from .blendshapes import EXPRESSIONS, GAZE_PREFIX, LOOK_DEGREES
 from .errors import FaceTalkError
 from .files import atomic_path
 
@@ -88,6 +88,18 @@ def weights_to_arkit(weights: np.ndarray, names: Sequence[str]) -> np.ndarray:
         share = 0.5 if channel[-2:] in ("_L", "_R") else 1.0
         result[:, ARKIT.index(_whole(channel))] += share * weights[:, index]
     return result.clip(0, 1)
+
+
+def weights_from_arkit(values: np.ndarray) -> np.ndarray:
+    """ARKit's weights (..., 52) in the order of `ARKIT` -> ours (..., 53) float32, for `expression_from_weights`.
+
+    Both sides of browInnerUp and cheekPuff get its value; tongueOut is dropped, there is no tongue to put out.
+    """
+    columns = []
+    for name in EXPRESSIONS:
+        channel = canonical_channel(name)
+        columns.append(ARKIT.index(channel if channel in ARKIT else _whole(channel)))
+    return np.asarray(values, np.float32)[..., columns]
 
 
 def _whole(channel: str) -> str:

@@ -191,7 +191,7 @@ class SpeechStream:
 
     @torch.inference_mode()
     def _denoise(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (hop, A) of the next frames to normalised codes (hop, D): sampled ones, and those to be expected."""
+        """Features (hop, A) of the next frames to normalised codes (hop, D): a sample, and what to expect."""
         self.denoiser.begin(features)
         known = self.table.new_zeros(len(self.table), self.hop * self.code_size)
         known[0] = self._draw().to(known.device).flatten()

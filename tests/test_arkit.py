@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from facetalk_hf.animation import HeadAnimation
-from facetalk_hf.arkit import ARKIT, ROTATIONS, arkit_weights, canonical_channel, channel_weights, timecode
+from facetalk_hf.arkit import (
+    ARKIT,
+    ROTATIONS,
+    arkit_weights,
+    canonical_channel,
+    channel_weights,
+    timecode,
+    weights_from_arkit,
+)  # fmt: skip
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
 from facetalk_hf.errors import FaceTalkError
 
@@ -49,6 +57,15 @@ def test_every_weight_of_ours_has_its_channel_and_only_tongue_has_none_of_ours()
     assert set(ARKIT) - seen == {"tongueOut"}
     both = animation.weights[:, [INDEX["cheekPuff_L"], INDEX["cheekPuff_R"]]]
     np.testing.assert_allclose(weights[:, ARKIT.index("cheekPuff")], both.mean(1), atol=1e-6)
+
+
+def test_arkit_weights_come_back_as_they_were():
+    values = np.random.default_rng(0).uniform(0, 1, (4, 52)).astype(np.float32)
+    ours = weights_from_arkit(values)
+    assert ours.shape == (4, 53) and ours[0, INDEX["jawOpen"]] == values[0, ARKIT.index("jawOpen")]
+    again = arkit_weights(talk(4).replace(weights=ours))
+    values[:, ARKIT.index("tongueOut")] = 0
+    np.testing.assert_allclose(again, values, atol=1e-6)
 
 
 def test_values_stay_in_the_range_of_arkit():

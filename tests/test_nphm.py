@@ -141,10 +141,11 @@ def test_backward_only_and_forward_only():
 def test_codes_and_blendshape_weights_are_inverse():
     model = make(expression_names=["a", "b", "c"])
     model.expression_basis.copy_(torch.linalg.qr(torch.randn(8, 3))[0])
+    model.expression_basis.copy_(model.expression_basis.half())  # as it is stored: no longer quite orthonormal
     weights = torch.rand(4, 3)
     codes = model.expression_from_weights(weights)
     assert codes.shape == (4, 8)
-    torch.testing.assert_close(model.weights_from_expression(codes), weights, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.weights_from_expression(codes), weights, atol=2e-6, rtol=0)
 
 
 def test_sampled_identities_are_seeded_and_follow_the_codebook():

@@ -190,8 +190,9 @@ class NPHMModel(ModelMixin, ConfigMixin):
         return weights @ self.expression_basis.T
 
     def weights_from_expression(self, expression: torch.Tensor) -> torch.Tensor:
-        """Codes (..., D) -> blendshape weights (..., W): the columns of E are orthonormal, so its inverse is E^T."""
-        return expression @ self.expression_basis
+        """Codes (..., D) -> blendshape weights (..., W), (E^T E)^-1 E^T z: exact although E is stored in fp16."""
+        basis = self.expression_basis.float()
+        return (expression.float() @ torch.linalg.pinv(basis).T).to(expression.dtype)
 
     # Identity
 
