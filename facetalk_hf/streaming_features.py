@@ -118,12 +118,13 @@ class RunningStatistics:
     def _measure(self) -> None:
         bins, level, smooth = self.columns[:, :-2], self.columns[:, -2], self.columns[:, -1]
         heard = smooth.max()
-        count = (level >= self._threshold(heard)).sum() if heard > -1e3 else torch.tensor(0)
-        missing = (1 - count / self.needed).clamp_min(0) if self.needed else torch.tensor(0.0)
         quiet = self.extractor.quiet_level * NATS_PER_DECIBEL
+        # What is quieter than any speech is no speech: it takes the place of no expectation.
+        count = (level >= self._threshold(heard)).sum() if heard >= quiet else 0
+        missing = max(0.0, 1 - float(count) / self.needed) if self.needed else 0.0
         # The expectation of loud speech fades as something else is heard.
-        self.loudest = heard.maximum(quiet + missing * (self.prior_level - quiet)) if missing > 0 else heard
-        active = (level >= self._threshold(self.loudest)).float()
+        self.loudest = heard.maximum(torch.tensor(quiet + missing * (self.prior_level - quiet)))
+        active = (level >= self._threshold(self.loudest)).float() * float(heard >= quiet)
         total = active.sum()
         prior = (self.needed - total).clamp_min(0)
         weight = (total + prior).clamp_min(1)

@@ -244,12 +244,11 @@ def test_silence_at_the_start_is_silence(noise):
     extractor = make_pipeline().feature_extractor
     pause = (noise * np.random.default_rng(0).standard_normal(2 * RATE)).astype(np.float32)
     log_mel = extractor.log_mel(pause)
-    running, call = RunningStatistics(extractor), extractor.normalize(log_mel).mean(0)
+    running = RunningStatistics(extractor)
     for start in range(0, len(log_mel), 8):
         running.update(log_mel[start : start + 8])
-        # Never louder than in the call, which takes a clip as quiet as this for silence.
-        assert (running.normalize(log_mel[start : start + 8]).mean(0) < call + 0.5).all()
-    assert call[:-1].max() < 0
+        values = running.normalize(log_mel[start : start + 8]).mean(0)
+        assert values[:-1].mean() < -0.5 and values[-1] < -0.5
 
 
 def test_warm_up_stands_in_for_the_past(live):
