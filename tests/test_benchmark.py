@@ -28,6 +28,26 @@ def test_benchmark_prints_ratios_and_versions(tmp_path, monkeypatch, capsys):
     assert written["rows"][0]["real_time"] == pytest.approx(written["rows"][0]["seconds"])
 
 
+def test_training_benchmark_runs(tmp_path, monkeypatch, capsys):
+    options = [
+        "--preset",
+        "tiny",
+        "--seconds",
+        "1",
+        "--steps",
+        "1",
+        "--clips",
+        "2",
+        "--json",
+        str(tmp_path / "x.json"),
+    ]
+    monkeypatch.setattr(sys, "argv", ["training.py", *options])
+    runpy.run_path(str(SCRIPT.with_name("training.py")))["main"]()
+    assert "x online" in capsys.readouterr().out
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert written["speedup"] > 1 and set(written["seconds"]) == {"loader", "encoder", "update"}
+
+
 def test_official_heads_benchmark_runs(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["official_heads.py", "--resolution", "24", "--points", "500"])
     runpy.run_path(str(SCRIPT.with_name("official_heads.py")))["main"]()

@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from facetalk_hf.audio_features import LogMelEncoder, LogMelEncoderConfig, LogMe
 from facetalk_hf.blendshapes import EXPRESSIONS
 from facetalk_hf.checkpointing import checkpoints
 from facetalk_hf.errors import FaceTalkError
-from facetalk_hf.feature_cache import encode_corpus, load_audio_encoder
+from facetalk_hf.feature_cache import encode_corpus, load_audio_encoder, read_speech
 from facetalk_hf.models.denoiser import FaceTalkDenoiser
+from facetalk_hf.segments import SegmentDataset
 
 
 SCRIPT = Path(__file__).parents[1] / "training" / "train_denoiser.py"
@@ -273,3 +275,49 @@ def test_unknown_option_in_a_configuration(script, tmp_path, capsys):
     with pytest.raises(SystemExit):
         script.parse_args(["--config", str(tmp_path / "bad.yaml")])
     assert "unknown options: batchsize" in capsys.readouterr().err
+
+
+def test_online_audio_gives_what_the_cache_gives(script, data, tmp_path):
+    """The clips are shorter than a segment here, so both encoders see the same; the cache is rounded to float16."""
+    more = ("--segment_frames", "60", "--validation_steps", "2", "--learning_rate", "1e-3")
+    script.main(arguments(data, tmp_path / "cached", *more, steps=2))
+    script.main(arguments(data, tmp_path / "online", *more, "--online_audio", steps=2))
+    cached, online = weights(tmp_path / "cached"), weights(tmp_path / "online")
+    assert all((online[name] - value).abs().max() < 3e-3 for name, value in cached.items())
+    assert any(not torch.equal(online[name], value) for name, value in cached.items())
+
+
+def test_online_audio_is_cut_where_the_segment_is(data):
+    clips, online = read_speech(data / "corpus", "train", *load_audio_encoder(data / "encoder"))
+    row = list(corpus.read(data / "corpus", ("train",)))[1]
+    samples, first = corpus.decode_audio(row), int(clips.starts[1])
+    np.testing.assert_array_equal(online.segment(first + 3, 6), samples[2000:6000])
+    np.testing.assert_array_equal(online.segment(first, len(row["expression"])), samples)
+    batch = SegmentDataset(clips, 12).__getitems__([0, 1])
+    assert online(batch).shape == (2, 12, 12)
+
+
+def test_a_missing_tracker_is_one_line(script, data, tmp_path):
+    if "wandb" in script.get_available_trackers():
+        pytest.skip("needs a machine without wandb")
+    with pytest.raises(FaceTalkError, match="pip install wandb"):
+        script.main(arguments(data, tmp_path, "--report_to", "wandb"))
+
+
+@pytest.mark.parametrize("options", [("--push_to_hub",), ("--validation_video", "2")])
+def test_flags_that_need_another(script, data, tmp_path, options, capsys):
+    with pytest.raises(SystemExit):
+        script.parse_args(arguments(data, tmp_path, *options))
+    assert "needs --h" in capsys.readouterr().err
+
+
+def test_every_option_is_documented_once(script):
+    path = SCRIPT.parents[1] / "docs" / "options.py"
+    spec = importlib.util.spec_from_file_location("options", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = path.with_name("training.md").read_text()
+    assert module.filled(text) == text, "run python docs/options.py"
+    for action in script.make_parser()._actions:
+        found = re.findall(rf"^\| `--{action.dest}[ `]", text, re.MULTILINE)
+        assert action.help and len(found) == (action.dest != "help")

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import fake_hub
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_train_denoiser import SCRIPT, arguments, data, script, weights  # noqa: F401
+from test_train_denoiser import SCRIPT, arguments, data, script, trained, weights  # noqa: F401
 
 
 ROOT = SCRIPT.parents[1]
@@ -69,14 +70,13 @@ def test_two_processes_are_one_with_twice_the_batch(data, tmp_path):  # noqa: F8
     assert (first["sample_out.weight"] != 0).any()
 
 
-def test_result_goes_to_the_hub(data, tmp_path):  # noqa: F811
+def test_result_goes_to_the_hub(script, trained, tmp_path, monkeypatch):  # noqa: F811
     (tmp_path / "repo").mkdir()
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with fake_hub.serve(tmp_path / "repo", "someone/mouth") as (address, _):
-        environment = fake_hub.client_environment(address, tmp_path / "home")
-        environment |= {"HF_TOKEN": "hf_test", "PYTHONPATH": str(ROOT)}
-        more = (*PLAIN, "--push_to_hub", "--hub_model_id", "someone/mouth")
-        start(SCRIPT, *arguments(data, tmp_path / "out", *more, steps=1), **environment)
+        script.upload(trained, "someone/mouth", endpoint=address, token="hf_test")
     parts = ("config.json", "diffusion_pytorch_model.safetensors", "../scheduler/scheduler_config.json")
     for part in (f"denoiser/{name}" for name in parts):
-        assert (tmp_path / "repo" / part).read_bytes() == (tmp_path / "out" / part).read_bytes()
+        assert (tmp_path / "repo" / part).read_bytes() == (trained / part).read_bytes()
     assert not list((tmp_path / "repo").glob("checkpoint-*"))

@@ -7,7 +7,8 @@
 All audio is encoded once, unless --online_audio is given. Every sample of every step is a function of the seed and
 its index, and a checkpoint is renamed into place when it is complete: a run that was killed and is started again with
 --resume gives the weights that it would have given undisturbed. At the end OUTPUT_DIR/denoiser and
-OUTPUT_DIR/scheduler hold the parts of a pipeline. All options, and the lines that start several processes: docs/training.md.
+OUTPUT_DIR/scheduler hold the parts of a pipeline. All options and the lines that start several processes are in
+docs/training.md.
 """
 
 import argparse
@@ -25,8 +26,8 @@ from accelerate.utils import set_seed
 from diffusers import DPMSolverMultistepScheduler
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
-from huggingface_hub import create_repo, upload_folder
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HTTPError
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -145,13 +146,14 @@ def save_component(component: FaceTalkDenoiser | DPMSolverMultistepScheduler, ta
     finish(target)
 
 
-def upload(folder: Path, hub_model_id: str) -> None:
-    """Send the result to the Hub, as whoever `hf auth login` or HF_TOKEN says."""
+def upload(folder: Path, hub_model_id: str, **hub: str) -> None:
+    """Send the result to the Hub, as whoever `hf auth login` or HF_TOKEN says; `hub`: arguments of `HfApi`."""
+    api = HfApi(**hub)
     try:
-        create_repo(hub_model_id, exist_ok=True)
+        api.create_repo(hub_model_id, exist_ok=True)
         patterns = ["denoiser/*", "scheduler/*", "validation/*.mp4"]
-        upload_folder(repo_id=hub_model_id, folder_path=folder, allow_patterns=patterns)
-    except (HfHubHTTPError, OSError, ValueError) as error:
+        api.upload_folder(repo_id=hub_model_id, folder_path=folder, allow_patterns=patterns)
+    except (HTTPError, OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise FaceTalkError(
             f"the result is in {folder}, but {hub_model_id} could not be uploaded: {reason}"
