@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The one command that rebuilds facetalk-tiny: its stages are scripts that exist and know the options they are given."""
+"""The one command that rebuilds facetalk-tiny: its stages are scripts that exist and know their options."""
 
 import subprocess
 import sys
