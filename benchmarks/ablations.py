@@ -59,6 +59,8 @@ VARIANTS = {
 }
 ATTENTION = ("local_16", "causal_32", "causal")
 GUIDANCE = (1.0, 1.25, 1.5, 2.0, 3.0)
+TEMPERATURES = (0.0, 0.2, 0.4, 0.7, 1.0)
+PLAIN = {"mouth_temperature": 1.0}  # as the paper samples: what is compared is the network's own
 # Column of the tables -> score.
 COLUMNS = {
     "aperture r": "aperture",
@@ -90,7 +92,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--samples", type=int, default=2, help="of each clip, for the diversity")
     add("--resolution", type=int, default=64, help="of the mesh that errors in mm are measured on")
     add("--seed", type=int, default=0)
-    add("--only", nargs="+", choices=[*VARIANTS, "guidance", "smoothing"], help="these rows alone")
+    add("--only", nargs="+", choices=[*VARIANTS, "guidance", "temperature", "smoothing"], help="these rows alone")
     add("--train-only", action="store_true", help="measure nothing")
     add("--train-arguments", nargs=argparse.REMAINDER, default=[], help="the rest goes to train_denoiser.py")
     return parser.parse_args(argv)
@@ -153,7 +155,7 @@ def outside_motion(pipe: FaceTalkPipeline, rows: list[dict], args: argparse.Name
     geometry = decoder.geometry(decoder.identity_code())
     weights = facial_weights(geometry.base, geometry.landmarks[48:68].mean(0))
     fields = geometry.targets[:, weights < 0.1]
-    basis, predict, values = pipe.head.expression_basis.float().numpy(), pipeline_predictor(pipe), []
+    basis, predict, values = pipe.head.expression_basis.float().numpy(), pipeline_predictor(pipe, **PLAIN), []
     for index, row in enumerate(rows):
         made = predict([decode_audio(row)], [args.seed + index])[0]
         moved = [np.tensordot(decoder(codes).weights, fields, 1) for codes in (made, row["weights"] @ basis.T)]
@@ -186,7 +188,7 @@ def main(argv: list[str] | None = None) -> None:
         if name == "regression":
             function = partial(measure, one_step_predictor(pipe), rows, mesh, 1, args.seed)
         else:
-            function = partial(measure, pipeline_predictor(pipe), rows, mesh, args.samples, args.seed)
+            function = partial(measure, pipeline_predictor(pipe, **PLAIN), rows, mesh, args.samples, args.seed)
         row = results.measure(name, function)
         print(f"{name}: LVE {row['lve_rooted']:.3f} mm, aperture {row['aperture']:.3f}", flush=True)
         write(args, results)  # so that an interrupted study has its tables
@@ -197,8 +199,11 @@ def main(argv: list[str] | None = None) -> None:
             results.measure(name, partial(outside_motion, pipe, rows, args, smoothing))
     pipe.register_modules(denoiser=shipped)
     for scale in GUIDANCE if not args.only or "guidance" in args.only else ():
-        predict = pipeline_predictor(pipe, guidance_scale=scale)
+        predict = pipeline_predictor(pipe, guidance_scale=scale, **PLAIN)
         results.measure(f"guidance {scale:g}", partial(measure, predict, rows, mesh, args.samples, args.seed))
+    for temperature in TEMPERATURES if not args.only or "temperature" in args.only else ():
+        predict = pipeline_predictor(pipe, mouth_temperature=temperature)
+        results.measure(f"temperature {temperature:g}", partial(measure, predict, rows, mesh, args.samples, args.seed))
     print(write(args, results))
 
 
@@ -231,6 +236,9 @@ def write(args: argparse.Namespace, results: StudyResults) -> str:
     scales = {f"guidance {scale:g}": f"guidance scale {scale:g}, shipped model" for scale in GUIDANCE}
     if any(name in results.rows for name in scales):
         parts.append(table(scales))
+    cooled = {f"temperature {value:g}": f"mouth temperature {value:g}, shipped model" for value in TEMPERATURES}
+    if any(name in results.rows for name in cooled):
+        parts.append(table(cooled))
     text = "\n\n".join(parts)
     write_between_markers(args.page, "ablations", text)
     return text

@@ -8,6 +8,28 @@ from .geometry import smoothstep
 
 SKIN, MOUTH = 0, 3
 MOUTH_COLOR = (126, 46, 44)
+# From pale to dark; the one in the middle is the mean head's.
+SKINS = ((240, 202, 180), (226, 182, 158), (214, 164, 138), (176, 124, 96), (126, 84, 64))
+HAIRS = ((166, 128, 84), (112, 80, 56), (72, 54, 44), (44, 34, 30), (26, 22, 22))
+
+
+def palette(identity: np.ndarray) -> dict[str, tuple[float, float, float]]:
+    """Skin, hair and lips of an identity code (Z,) float: colours (sRGB) for `paint_head`.
+
+    No colour was learnt. Tones follow the direction of the code along two fixed random ones, which have nothing to do
+    with its shape: heads differ as people do, and a head always has its own. The zero code has the default ones.
+    """
+    identity = np.asarray(identity, np.float64)
+    norm = np.linalg.norm(identity)
+    # Standard normal over random directions, whatever the size of the code.
+    tone, dark = np.random.default_rng(11).normal(size=(2, len(identity))) @ identity / max(norm, 1e-6)
+    at = np.clip(2 + 1.3 * np.array([tone, 0.5 * tone + dark]), 0, 4)
+    skin, hair = (
+        np.array([np.interp(x, range(5), channel) for channel in np.transpose(ramp)])
+        for x, ramp in zip(at, (SKINS, HAIRS), strict=True)
+    )
+    lips = skin * (0.87, 0.62, 0.70)
+    return {"skin": tuple(skin), "hair": tuple(hair), "lips": tuple(lips)}
 
 
 def paint_head(
@@ -16,9 +38,9 @@ def paint_head(
     eye_center: np.ndarray,
     eye_radius: np.ndarray,
     faces: np.ndarray | None = None,
-    skin: tuple[int, int, int] = (214, 164, 138),
-    hair: tuple[int, int, int] | None = (72, 54, 44),
-    lips: tuple[int, int, int] = (186, 102, 96),
+    skin: tuple[float, float, float] = (214, 164, 138),
+    hair: tuple[float, float, float] | None = (72, 54, 44),
+    lips: tuple[float, float, float] = (186, 102, 96),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Colours and parts of a head's surface in its neutral pose, mouth closed. Lengths in mm.
 

@@ -9,7 +9,7 @@ import torch
 
 from .anatomy import JAW_MAPS, Part, cut_eye_openings, eyeballs, finish_lids, join, teeth
 from .animation import HeadAnimation
-from .appearance import paint_head
+from .appearance import paint_head, palette
 from .errors import FaceTalkError
 from .eyelids import seal_blink
 from .geometry import boundary_edges, cut_where_negative
@@ -191,7 +191,7 @@ class HeadDecoder:
             # Only the motion is damped, never the way from the canonical pose to rest.
             fields = fields * facial_weights(base, landmarks[48:68].mean(0))[:, None, None]
         fields = self._seal_blinks(fields, base, faces, centers, radius)
-        colors, parts = paint_head(base, landmarks, centers, radius, faces=faces)
+        colors, parts = paint_head(base, landmarks, centers, radius, faces=faces, **palette(identity))
 
         names = self.target_names
         skin = Part(base, faces, colors, parts, {name: fields[:, i] for i, name in enumerate(names)})

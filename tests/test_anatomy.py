@@ -197,3 +197,13 @@ def test_paint_knows_lips_brows_hair_and_the_inside_of_the_mouth():
     cheek = at(48, -20, 10)
     assert lip[0] - lip[1] > cheek[0] - cheek[1] + 10
     assert (parts[skull[:, 2] < -30] == 0).all()
+
+
+def test_every_head_has_its_own_colours_and_the_mean_head_the_default_ones():
+    from facetalk_hf.appearance import palette
+
+    assert palette(np.zeros(8))["skin"] == (214, 164, 138) and palette(np.zeros(8))["hair"] == (72, 54, 44)
+    codes = np.random.default_rng(0).normal(size=(32, 64))
+    tones = np.array([palette(code)["skin"] for code in codes])
+    assert tones[:, 0].std() > 10 and (tones > 30).all() and (tones < 250).all()
+    assert palette(codes[3]) == palette(2 * codes[3]) and (np.diff(tones, axis=1) < 0).all()
