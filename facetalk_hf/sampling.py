@@ -49,8 +49,8 @@ def denoise(
         on_step (`Callable`, *optional*): called after each step as `on_step(i, timestep, latents)`, gives latents.
 
     Returns:
-        two `torch.Tensor` (B, N, D) float32: the sample, and the x_0 of the first step. From noise alone the denoiser
-        can only tell what is to be expected of the audio, the mean over all samples.
+        two `torch.Tensor` (B, N, D) float32: the sample, and the x_0 of the first step, without guidance. From noise
+        alone the denoiser can only tell what is to be expected of the audio, the mean over all samples.
     """
     frame_mask = valid_frames(frames)
     # Each element of a ragged batch is stepped on its own, at its own length: what a stochastic scheduler draws for it
@@ -72,13 +72,13 @@ def denoise(
         noisy = torch.cat([part[2].scale_model_input(latents[part[0]], t) for part in parts])
         noisy = noisy.repeat(copies, 1, 1).to(denoiser.dtype)
         clean = denoiser(noisy, t, frame_mask=frame_mask, **conditions).sample.float()
+        if i == 0:
+            expected = clean[: len(latents)]
         if copies == 2:
             clean, null = clean.chunk(2)
             clean = null + guidance_scale * (clean - null)
         if constrain is not None:
             clean = constrain(clean)
-        if i == 0:
-            expected = clean
 
         previous = torch.zeros_like(latents)
         for part, count, solver, source in parts:

@@ -198,7 +198,7 @@ class SpeechStream:
         for step in range(len(self.table) - 1):
             noisy = (self.table[step, : step + 1] @ known[: step + 1]).view(self.hop, -1)
             known[step + 1] = self.denoiser(step, noisy).flatten()
-        return (self.table[-1] @ known).view(self.hop, -1), known[1].view(self.hop, -1)
+        return (self.table[-1] @ known).view(self.hop, -1), self.denoiser.expected
 
     def _draw(self) -> torch.Tensor:
         while len(self.noise) < self.hop:

@@ -32,6 +32,9 @@ class IncrementalDenoiser:
         guidance_scale (`float`): w of `null + w * (audio - null)`; 1 computes no null.
         intensity (`float`, *optional*): what a denoiser with an `intensity_range` is told.
 
+    Attributes:
+        expected ((hop, D) float32): the prediction of the first step, without guidance.
+
     Raises:
         FaceTalkError: a denoiser that looks ahead, or looks back without limit.
     """
@@ -131,6 +134,8 @@ class IncrementalDenoiser:
             if index < half:
                 skips.append(hidden)
         clean = torch.addmm(self.leave[1], torch.layer_norm(hidden, size, *self.norm), self.leave[0])
+        if step == 0:
+            self.expected = clean[:hop]
         return clean if copies == 1 else torch.lerp(clean[hop:], clean[:hop], self.guidance_scale)
 
 
