@@ -35,6 +35,7 @@ def test_call_signature():
         "num_inference_steps": 30,
         "guidance_scale": 1.25,
         "num_samples": 1,
+        "mouth_temperature": None,
         "intensity": 1.0,
         "upper_face_intensity": None,
         "silence_gate": False,
