@@ -19,7 +19,7 @@ EYE = 1
 def eyeballs(
     center: np.ndarray,
     radius: np.ndarray,
-    iris_color: tuple[int, int, int] = (92, 118, 128),
+    iris_color: tuple[float, float, float] = (92, 118, 128),
     sink: float = 0.8,
     segments: int = 96,
 ) -> Part:
@@ -46,7 +46,7 @@ def eyeballs(
     return join(balls)
 
 
-def _eyeball(radius: float, iris_color: tuple[int, int, int], segments: int) -> tuple[np.ndarray, ...]:
+def _eyeball(radius: float, iris_color: tuple[float, float, float], segments: int) -> tuple[np.ndarray, ...]:
     """A ball of rings about +z, denser where the iris is: vertices, faces, colours."""
     pupil, iris = np.arcsin(2.1 / radius), np.arcsin(6.3 / radius)
     edge = np.radians(1.6)

@@ -8,13 +8,16 @@ from .geometry import smoothstep
 
 SKIN, MOUTH = 0, 3
 MOUTH_COLOR = (126, 46, 44)
-# From pale to dark; the one in the middle is the mean head's.
-SKINS = ((240, 202, 180), (226, 182, 158), (214, 164, 138), (176, 124, 96), (126, 84, 64))
-HAIRS = ((166, 128, 84), (112, 80, 56), (72, 54, 44), (44, 34, 30), (26, 22, 22))
+# From pale to dark; those in the middle are the mean head's.
+SKINS = ((232, 190, 166), (224, 178, 152), (214, 164, 138), (176, 124, 96), (126, 84, 64))
+HAIRS = ((158, 122, 82), (112, 80, 56), (72, 54, 44), (40, 31, 28), (24, 21, 21))
+IRISES = ((110, 134, 140), (104, 118, 96), (92, 118, 128), (98, 72, 48), (66, 46, 34))
+
+Color = tuple[float, float, float]
 
 
-def palette(identity: np.ndarray) -> dict[str, tuple[float, float, float]]:
-    """Skin, hair and lips of an identity code (Z,) float: colours (sRGB) for `paint_head`.
+def palette(identity: np.ndarray) -> dict[str, Color]:
+    """Skin, hair, lips and iris of an identity code (Z,) float, sRGB.
 
     No colour was learnt. Tones follow the direction of the code along two fixed random ones, which have nothing to do
     with its shape: heads differ as people do, and a head always has its own. The zero code has the default ones.
@@ -23,13 +26,15 @@ def palette(identity: np.ndarray) -> dict[str, tuple[float, float, float]]:
     norm = np.linalg.norm(identity)
     # Standard normal over random directions, whatever the size of the code.
     tone, dark = np.random.default_rng(11).normal(size=(2, len(identity))) @ identity / max(norm, 1e-6)
-    at = np.clip(2 + 1.3 * np.array([tone, 0.5 * tone + dark]), 0, 4)
-    skin, hair = (
-        np.array([np.interp(x, range(5), channel) for channel in np.transpose(ramp)])
-        for x, ramp in zip(at, (SKINS, HAIRS), strict=True)
-    )
-    lips = skin * (0.87, 0.62, 0.70)
-    return {"skin": tuple(skin), "hair": tuple(hair), "lips": tuple(lips)}
+    skin_at = np.clip(2 + 1.1 * tone, 0, 4)
+    hair_at = np.clip(max(2 + 1.1 * dark, skin_at), 0, 4)  # hair and eyes are no lighter than the skin they go with
+
+    def pick(ramp: tuple[Color, ...], at: float) -> Color:
+        return tuple(np.interp(at, range(len(ramp)), channel) for channel in np.transpose(ramp))
+
+    skin = pick(SKINS, skin_at)
+    lips = tuple(np.multiply(skin, (0.87, 0.62, 0.70)))
+    return {"skin": skin, "hair": pick(HAIRS, hair_at), "lips": lips, "iris": pick(IRISES, hair_at)}
 
 
 def paint_head(
@@ -38,9 +43,9 @@ def paint_head(
     eye_center: np.ndarray,
     eye_radius: np.ndarray,
     faces: np.ndarray | None = None,
-    skin: tuple[float, float, float] = (214, 164, 138),
-    hair: tuple[float, float, float] | None = (72, 54, 44),
-    lips: tuple[float, float, float] = (186, 102, 96),
+    skin: Color = (214, 164, 138),
+    hair: Color | None = (72, 54, 44),
+    lips: Color = (186, 102, 96),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Colours and parts of a head's surface in its neutral pose, mouth closed. Lengths in mm.
 

@@ -191,12 +191,14 @@ class HeadDecoder:
             # Only the motion is damped, never the way from the canonical pose to rest.
             fields = fields * facial_weights(base, landmarks[48:68].mean(0))[:, None, None]
         fields = self._seal_blinks(fields, base, faces, centers, radius)
-        colors, parts = paint_head(base, landmarks, centers, radius, faces=faces, **palette(identity))
+        tones = palette(identity)
+        iris = tones.pop("iris")
+        colors, parts = paint_head(base, landmarks, centers, radius, faces=faces, **tones)
 
         names = self.target_names
         skin = Part(base, faces, colors, parts, {name: fields[:, i] for i, name in enumerate(names)})
         # A morph takes the lid along a chord, which cuts into the ball half-way: 1.4 mm of retreat make room for it.
-        extra = join([eyeballs(centers, radius, sink=1.4), self._teeth(features, names, rest)])
+        extra = join([eyeballs(centers, radius, iris, sink=1.4), self._teeth(features, names, rest)])
         whole = join([finish_lids(skin, centers, radius), extra])
         targets = np.stack([whole.targets[name] for name in names])
         return HeadGeometry(

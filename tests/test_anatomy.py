@@ -206,4 +206,5 @@ def test_every_head_has_its_own_colours_and_the_mean_head_the_default_ones():
     codes = np.random.default_rng(0).normal(size=(32, 64))
     tones = np.array([palette(code)["skin"] for code in codes])
     assert tones[:, 0].std() > 10 and (tones > 30).all() and (tones < 250).all()
+    assert all(sum(palette(code)["hair"]) < sum(palette(code)["skin"]) for code in codes)
     assert palette(codes[3]) == palette(2 * codes[3]) and (np.diff(tones, axis=1) < 0).all()
