@@ -13,6 +13,7 @@ from .appearance import paint_head, palette
 from .errors import FaceTalkError
 from .eyelids import seal_blink
 from .geometry import boundary_edges, cut_where_negative
+from .lips import seal_lips
 from .meshing import graded_axis, sample_field, smooth_surface, triangulate
 from .models.nphm import NUM_LANDMARKS, NPHMModel
 from .smoothing import facial_weights
@@ -183,10 +184,10 @@ class HeadDecoder:
         fields = self._fields(canonical / MILLIMETRES, code)
         point_fields = head.deformation_basis(points[:, :NUM_LANDMARKS], code)[0].float().cpu().numpy() * MILLIMETRES
         rest = head.forward_net.coefficient_map.bias.float().cpu().numpy()
-        landmarks = points[0, :NUM_LANDMARKS].float().cpu().numpy() * MILLIMETRES + np.tensordot(
-            point_fields, rest, (1, 0)
-        ).reshape(NUM_LANDMARKS, 3)
+        open_mouth = points[0, :NUM_LANDMARKS].float().cpu().numpy() * MILLIMETRES
+        landmarks = open_mouth + np.tensordot(point_fields, rest, (1, 0)).reshape(NUM_LANDMARKS, 3)
         base = canonical + np.einsum("vrc,r->vc", fields, rest)
+        base = seal_lips(base, canonical, landmarks, open_mouth)
         if self.facial_smoothing:
             # Only the motion is damped, never the way from the canonical pose to rest.
             fields = fields * facial_weights(base, landmarks[48:68].mean(0))[:, None, None]
