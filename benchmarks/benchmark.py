@@ -10,8 +10,8 @@ process for each; `batch`, throughput against the number of clips in a call; `st
 With --json a section is on disk as soon as it is measured; --only measures some of them again and keeps the others.
 
 Times are the best of several repeats. Wall time is what one waits; CPU time, over all threads, is what the work
-costs, and hardly changes when the machine has other work. "x encoding" compares CPU time with that of encoding the same
-audio, a ratio that travels between machines better than seconds do.
+costs, and hardly changes when the machine has other work. "x encoding" compares CPU time with that of encoding the
+same audio, a ratio that travels between machines better than seconds do.
 """
 
 import argparse
@@ -230,7 +230,7 @@ def table(name: str, rows: list[dict[str, Any]]) -> str:
         rows = [row | {key: 1e3 * row[key] for key in keys[1:3]} for row in rows]
     elif name == "length":
         head = ["audio, s", "steps", "wall s", "CPU s", "CPU ms a second of audio"]
-        head += ["peak GB, model loaded", "with codes", "with the head decoded"]
+        head += ["peak GB before the call", "after it", "with the head decoded"]
         keys = ("audio_seconds", "steps", "seconds", "cpu_seconds", "rate", "loaded_gb", "peak_gb", "peak_decoded_gb")
         rows = [row | {"rate": 1e3 * row.get("cpu_seconds", np.nan) / row["audio_seconds"]} for row in rows]
     elif name == "batch":
@@ -277,29 +277,35 @@ def circumstances(section: dict[str, Any]) -> str:
         text += f", {what['device']}"
     if what["load"] > 0.5 * what["cores"]:
         text += "; **the machine was busy: read the CPU time, not the wall time**"
-    return f"{text}. {settings['model']} ({settings['digest']}), clips of {settings['seconds']:g} s."
+    return f"{text}. {settings['model']} ({settings['digest']}), {section['what']}."
 
 
 def show(sections: dict[str, dict[str, Any]]) -> str:
     """All sections as Markdown, with how and where they were measured."""
-    parts = []
+    parts, commands = [], []
     for name in SECTIONS:
         if name in sections:
             section = sections[name]
             rows = [table(name, section["rows"])] if section["rows"] else []
             parts += [f"### {name.capitalize()}", circumstances(section), *rows, *remarks(name, section)]
-            parts.append(f"`{section['command']}`")
+            commands.append(f"`{section['command']}`")
     shared = ("python", "torch", "diffusers", "transformers", "numpy", "scipy", "trimesh", "embreex", "av", "usd-core")
     last = max(sections.values(), key=lambda section: section["conditions"]["date"])["conditions"]
     versions = ", ".join(f"{name} {last[name]}" for name in ("facetalk_hf", *shared, "system") if name in last)
-    return "\n\n".join([f"{versions}.", *parts])
+    return "\n\n".join([f"{versions}. Measured by {', '.join(dict.fromkeys(commands))}.", *parts])
 
 
 def measure(name: str, pipe: FaceTalkPipeline, args: argparse.Namespace) -> dict[str, Any]:
     """One section. What goes wrong in it is told and kept, and does not end the run."""
     folder = Path(args.model)
-    settings = {"model": folder.name, "digest": digest(folder) if folder.is_dir() else "", "seconds": args.seconds}
-    section: dict[str, Any] = {"command": command(), "conditions": conditions(), "settings": settings, "rows": []}
+    settings = {"model": folder.name, "digest": digest(folder) if folder.is_dir() else ""}
+    what = (
+        f"the fastest of {args.repeat} calls up to 30 s, else of one"
+        if name == "length"
+        else f"clips of {args.seconds:g} s"
+    )
+    section: dict[str, Any] = {"command": command(), "conditions": conditions(), "settings": settings, "what": what}
+    section["rows"] = []
     try:
         for row in globals()[name](pipe, args):
             section["rows"].append(row)
