@@ -300,7 +300,7 @@ def measure(name: str, pipe: FaceTalkPipeline, args: argparse.Namespace) -> dict
     folder = Path(args.model)
     settings = {"model": folder.name, "digest": digest(folder) if folder.is_dir() else ""}
     what = (
-        f"the fastest of {args.repeat} calls up to 30 s, else of one"
+        f"the fastest of {args.repeat} calls up to 30 s, else one call"
         if name == "length"
         else f"clips of {args.seconds:g} s"
     )
