@@ -2,7 +2,7 @@
 # make test      the whole test suite
 # make quality   ruff: rules and formatting
 # make style     the same, mended where ruff can
-# make bench     timings of this machine, as ratios
+# make bench     timings and memory of this machine, as ratios (ARGS=--long: an hour of audio, too)
 # make clean     removes what commands wrote; make clean-all removes .venv too
 #
 # demo and test make .venv from nothing. They need Python 3.11 or newer and a Python package index: no root, no system

@@ -9,9 +9,7 @@ else it is the time on the clock. Each recording is also animated in one call, f
 """
 
 import argparse
-import resource
 from pathlib import Path
-from time import process_time
 
 import numpy as np
 import torch
@@ -20,6 +18,7 @@ import facetalk_hf
 from facetalk_hf import FaceTalkDenoiser, FaceTalkPipeline, load_audio
 from facetalk_hf.arkit import ARKIT
 from facetalk_hf.metrics import correlation, lip_aperture
+from facetalk_hf.timing import hop_durations, peak_memory
 
 
 RATE = 16000
@@ -42,17 +41,12 @@ def causal_pipeline(model: str, denoiser: str | None) -> FaceTalkPipeline:
 
 def cost(pipe: FaceTalkPipeline, clip: np.ndarray, options: dict) -> None:
     """Print delay and processor time a frame."""
-    stream = pipe.open_stream(RATE, **options)
-    times = []
-    for start in range(0, len(clip), CHUNK):
-        begin = process_time()
-        count = len(stream.push(clip[start : start + CHUNK]))
-        times += [process_time() - begin] if count else []
-    low, middle, high, worst = 1e3 * np.quantile(times[1:], (0.05, 0.5, 0.95, 1))
-    hop = options["hop"]
+    found = hop_durations(pipe, clip, RATE, **options)
+    low, middle, high, worst = 1e3 * np.quantile(found.cpu, (0.05, 0.5, 0.95, 1))
+    hop = found.hop
     frame = middle / hop
     share = frame * pipe.config.fps / 1e3
-    print(f"hop {hop}: delay {stream.delay:.4f} s of sound; {frame:.1f} ms a frame, {share:.2f} of real time")
+    print(f"hop {hop}: delay {found.delay:.4f} s of sound; {frame:.1f} ms a frame, {share:.2f} of real time")
     print(f"  processor time of a hop, ms: p5 {low:.1f}, median {middle:.1f}, p95 {high:.1f}, worst {worst:.1f}")
 
 
@@ -88,11 +82,6 @@ def speeds(codes: torch.Tensor) -> np.ndarray:
     return codes.diff(dim=0).norm(dim=1).numpy()
 
 
-def peak() -> float:
-    """Most memory that this process has had, GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -112,14 +101,14 @@ def main() -> None:
         long = np.resize(clip, round(args.whole * RATE))
         steps = {} if args.steps is None else {"num_inference_steps": args.steps}
         FaceTalkPipeline.from_pretrained(args.model)(long, sampling_rate=RATE, output_type="expression", **steps)
-        print(f"{args.whole:g} s at once: peak memory {peak():.2f} GB")
+        print(f"{args.whole:g} s at once: peak memory {peak_memory():.2f} GB")
         return
     print(f"torch {torch.__version__}, 1 thread, {torch.backends.cpu.get_cpu_capability()}")
     for hop in (1, 2):
         cost(pipe, np.resize(clip, round(args.seconds * RATE)), options | {"hop": hop})
     for path in args.audio:
         compare(pipe, path, options | {"hop": 2})
-    print(f"peak memory {peak():.2f} GB")
+    print(f"peak memory {peak_memory():.2f} GB")
 
 
 if __name__ == "__main__":
