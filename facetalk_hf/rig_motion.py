@@ -50,7 +50,7 @@ def turn_head(document: dict, animation: "HeadAnimation", faces: list[int]) -> l
 
 
 def head_joint(document: dict, faces: list[int]) -> int | None:
-    """The joint called head that is nearest to the root in the skeletons of these nodes; `None` where there is none."""
+    """The joint called head that is nearest to the root of these nodes' skeletons; `None` where there is none."""
     nodes, parents = document["nodes"], _parents(document)
     skins = {nodes[face]["skin"] for face in faces if "skin" in nodes[face]}
     joints = {joint for skin in skins for joint in document["skins"][skin]["joints"]}
