@@ -107,7 +107,7 @@ def put_on_rig(
 ) -> None:
     """Write the motion on another head, and say what of it that head cannot show."""
     from .cli import save
-    from .driving import drive, drive_glb, glb_shape_names, missing_channels, read_obj_rig
+    from .driving import drive, drive_glb, glb_can_turn, glb_shape_names, missing_channels, read_obj_rig
 
     if rig.is_dir():
         head = read_obj_rig(rig, ignore, MILLIMETRES[unit])
@@ -116,6 +116,8 @@ def put_on_rig(
     else:
         names = glb_shape_names(rig)
         drive_glb(output, animation, rig, ignore)
+        if animation.poses is not None and not glb_can_turn(rig):
+            typer.echo(f"{rig} has no joint called head, so its head does not turn", err=True)
     if missing := missing_channels(animation, names):
         typer.echo(f"{rig} has no shape for {', '.join(missing)}", err=True)
 

@@ -4,7 +4,8 @@
 import json
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from .errors import FaceTalkError
 from .export import FLOAT, pack_glb
 from .files import atomic_path
 from .head_motion import neck_pivot
+from .rig_motion import head_joint, turn_head
 
 
 NEUTRAL: tuple[str, ...] = ("neutral", "base", "basis", "rest")
@@ -62,6 +64,8 @@ def read_obj_rig(
     known = set(_known_names([path.stem for path in shapes], str(folder), ignore_unknown))
     shapes = [path for path in shapes if path.stem in known]
     base, colors, faces = _read_obj(rest[0])
+    if not len(faces) or faces.min() < 0 or faces.max() >= len(base):
+        raise FaceTalkError(f"{rest[0]} must have faces, and only between its {len(base)} vertices")
     targets = np.empty((len(shapes), *base.shape), np.float32)
     for target, path in zip(targets, shapes, strict=True):
         vertices = _read_obj(path)[0]
@@ -80,7 +84,8 @@ def drive_glb(
     """Write a copy of a glb whose morph targets play the motion; all else in it stays as it is.
 
     Every node whose mesh has targets with ARKit's names (`extras.targetNames`) gets a track of the new first
-    animation, `speech`. Targets with other names keep the mesh's default weight.
+    animation, `speech`. Targets with other names keep the mesh's default weight. Head motion turns the joint called
+    head, or all of a glb whose face has no skeleton ([`facetalk_hf.rig_motion.turn_head`]).
 
     Args:
         path (`str` or `os.PathLike`): the file to write. animation (`HeadAnimation`): the motion.
@@ -94,20 +99,18 @@ def drive_glb(
     document, binary = _read_glb(Path(rig))
     if not animation.num_frames:
         raise FaceTalkError("there is no motion to write: the animation has no frames")
-    try:
+    with _valid(rig):
         tracks = _morph_tracks(document, animation, str(rig), ignore_unknown)
-    except FaceTalkError:
-        raise
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        raise FaceTalkError(f"{rig} is not a valid glb: {type(error).__name__} {error}") from error
+        turns = turn_head(document, animation, [node for node, _ in tracks])
     binary += b"\0" * (-len(binary) % 4)
     views, accessors = document.setdefault("bufferViews", []), document.setdefault("accessors", [])
 
-    def store(values: np.ndarray, **bounds: list[float]) -> int:
+    def store(values: np.ndarray, shape: str = "SCALAR", **bounds: list[float]) -> int:
         nonlocal binary
         data = values.astype("<f4").tobytes()
         views.append({"buffer": 0, "byteOffset": len(binary), "byteLength": len(data)})
-        view = {"bufferView": len(views) - 1, "componentType": FLOAT, "count": values.size, "type": "SCALAR"}
+        count = values.size if shape == "SCALAR" else len(values)
+        view = {"bufferView": len(views) - 1, "componentType": FLOAT, "count": count, "type": shape}
         accessors.append(view | bounds)
         binary += data
         return len(accessors) - 1
@@ -115,9 +118,10 @@ def drive_glb(
     times = (np.arange(animation.num_frames) / animation.fps).astype(np.float32)
     clock = store(times, min=[float(times[0])], max=[float(times[-1])])
     channels, samplers = [], []
-    for node, weights in tracks:
-        channels.append({"sampler": len(samplers), "target": {"node": node, "path": "weights"}})
-        samplers.append({"input": clock, "output": store(weights), "interpolation": "LINEAR"})
+    for node, kind, values in [(node, "weights", weights) for node, weights in tracks] + turns:
+        shape = "SCALAR" if kind == "weights" else f"VEC{values.shape[1]}"
+        channels.append({"sampler": len(samplers), "target": {"node": node, "path": kind}})
+        samplers.append({"input": clock, "output": store(values, shape), "interpolation": "LINEAR"})
     # First, because that is the one most viewers play.
     document.setdefault("animations", []).insert(0, {"name": "speech", "channels": channels, "samplers": samplers})
     if not document.get("buffers"):
@@ -137,8 +141,33 @@ def missing_channels(animation: HeadAnimation, names: Sequence[str]) -> list[str
 
 def glb_shape_names(rig: str | os.PathLike) -> list[str]:
     """Names of all morph targets in a glb, each once."""
-    meshes = _read_glb(Path(rig))[0].get("meshes", [])
-    return list(dict.fromkeys(name for mesh in meshes for name in mesh.get("extras", {}).get("targetNames", [])))
+    document, _ = _read_glb(Path(rig))
+    with _valid(rig):
+        return list(dict.fromkeys(name for mesh in document.get("meshes", []) for name in _target_names(mesh)))
+
+
+def glb_can_turn(rig: str | os.PathLike) -> bool:
+    """Whether head motion can be put on a glb: its face has no skeleton, or one with a joint called head."""
+    document, _ = _read_glb(Path(rig))
+    with _valid(rig):
+        nodes, meshes = document["nodes"], document["meshes"]
+        skinned = [i for i, node in enumerate(nodes) if "skin" in node and _target_names(meshes[node["mesh"]])]
+        return not skinned or head_joint(document, skinned) is not None
+
+
+@contextmanager
+def _valid(rig: str | os.PathLike) -> Iterator[None]:
+    """What a broken document makes of our reading it, as one line."""
+    try:
+        yield
+    except FaceTalkError:
+        raise
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise FaceTalkError(f"{rig} is not a valid glb: {type(error).__name__} {error}") from error
+
+
+def _target_names(mesh: dict) -> list[str]:
+    return mesh.get("extras", {}).get("targetNames", [])
 
 
 def _morph_tracks(
@@ -149,7 +178,7 @@ def _morph_tracks(
     for number, node in enumerate(document.get("nodes", [])):
         mesh = document["meshes"][node["mesh"]] if "mesh" in node else {"primitives": []}
         targets = [target for primitive in mesh["primitives"] for target in primitive.get("targets", [])]
-        names = mesh.get("extras", {}).get("targetNames", [])
+        names = _target_names(mesh)
         if not targets or not names:
             continue
         for primitive in mesh["primitives"]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .animation import PARTS, HeadAnimation
 from .errors import FaceTalkError
-from .export import ROUGHNESS, SYNTHETIC_NOTE
+from .export import ROUGHNESS, SYNTHETIC_NOTE, moved_vertices
 from .files import atomic_path
 
 
@@ -22,7 +22,7 @@ def write_usd(
     blend_shapes: bool = True,
     units: str = "metres",
     audio: str | os.PathLike | None = None,
-    tolerance: float = 0.01,
+    tolerance: float = 0.02,
 ) -> Path:
     """Write a USD stage, y up, whose time codes are the frames 0 to T - 1: `timeCodesPerSecond` is the frame rate.
 
@@ -43,7 +43,7 @@ def write_usd(
         FaceTalkError: usd-core is not installed, an unknown suffix or unit, no faces, or no place to write.
     """
     try:
-        from pxr import Gf, Sdf, Usd, UsdGeom, UsdMedia, UsdSkel, Vt
+        from pxr import Gf, Sdf, Tf, Usd, UsdGeom, UsdMedia, UsdSkel, Vt
     except ImportError as error:
         raise FaceTalkError('USD needs the package usd-core: pip install "facetalk_hf[usd]"') from error
     path = Path(path)
@@ -101,7 +101,11 @@ def write_usd(
         sound.CreateFilePathAttr(Sdf.AssetPath(_relative(Path(audio), path.parent)))
         sound.CreateAuralModeAttr(UsdMedia.Tokens.nonSpatial)
     with atomic_path(path) as temporary:
-        if not stage.GetRootLayer().Export(str(temporary)):
+        try:
+            written = stage.GetRootLayer().Export(str(temporary))
+        except Tf.ErrorException as error:
+            raise FaceTalkError(f"cannot write {path}: is there room left on the disk?") from error
+        if not written:
             raise FaceTalkError(f"cannot write {path}")
     return path
 
@@ -124,14 +128,15 @@ def _add_blend_shapes(stage, mesh, animation: HeadAnimation, vectors, tolerance:
 
     names, paths = list(animation.target_names), []
     largest = np.maximum(np.abs(animation.weights).max(0, initial=0.0), 1.0)
+    kept, _ = moved_vertices(animation.targets, largest, tolerance)
     used = set()
-    for name, target, peak in zip(names, animation.targets, largest, strict=True):
+    for name, target, moves in zip(names, animation.targets, kept, strict=True):
         place = Tf.MakeValidIdentifier(name)
         while place in used:
             place += "_"
         used.add(place)
         shape = UsdSkel.BlendShape.Define(stage, mesh.GetPath().AppendChild(place))
-        moved = np.flatnonzero(np.sqrt((target**2).sum(1)) * peak > tolerance / len(names))
+        moved = np.flatnonzero(moves)
         shape.CreateOffsetsAttr(vectors(target[moved]))
         shape.CreatePointIndicesAttr(Vt.IntArray.FromNumpy(moved.astype(np.int32)))
         paths.append(shape.GetPath())

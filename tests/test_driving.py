@@ -81,6 +81,9 @@ def test_folders_that_are_no_rig(shapes, tmp_path):
     refused("neutral.obj", "none")
     (shapes / "neutral.obj").write_text(obj(SQUARE))
     refused("no shapes")
+    (shapes / "neutral.obj").write_text(obj(SQUARE, "f 1 2 9"))
+    (shapes / "jawOpen.obj").write_text(obj(SQUARE))
+    refused("neutral.obj", "4 vertices")
     shapes = tmp_path / "missing"
     refused("neutral.obj")
 

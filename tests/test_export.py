@@ -2,9 +2,14 @@
 """Files of the motion, read back with readers of our own or trimesh's."""
 
 import csv
+import importlib.util
 import json
+import os
 import struct
+import subprocess
+import sys
 import wave
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,7 +110,7 @@ def test_glb_plays_the_same_motion(tmp_path):
                 expected = animation.vertices(frame)[animation.faces[part == kind]]
                 np.testing.assert_allclose(moved, expected, atol=1e-4 + stated)
     assert seen == [("head", ("all", "few")), ("eyes", ("all", "eyeLookUp_L")), ("teeth", ("all", "jawOpen"))]
-    assert stated < 0.01
+    assert stated < 0.021
     assert "Synthetic" in document["asset"]["extras"]["comment"]
 
 
@@ -213,6 +218,37 @@ def test_sequences_hold_every_frame(tmp_path, kind):
     getattr(export, f"write_{kind}_sequence")(folder, animation.replace(
         weights=animation.weights[:1], expressions=None, landmarks=None, lip_aperture=None))  # fmt: skip
     assert len(list(folder.iterdir())) == 1
+
+
+FULL_DISK = """
+import resource, sys
+import numpy as np
+from facetalk_hf.animation import FORMATS
+from facetalk_hf.cli import save
+from facetalk_hf.errors import FaceTalkError
+from test_export import head
+
+names = ("jawLeft", "jawRight", "mouthLeft", "jawOpen", "cheekPuff")
+animation = head(12).replace(audio=np.zeros(9000), target_names=names)
+resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))  # what comes after is refused, as on a full disk
+for name in FORMATS:
+    if name != "mp4" and not (name.startswith("usd") and "no usd" in sys.argv):
+        try:
+            save(animation, name, f"{sys.argv[1]}/a.{name}")
+            print("WRITTEN", name)
+        except FaceTalkError as error:
+            assert "cannot write" in str(error) and "\\n" not in str(error), error
+"""
+
+
+def test_a_write_that_breaks_off_leaves_the_old_file_and_no_half_of_a_new_one(tmp_path):
+    (tmp_path / "a.glb").write_text("old")
+    words = [] if importlib.util.find_spec("pxr") else ["no usd"]
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path), *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=here, timeout=300)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.glb"] and (tmp_path / "a.glb").read_text() == "old"
 
 
 def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path):

@@ -34,7 +34,7 @@ PLACES = {
     "datasets": ("facetalk_hf/corpus.py", "training/"),
     "accelerate.Accelerator": ("training/",),
     "embreex": ("facetalk_hf/rendering.py",),
-    "pxr": ("facetalk_hf/usd.py",),
+    "pxr": ("facetalk_hf/usd.py", "benchmarks/formats.py"),
     "av": ("facetalk_hf/rendering.py", "facetalk_hf/audio.py"),
 }
 # Properties that every pipeline of diffusers has.

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from test_export import head
+from test_rig_motion import living
 
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.usd import UNITS, write_usd
@@ -105,6 +106,25 @@ def test_still_head_and_head_without_targets(tmp_path):
     bare = animation.replace(targets=animation.targets[:0], weights=np.zeros((1, 0)), target_names=())
     for name, thing in (("a.usda", animation), ("b.usda", bare)):
         np.testing.assert_allclose(points(write_usd(tmp_path / name, thing), 1, True)[0], thing.vertices(0), atol=0.01)
+
+
+@pytest.mark.parametrize("blend_shapes", [True, False])
+def test_gaze_and_head_motion_pass_the_validators_of_usd(tmp_path, blend_shapes):
+    Usd, UsdGeom, *_ = pxr()
+    validation = pytest.importorskip("pxr.UsdValidation", reason="this usd-core has no validators: nothing checked")
+    animation = living()
+    path = animation.save(tmp_path / "a.usdc", blend_shapes=blend_shapes)
+    validators = validation.ValidationRegistry().GetOrLoadAllValidators()
+    stage = Usd.Stage.Open(str(path))
+    found = validation.ValidationContext(validators).Validate(stage)
+    assert len(validators) > 20 and not found, [error.GetMessage() for error in found]
+    mesh = UsdGeom.Mesh(stage.GetPrimAtPath("/facetalk/head"))
+    matrices = [np.array(mesh.ComputeLocalToWorldTransform(frame)) for frame in range(6)]
+    local = points(path, 6, blend_shapes)
+    for matrix, still, vertices in zip(matrices, local, animation.iterate_posed(), strict=True):
+        moved = still @ matrix[:3, :3] + matrix[3, :3] * 1000
+        assert np.linalg.norm(moved - vertices, axis=1).max() < 0.021
+        assert np.linalg.norm(still - vertices, axis=1).max() > 0.5
 
 
 def test_what_cannot_be_written(tmp_path):
