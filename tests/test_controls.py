@@ -165,7 +165,7 @@ def test_the_mouth_is_cooled_towards_what_the_audio_lets_expect_and_the_eyes_are
     np.testing.assert_allclose(warm[:, IS_MOUTH], 0.5 * (hot + cold)[:, IS_MOUTH], atol=1e-5)
     np.testing.assert_allclose(warm[:, ~IS_MOUTH], hot[:, ~IS_MOUTH], atol=1e-5)
     assert np.abs(hot - cold)[:, IS_MOUTH].max() > 0.1
-    expected = weights(named, mouth_temperature=1.0, num_inference_steps=1)
+    expected = weights(named, mouth_temperature=1.0, num_inference_steps=1, guidance_scale=1.0)
     np.testing.assert_allclose(cold[:, IS_MOUTH], expected[:, IS_MOUTH], atol=1e-5)
     with pytest.raises(FaceTalkError, match="mouth_temperature must be a number between 0 and 1"):
         weights(named, mouth_temperature=1.5)
