@@ -81,9 +81,7 @@ class PosedField:
     def _sdf(self, points: torch.Tensor) -> torch.Tensor:
         return self.head.ensemble(points[None], self.anchors, self.members)[0]
 
-    def slopes(
-        self, points: torch.Tensor, weights: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def slopes(self, points: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Distance (P,), gradient (P, 3) and Jacobian in the weights (P, W) at posed points (P, 3), weights (W,)."""
         results = []
         for part in points.split(self.chunk):

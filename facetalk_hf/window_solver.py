@@ -29,6 +29,7 @@ class FittingConfig:
         iterations: steps of a window at most; it ends early when no weight moves by `tolerance`.
         outlier_scale: mm at which a point has lost three quarters of its pull.
         blink_inertia: the lids' share of `temporal` and `code`, for they are quick and show little.
+        gaze_hold: factor of `code` for the shapes of gaze.
         ease: factor of `code` in the first step, a third of it in the next, down to 1.
         eye_gain, eye_reach: how much more a point within `eye_reach` mm of the lids' landmarks counts.
         still: points that no weight of one moves by this many mm are looked at once only.
@@ -46,10 +47,11 @@ class FittingConfig:
     code: float = 0.015
     box: float = 1.0
     symmetry: float = 0.3
-    blink_inertia: float = 0.03
+    blink_inertia: float = 0.2
+    gaze_hold: float = 10.0
     landmarks: float = 0.1
     outlier_scale: float = 4.0
-    eye_gain: float = 6.0
+    eye_gain: float = 4.0
     eye_reach: float = 9.0
     still: float = 0.3
     ease: float = 20.0
@@ -99,7 +101,9 @@ def solve_window(
     """
     weights, best = start.double().clone(), None
     frames = [replace(frame, points=frame.points[within_model(field, frame.points)]) for frame in frames]
-    masks = [(torch.ones(len(frame.points), dtype=torch.bool), near_lids(field, frame.points, config)) for frame in frames]
+    masks = [
+        (torch.ones(len(frame.points), dtype=torch.bool), near_lids(field, frame.points, config)) for frame in frames
+    ]
     damping, searched = 1e-3, False
     for step in range(config.iterations + 1):
         # Far points may pull at first, when the mouth is still in another place.
@@ -197,6 +201,8 @@ def priors(
     lids = [field.names.index(name) for name in BLINKS if name in field.names]
     shrink = torch.full((size,), config.code, dtype=torch.float64)
     shrink[lids] *= config.blink_inertia
+    # Where an eye looks is not seen in its shape; what it does to the lids would be taken for a blink.
+    shrink[[i for i, name in enumerate(field.names) if name.startswith("eyeLook")]] *= config.gaze_hold
     slope = shrink * weights + config.box * outside
     slope[:, left] += config.symmetry * uneven
     slope[:, right] -= config.symmetry * uneven
@@ -229,7 +235,11 @@ def priors(
 
 def twins(names: tuple[str, ...]) -> tuple[list[int], list[int]]:
     """Indices of the left shapes that have a right twin, and of these twins."""
-    pairs = [(names.index(name), names.index(name[:-1] + "R")) for name in names if name.endswith("_L") and name[:-1] + "R" in names]
+    pairs = [
+        (names.index(name), names.index(name[:-1] + "R"))
+        for name in names
+        if name.endswith("_L") and name[:-1] + "R" in names
+    ]
     return [a for a, _ in pairs], [b for _, b in pairs]
 
 
