@@ -92,7 +92,7 @@ def improve(
     head: NPHMModel, code: torch.Tensor, spread: torch.Tensor, places: torch.Tensor, marks: list[torch.Tensor],
     config: IdentityConfig, scale: float, generator: torch.Generator,
 ) -> torch.Tensor:  # fmt: skip
-    """The code (Z,) whose surface is nearest to canonical places (P, 3); outliers beyond `scale` mm lose their pull."""
+    """The code (Z,) whose surface is nearest to canonical places (P, 3); beyond `scale` mm a place loses its pull."""
     mean, _ = typical(head)
     free = ((code - mean) / spread).clone().requires_grad_()
     optimizer = torch.optim.Adam([free], lr=config.rate * 5)

@@ -100,12 +100,22 @@ def check_landmarks(landmarks: np.ndarray, place: Path) -> np.ndarray:
 
 
 def _read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    if path.suffix.lower() == ".obj":
+        # Read here: loaders of meshes drop vertices that no face uses.
+        found = {"v": [], "vn": []}
+        with open(path) as file:
+            for line in file:
+                kind, _, rest = line.partition(" ")
+                if kind in found:
+                    found[kind].append(rest.split()[:3])
+        points, normals = (np.array(found[kind], np.float32).reshape(-1, 3) for kind in ("v", "vn"))
+        return points, normals if len(normals) == len(points) else None
+
     import trimesh
 
     thing = trimesh.load(path, process=False)
     parts = list(thing.geometry.values()) if isinstance(thing, trimesh.Scene) else [thing]
-    points = np.concatenate([part.vertices for part in parts]) if parts else np.zeros((0, 3))
-    return points, None
+    return np.concatenate([part.vertices for part in parts]) if parts else np.zeros((0, 3)), None
 
 
 def check_unit(points: np.ndarray, unit: str, place: str) -> float:

@@ -20,8 +20,9 @@ class FittingConfig:
     r"""Weights of the objective; distances in mm, codes in blendshape weights.
 
     E = sdf * mean_i a_i rho(d_i) + temporal * Huber(w_t - w_(t-1)) + code * |w|^2 / 2 + box * |outside 0..1|^2 / 2
-    + symmetry * |left - right|^2 / 2 + landmarks * mean |l - l'|^2 / 2, with rho of Geman and McClure, d = sdf(x + F(x)), and a_i larger at the eyes.
-    FaceTalk gives the first three terms and neither their weights nor the rest; those are ours.
+    + symmetry * |left - right|^2 / 2 + landmarks * mean |l - l'|^2 / 2, with rho of Geman and McClure,
+    d = sdf(x + F(x)), and a_i larger at the eyes. FaceTalk gives the first three terms and neither their weights nor
+    the rest; those are ours.
 
     Args:
         window, overlap: frames that are optimised together, and how many of them again with the next window.
@@ -99,7 +100,7 @@ def solve_window(
         field (`PosedField`): the person. frames: T observations. start (`torch.Tensor`): (T, W) first guess.
         previous (`torch.Tensor`, *optional*): (W,) weights of the frame before, which stay as they are.
     """
-    weights, best = start.double().clone(), None
+    weights, best, parts = start.double().clone(), None, []
     frames = [replace(frame, points=frame.points[within_model(field, frame.points)]) for frame in frames]
     masks = [
         (torch.ones(len(frame.points), dtype=torch.bool), near_lids(field, frame.points, config)) for frame in frames
