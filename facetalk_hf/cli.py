@@ -22,6 +22,7 @@ from . import TINY, __version__
 from .blendshapes import LOOK_DEGREES
 from .cli_convert import convert
 from .cli_export import Format, export, writer_options
+from .cli_fit import fit as fit_clouds
 from .cli_inputs import output_folder, plan_outputs, read_fixed, read_identity
 from .cli_stream import stream as stream_live
 from .errors import FaceTalkError
@@ -46,6 +47,7 @@ app = typer.Typer(
 )
 app.add_typer(convert, name="convert")
 app.command()(export)
+app.command("fit")(fit_clouds)
 app.command()(stream_live)
 
 

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""Folders of point clouds or meshes, one file a frame, and the files that say where a head is in them."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import FaceTalkError
+
+
+SUFFIXES: tuple[str, ...] = (".ply", ".obj", ".npz")
+UNITS: dict[str, float] = {"m": 4.0, "cm": 0.04, "mm": 0.004, "model": 1.0}
+"""Model units in one of each: 1 model unit = 250 mm."""
+
+
+@dataclass
+class Cloud:
+    """A frame as read: `points` (P, 3) float32, `normals` (P, 3) and `landmarks` (68, 3) where the file has them."""
+
+    name: str
+    points: np.ndarray
+    normals: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The files of a sequence in the order of their numbers.
+
+    Raises:
+        FaceTalkError: no such files, two for one frame, or a number left out in the middle.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FaceTalkError(f"no folder {folder}: give one with a point cloud or mesh a frame")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+    if not files:
+        raise FaceTalkError(f"no frames in {folder}: no {', '.join(SUFFIXES)} file")
+    numbers = [re.findall(r"\d+", path.stem) for path in files]
+    if not all(numbers):
+        bad = next(path for path, found in zip(files, numbers, strict=True) if not found)
+        raise FaceTalkError(f"{bad} has no frame number in its name: call the files frame_0000{bad.suffix} and so on")
+    order = sorted((int(found[-1]), path) for found, path in zip(numbers, files, strict=True))
+    for (a, first), (b, second) in zip(order[:-1], order[1:], strict=True):
+        if a == b:
+            raise FaceTalkError(f"{first} and {second} are both frame {a}: leave one")
+        if b - a > 1:
+            raise FaceTalkError(
+                f"{folder}: frame {a + 1} is missing between {first.name} and {second.name}; "
+                "put it back, or fit the parts before and after it as two sequences"
+            )
+    return [path for _, path in order]
+
+
+def read_cloud(path: Path, least: int = 50) -> Cloud:
+    """Read one frame; of a mesh the vertices are taken.
+
+    An .npz holds `points` or `vertices` (P, 3), and may hold `normals` (P, 3) and `landmarks` (68, 3).
+
+    Raises:
+        FaceTalkError: a file that cannot be read, fewer than `least` points, numbers that are not finite.
+    """
+    path = Path(path)
+    normals = landmarks = None
+    try:
+        if path.suffix.lower() == ".npz":
+            with np.load(path, allow_pickle=False) as data:
+                name = next((name for name in ("points", "vertices") if name in data), None)
+                if name is None:
+                    raise FaceTalkError(f"{path} holds neither points nor vertices, only {', '.join(data.files)}")
+                points = data[name]
+                normals = data["normals"] if "normals" in data else None
+                landmarks = data["landmarks"] if "landmarks" in data else None
+        else:
+            points, normals = _read_mesh(path)
+        points = np.asarray(points, np.float32)
+    except FaceTalkError:
+        raise
+    except Exception as error:  # a broken file: the readers raise anything
+        raise FaceTalkError(f"cannot read {path}: {str(error).splitlines()[0] if str(error) else error!r}") from error
+    if points.ndim != 2 or points.shape[1:] != (3,):
+        raise FaceTalkError(f"{path}: points have shape {points.shape}, not (P, 3)")
+    if len(points) < least:
+        raise FaceTalkError(f"{path} has {len(points)} point(s); fitting needs at least {least}")
+    if not np.isfinite(points).all():
+        row = int(np.flatnonzero(~np.isfinite(points).all(1))[0])
+        raise FaceTalkError(f"{path}: point {row} is NaN or infinite; remove such points")
+    if landmarks is not None:
+        landmarks = check_landmarks(np.asarray(landmarks, np.float32), path)
+    return Cloud(path.stem, points, None if normals is None else np.asarray(normals, np.float32), landmarks)
+
+
+def check_landmarks(landmarks: np.ndarray, place: Path) -> np.ndarray:
+    """(.., 68, 3) landmarks as they are; NaN marks one that is not known. FaceTalkError for another shape."""
+    if landmarks.shape[-2:] != (68, 3):
+        raise FaceTalkError(f"{place}: landmarks have shape {landmarks.shape}, not 68 points of iBUG 300-W in 3D")
+    return landmarks
+
+
+def _read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    if path.suffix.lower() == ".obj":
+        # Read here: loaders of meshes drop vertices that no face uses.
+        found = {"v": [], "vn": []}
+        with open(path) as file:
+            for line in file:
+                kind, _, rest = line.partition(" ")
+                if kind in found:
+                    found[kind].append(rest.split()[:3])
+        points, normals = (np.array(found[kind], np.float32).reshape(-1, 3) for kind in ("v", "vn"))
+        return points, normals if len(normals) == len(points) else None
+
+    import trimesh
+
+    thing = trimesh.load(path, process=False)
+    parts = list(thing.geometry.values()) if isinstance(thing, trimesh.Scene) else [thing]
+    return np.concatenate([part.vertices for part in parts]) if parts else np.zeros((0, 3)), None
+
+
+def check_unit(points: np.ndarray, unit: str, place: str) -> float:
+    """Model units in one unit of the points (P, 3); "auto" picks the one in which they are as large as a head.
+
+    Raises:
+        FaceTalkError: the points are no head in that unit; the message names the one they would fit.
+    """
+    size = float(np.linalg.norm(np.subtract(*np.percentile(points, [98, 2], axis=0))))
+    fitting = [name for name, factor in UNITS.items() if 0.4 < size * factor < 3.2]  # 10 to 80 cm across
+    guess = min(fitting, key=lambda name: abs(np.log(size * UNITS[name] / 1.3)), default=None)
+    if unit == "auto":
+        if guess is None:
+            raise FaceTalkError(
+                f"{place}: the points are {size:.3g} across, no head in m, cm, mm or model units; "
+                "give landmarks or a transform with its scale"
+            )
+        return UNITS[guess]
+    if unit not in fitting:
+        hint = f"they look like {guess}: use --unit {guess}" if guess else "is the cloud a head?"
+        raise FaceTalkError(f"{place}: the points are {size:.3g} {unit} across, no head's size; {hint}")
+    return UNITS[unit]
+
+
+def read_transforms(path: Path, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Known similarities x_model = s R x + t: scales (T,), rotations (T, 3, 3), translations (T, 3) float64.
+
+    `path` is an .npz or .json with `s`, `R` and `t` (once, or one a frame), or a folder with NPHM's s.npy, R.npy and
+    t.npy.
+
+    Raises:
+        FaceTalkError: a part is missing, has another shape, is not finite, or R is no rotation.
+    """
+    path, parts = Path(path), {}
+    try:
+        if path.is_dir():
+            parts = {name: np.load(path / f"{name}.npy", allow_pickle=False) for name in "sRt"}
+        elif path.suffix == ".json":
+            parts = {name: np.asarray(value, float) for name, value in json.loads(path.read_text()).items()}
+        else:
+            with np.load(path, allow_pickle=False) as data:
+                parts = {name: data[name] for name in data.files}
+        scale, rotation, move = (np.asarray(parts[name], np.float64) for name in "sRt")
+    except (OSError, ValueError, KeyError, EOFError, AttributeError) as error:
+        raise FaceTalkError(f"{path} holds no transform s, R, t: {error}") from error
+    try:
+        scale = np.broadcast_to(scale.reshape(-1), (frames,))
+        rotation = np.broadcast_to(rotation.reshape(-1, 3, 3), (frames, 3, 3))
+        move = np.broadcast_to(move.reshape(-1, 3), (frames, 3))
+    except ValueError as error:
+        raise FaceTalkError(f"{path}: s, R and t must be given once, or for each of the {frames} frames") from error
+    if not all(np.isfinite(part).all() for part in (scale, rotation, move)) or (scale <= 0).any():
+        raise FaceTalkError(f"{path}: a transform is not finite, or its scale is not positive")
+    wrong = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max((1, 2)) > 1e-3
+    if wrong.any() or (np.linalg.det(rotation) < 0).any():
+        raise FaceTalkError(f"{path}: R of frame {int(wrong.argmax())} is no rotation; the scale belongs in s")
+    return scale.copy(), rotation.copy(), move.copy()

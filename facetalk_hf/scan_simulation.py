@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""Point clouds of a speaking head as a depth camera rig would see them, from exact motion: to measure fitting with.
+
+Ground truth is ICT-FaceKit's: samples of `template.npz` moved by identity coefficients and blendshape weights, never
+by our networks. Model units (1 = 250 mm) but for what is named mm.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from .models.nphm import NUM_LANDMARKS
+
+
+MILLIMETRES = 250.0
+
+
+@dataclass
+class ScanFaults:
+    """What is wrong with a scan.
+
+    Args:
+        noise (mm): standard deviation of every point in every direction.
+        outliers: share of the points that lie anywhere in the head's box.
+        hole: share of the points missing on one side of the face.
+    """
+
+    noise: float = 1.0
+    outliers: float = 0.0
+    hole: float = 0.0
+
+
+class SpeakingHead:
+    """One held-out person who can be posed exactly.
+
+    Args:
+        pool (`dict`): `template.npz` of build_heads.py. scan (`dict`): one of its test_*.npz.
+    """
+
+    def __init__(self, pool: dict, scan: dict):
+        coefficients = scan["coefficients"].astype(np.float32)
+        self.canonical = pool["mean"] + np.einsum(
+            "pkc,k->pc", pool["identities"].astype(np.float32), coefficients, optimize=True
+        )
+        self.fields, self.region = pool["expressions"].astype(np.float32), pool["region"]
+        self.canonical_weights = pool["canonical_weights"]
+        marks = slice(-14 - NUM_LANDMARKS, -14)
+        self.landmarks = scan["controls"][marks]
+        self.landmark_fields = pool["control_expressions"][:, -10 - NUM_LANDMARKS : -10]
+        centres, fronts = scan["controls"][-14:-12], scan["controls"][-12:-10]
+        directions = np.random.default_rng(0).normal(size=(2, 3000, 3))
+        directions[..., 2] = np.abs(directions[..., 2])
+        directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+        radius = np.linalg.norm(fronts - centres, axis=-1)[:, None, None]
+        self.eyes = (centres[:, None] + radius * directions).reshape(-1, 3).astype(np.float32)
+        # The pool is denser at eyes and lips; a camera sees every square millimetre once.
+        distance = cKDTree(self.canonical).query(self.canonical, 9)[0][:, -1]
+        self._area = distance**2
+        self._eye_area = np.full(len(self.eyes), 4 * np.pi * float(radius.mean()) ** 2 / 2 / 3000)
+
+    def posed(self, weights: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """(53,) -> where samples are, (P, 3)."""
+        change = weights - self.canonical_weights
+        return self.canonical[rows] + np.einsum("pkc,k->pc", self.fields[rows], change, optimize=True)
+
+    def posed_landmarks(self, weights: np.ndarray) -> np.ndarray:
+        """(53,) -> (68, 3)."""
+        return self.landmarks + np.einsum("kpc,k->pc", self.landmark_fields, weights - self.canonical_weights)
+
+    def scan(self, weights: np.ndarray, count: int, faults: ScanFaults, seed: int) -> np.ndarray:
+        """What cameras from the front and both sides see of a frame: (count, 3) float32 points."""
+        rng = np.random.default_rng(seed)
+        skin = self.region != 4
+        points = np.concatenate([self.posed(weights, skin), self.eyes])
+        area = np.concatenate([self._area[skin] / 8 * np.pi, self._eye_area])
+        seen = np.zeros(len(points), bool)
+        for yaw in (-50, 0, 50):
+            seen |= visible(points, np.radians(yaw))
+        share = np.where(seen, area, 0)
+        if faults.hole:
+            # The subject's right cheek outwards, as far as it takes.
+            order = np.argsort(points[:, 0])
+            gone = np.cumsum(share[order]) < faults.hole * share.sum()
+            share[order[gone]] = 0
+        chosen = rng.choice(len(points), round(count * (1 - faults.hole)), p=share / share.sum())
+        result = points[chosen] + rng.normal(size=(len(chosen), 3)) * faults.noise / MILLIMETRES
+        wild = rng.random(len(result)) < faults.outliers
+        low, high = points.min(0), points.max(0)
+        result[wild] = rng.uniform(low, high, (int(wild.sum()), 3))
+        return result.astype(np.float32)
+
+
+def visible(points: np.ndarray, yaw: float, cell: float = 0.012, depth: float = 0.016) -> np.ndarray:
+    """(P,) bool: points (P, 3) with nothing in front of them, seen from afar, `yaw` radians off the front.
+
+    A point is hidden if another within its cell of the image is nearer by more than `depth`.
+    """
+    side = points[:, 0] * np.cos(yaw) - points[:, 2] * np.sin(yaw)
+    near = points[:, 0] * np.sin(yaw) + points[:, 2] * np.cos(yaw)
+    cells = np.stack([side, points[:, 1]], 1)
+    cells = np.floor((cells - cells.min(0)) / cell).astype(int)
+    index = cells[:, 0] * (cells[:, 1].max() + 1) + cells[:, 1]
+    front = np.full(index.max() + 1, -np.inf)
+    np.maximum.at(front, index, near)
+    return near > front[index] - depth

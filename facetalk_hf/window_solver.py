@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: MIT
+"""Expression codes of a few frames at a time: robust Gauss-Newton on FaceTalk's fitting objective."""
+
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+import torch
+
+from .errors import FaceTalkError
+from .posed_field import PosedField
+
+
+MILLIMETRES = 250.0
+LIDS = slice(36, 48)  # iBUG order
+BLINKS = ("eyeBlink_R", "eyeBlink_L")
+
+
+@dataclass
+class FittingConfig:
+    r"""Weights of the objective; distances in mm, codes in blendshape weights.
+
+    E = sdf * mean_i a_i rho(d_i) + temporal * Huber(w_t - w_(t-1)) + code * |w|^2 / 2 + box * |outside 0..1|^2 / 2
+    + symmetry * |left - right|^2 / 2 + landmarks * mean |l - l'|^2 / 2, with rho of Geman and McClure,
+    d = sdf(x + F(x)), and a_i larger at the eyes. FaceTalk gives the first three terms and neither their weights nor
+    the rest; those are ours.
+
+    Args:
+        window, overlap: frames that are optimised together, and how many of them again with the next window.
+        points: points a frame that are looked at.
+        iterations: steps of a window at most; it ends early when no weight moves by `tolerance`.
+        outlier_scale: mm at which a point has lost three quarters of its pull.
+        blink_inertia: the lids' share of `temporal` and `code`, for they are quick and show little.
+        gaze_hold: factor of `code` for the shapes of gaze.
+        ease: factor of `code` in the first step, a third of it in the next, down to 1.
+        eye_gain, eye_reach: how much more a point within `eye_reach` mm of the lids' landmarks counts.
+        still: points that no weight of one moves by this many mm are looked at once only.
+        bad_frame: a frame with a larger share of points far from the fit is listed, and trusted a fifth.
+    """
+
+    window: int = 10
+    overlap: int = 2
+    points: int = 1600
+    iterations: int = 9
+    tolerance: float = 0.01
+    sdf: float = 1.0
+    temporal: float = 0.1
+    huber: float = 0.1
+    code: float = 0.015
+    box: float = 1.0
+    symmetry: float = 0.3
+    blink_inertia: float = 0.2
+    gaze_hold: float = 10.0
+    landmarks: float = 0.1
+    outlier_scale: float = 4.0
+    eye_gain: float = 4.0
+    eye_reach: float = 9.0
+    still: float = 0.3
+    ease: float = 20.0
+    bad_frame: float = 0.25
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not (np.isfinite(value) and value >= 0):
+                raise FaceTalkError(f"fitting: {name} must be a number of at least 0, not {value}")
+        if not 0 <= self.overlap < self.window:
+            raise FaceTalkError(f"fitting: overlap {self.overlap} must be smaller than the window of {self.window}")
+        if not self.outlier_scale or not self.points or not self.huber:
+            raise FaceTalkError("fitting: outlier_scale, points and huber must be positive")
+
+
+@dataclass
+class FrameObservation:
+    """What is known of a frame, in canonical units: `points` (P, 3), `landmarks` (68, 3) or `None`.
+
+    `trust` (0 to 1) scales all that the frame says: 0 for a frame that is missing.
+    """
+
+    points: torch.Tensor
+    landmarks: torch.Tensor | None = None
+    trust: float = 1.0
+
+
+@dataclass
+class WindowResult:
+    """Weights (T, W), mean |distance| in mm (T,), share of far points (T,) and each term of the objective."""
+
+    weights: torch.Tensor
+    residual: np.ndarray
+    far: np.ndarray
+    terms: dict[str, float] = field(default_factory=dict)
+
+
+def solve_window(
+    field: PosedField, frames: list[FrameObservation], start: torch.Tensor, previous: torch.Tensor | None,
+    config: FittingConfig,
+) -> WindowResult:  # fmt: skip
+    """Weights of T frames together.
+
+    Args:
+        field (`PosedField`): the person. frames: T observations. start (`torch.Tensor`): (T, W) first guess.
+        previous (`torch.Tensor`, *optional*): (W,) weights of the frame before, which stay as they are.
+    """
+    weights, best, parts = start.double().clone(), None, []
+    frames = [replace(frame, points=frame.points[within_model(field, frame.points)]) for frame in frames]
+    masks = [
+        (torch.ones(len(frame.points), dtype=torch.bool), near_lids(field, frame.points, config)) for frame in frames
+    ]
+    damping, searched = 1e-3, False
+    for step in range(config.iterations + 1):
+        # Far points may pull at first, when the mouth is still in another place.
+        scale = config.outlier_scale * max(1.0, 3.0 - step)
+        if step == 4:
+            frames = [
+                replace(frame, trust=frame.trust * (0.2 if part["far"] > config.bad_frame else 1.0))
+                for frame, part in zip(frames, parts, strict=True)
+            ]
+        parts = [
+            frame_system(field, frame, mask, row.float(), scale, config)
+            for frame, mask, row in zip(frames, masks, weights, strict=True)
+        ]
+        # Codes are held back at first, so that the jaw answers before the many small shapes do.
+        eased = replace(config, code=config.code * max(1.0, config.ease / 3**step))
+        prior, slope, curve = priors(weights, previous, field, eased)
+        energy = sum(part["energy"] for part in parts) + sum(prior.values())
+        final_scale = scale == config.outlier_scale and eased.code == config.code
+        if best is not None and final_scale and best[3] and energy > best[0]:
+            damping *= 8
+            weights, parts, prior = best[1], best[2], best[4]
+            _, slope, curve = priors(weights, previous, field, config)
+        else:
+            damping = max(damping / 3, 1e-4)
+            best = (energy, weights, parts, final_scale, prior)
+        if step == config.iterations:
+            break
+        for index, part in enumerate(parts):
+            at = slice(index * field.size, (index + 1) * field.size)
+            curve[at, at] += part["curve"]
+            slope[at] += part["slope"]
+        move = torch.linalg.solve(curve + damping * torch.eye(len(curve), dtype=torch.float64), -slope)
+        move = move.view_as(weights).clamp(-0.4, 0.4)
+        weights = weights + move
+        if not searched and step >= 1:
+            searched = True
+            weights = search_blinks(field, frames, masks, weights, config)
+        elif final_scale and step > 2 and float(move.abs().max()) < config.tolerance:
+            break
+    _, weights, parts, _, prior = best
+    terms = {name: sum(part[name] for part in parts) for name in ("sdf", "landmarks")} | prior
+    return WindowResult(
+        weights, np.array([part["residual"] for part in parts]), np.array([part["far"] for part in parts]), terms
+    )
+
+
+def frame_system(
+    field: PosedField, frame: FrameObservation, mask: tuple, weights: torch.Tensor, scale: float,
+    config: FittingConfig,
+) -> dict:  # fmt: skip
+    """A frame's share of the normal equations: `curve` (W, W), `slope` (W,), `energy` and its parts."""
+    result = {"sdf": 0.0, "landmarks": 0.0, "residual": 0.0, "far": 0.0}
+    curve = torch.zeros(field.size, field.size, dtype=torch.float64)
+    slope = torch.zeros(field.size, dtype=torch.float64)
+    if len(frame.points) and frame.trust:
+        active, lids = mask
+        gain = 1 + config.eye_gain * lids
+        total, gain = gain.sum(), gain[active]
+        distance, _, jacobian = field.slopes(frame.points[active], weights)
+        distance, jacobian = distance * MILLIMETRES, jacobian * MILLIMETRES
+        shrink = 1 / (1 + (distance / scale).square())
+        share = gain * (config.sdf * frame.trust / total)
+        rows = jacobian * (share * shrink.square())[:, None]
+        curve += (rows.T @ jacobian).double()
+        slope += (rows.T @ distance).double()
+        result["sdf"] = float(0.5 * (share * distance.square() * shrink).sum())
+        near = distance.abs() < 2 * config.outlier_scale
+        result["residual"] = float(distance[near].abs().mean()) if near.any() else float("inf")
+        result["far"] = float(1 - near.float().mean())
+        if active.all():
+            # Points that no expression moves say nothing: from now on they are left out.
+            active &= jacobian.abs().amax(-1) > config.still
+    if frame.landmarks is not None and config.landmarks:
+        error = (field.posed_landmarks(weights[None])[0] - frame.landmarks) * MILLIMETRES
+        known = torch.isfinite(error).all(-1)
+        error, fields = error[known].flatten(), field.landmark_fields[known] * MILLIMETRES
+        fields = fields.transpose(1, 2).flatten(0, 1)  # (3 L, W)
+        share = config.landmarks / max(len(error) / 3, 1) / (1 + (error / 10).square()).square()
+        curve += ((fields * share[:, None]).T @ fields).double()
+        slope += (fields.T @ (share * error)).double()
+        result["landmarks"] = float(0.5 * (share * error.square()).sum())
+    return result | {"curve": curve, "slope": slope, "energy": result["sdf"] + result["landmarks"]}
+
+
+def priors(
+    weights: torch.Tensor, previous: torch.Tensor | None, field: PosedField, config: FittingConfig
+) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:
+    """What is expected of the codes before a point is seen: terms, slope (T W,) and curvature (T W, T W)."""
+    count, size = weights.shape
+    curve = torch.zeros(count, size, count, size, dtype=torch.float64)
+    t, n = torch.arange(count), torch.arange(size)
+    outside = weights - weights.clamp(0, 1) if field.names else torch.zeros_like(weights)
+    left, right = twins(field.names)
+    uneven = weights[:, left] - weights[:, right]
+    lids = [field.names.index(name) for name in BLINKS if name in field.names]
+    shrink = torch.full((size,), config.code, dtype=torch.float64)
+    shrink[lids] *= config.blink_inertia
+    # Where an eye looks is not seen in its shape; what it does to the lids would be taken for a blink.
+    shrink[[i for i, name in enumerate(field.names) if name.startswith("eyeLook")]] *= config.gaze_hold
+    slope = shrink * weights + config.box * outside
+    slope[:, left] += config.symmetry * uneven
+    slope[:, right] -= config.symmetry * uneven
+    curve[t[:, None], n, t[:, None], n] = shrink + config.box * (outside != 0).double()
+    curve[t[:, None], left, t[:, None], left] += config.symmetry
+    curve[t[:, None], right, t[:, None], right] += config.symmetry
+    curve[t[:, None], left, t[:, None], right] -= config.symmetry
+    curve[t[:, None], right, t[:, None], left] -= config.symmetry
+    before = torch.cat([(weights[:1] if previous is None else previous.double()[None]), weights[:-1]])
+    change = weights - before
+    inertia = torch.full((size,), config.temporal, dtype=torch.float64)
+    inertia[lids] *= config.blink_inertia
+    pull = inertia * (config.huber / change.abs().clamp_min(1e-12)).clamp_max(1.0)  # Huber as weights
+    size_of = torch.where(
+        change.abs() < config.huber, change.square() / 2, config.huber * (change.abs() - config.huber / 2)
+    )
+    slope = slope + pull * change
+    slope[:-1] -= (pull * change)[1:]
+    curve[t[:, None], n, t[:, None], n] += pull
+    curve[t[:-1, None], n, t[:-1, None], n] += pull[1:]
+    curve[t[1:, None], n, t[:-1, None], n] -= pull[1:]
+    curve[t[:-1, None], n, t[1:, None], n] -= pull[1:]
+    terms = {
+        "temporal": float((inertia * size_of).sum()), "code": float(0.5 * (shrink * weights.square()).sum()),
+        "box": float(0.5 * config.box * outside.square().sum()),
+        "symmetry": float(0.5 * config.symmetry * uneven.square().sum()),
+    }  # fmt: skip
+    return terms, slope.flatten(), curve.view(count * size, count * size)
+
+
+def twins(names: tuple[str, ...]) -> tuple[list[int], list[int]]:
+    """Indices of the left shapes that have a right twin, and of these twins."""
+    pairs = [
+        (names.index(name), names.index(name[:-1] + "R"))
+        for name in names
+        if name.endswith("_L") and name[:-1] + "R" in names
+    ]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def near_lids(field: PosedField, points: torch.Tensor, config: FittingConfig) -> torch.Tensor:
+    """(P,) bool: points within `eye_reach` of the landmarks of the lids."""
+    lids = field.posed_landmarks(torch.zeros(1, field.size))[0, LIDS]
+    return torch.cdist(points, lids).amin(-1) * MILLIMETRES < config.eye_reach
+
+
+def within_model(field: PosedField, points: torch.Tensor) -> torch.Tensor:
+    """(P,) bool: points on the model's side of the cut through the neck, a centimetre above it."""
+    if field.head.config.neck_plane is None:
+        return torch.ones(len(points), dtype=torch.bool)
+    *normal, offset = field.head.config.neck_plane
+    return points @ torch.tensor(normal).to(points) < offset - 10 / MILLIMETRES
+
+
+def search_blinks(
+    field: PosedField, frames: list[FrameObservation], masks: list, weights: torch.Tensor, config: FittingConfig
+) -> torch.Tensor:
+    """Try both lids open, half and shut: a step may end between, where an eyeball close behind hides the slope.
+
+    A try is taken only where it explains the points better by more than noise does, four standard deviations.
+    """
+    if not set(BLINKS) <= set(field.names):
+        return weights
+    weights = weights.clone()
+    columns = [field.names.index(name) for name in BLINKS]
+    for row, frame, (_, lids) in zip(weights, frames, masks, strict=True):
+        if not frame.trust or lids.sum() < 10:
+            continue
+        tries = []
+        for value in (None, 0.0, 0.5, 1.0):
+            guess = row.float().clone()
+            if value is not None:
+                guess[columns] = value
+            distance = field.distance(frame.points[lids], guess) * MILLIMETRES
+            cost = distance.square() / (1 + (distance / config.outlier_scale).square())
+            tries.append((float(cost.sum()), value))
+        noise = tries[0][0] / int(lids.sum())
+        cost, value = min(tries[1:])
+        if tries[0][0] - cost > 16 * noise:
+            row[columns] = value
+    return weights
