@@ -2,14 +2,18 @@
 """Few steps: the low-rank file, the teacher's paths, the pipeline that uses both, and the script that makes them."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import RATE, codes, make_denoiser, make_pipeline, seed, speech_like
 
+import facetalk_hf
 from facetalk_hf import FaceTalkPipeline
+from facetalk_hf.cli import main
 from facetalk_hf.distillation import FewStepObjective, few_step_scheduler, join, step_weights, teacher_paths
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.low_rank import WEIGHTS, load_change, merge, merged, new_change, save_change
@@ -195,6 +199,32 @@ def test_a_model_without_few_steps_says_so(pipe, tmp_path):
     pipe.save_pretrained(tmp_path)
     with pytest.raises(FaceTalkError, match="no weights for few steps"):
         FaceTalkPipeline.from_pretrained(tmp_path).few_steps()
+
+
+@pytest.mark.skipif(
+    not Path(facetalk_hf.TINY, "model_index.json").is_file(), reason="needs the embedded checkpoint facetalk-tiny"
+)
+def test_fast_on_the_command_line(tmp_path, capsys):
+    model = shutil.copytree(facetalk_hf.TINY, tmp_path / "model", ignore=shutil.ignore_patterns("few_steps"))
+    soundfile.write(tmp_path / "a.wav", speech_like(0.5), RATE)
+    line = ["generate", str(tmp_path / "a.wav"), "--model", str(model), "--format", "npz", "--output-dir"]
+
+    def run(name: str, *more: str) -> tuple[int, np.ndarray | None]:
+        with pytest.raises(SystemExit) as end:
+            main([*line, str(tmp_path / name), *more])
+        path = tmp_path / name / "a.npz"
+        return end.value.code, np.load(path)["expression"] if path.exists() else None
+
+    code, nothing = run("none", "--fast")
+    assert code == 2 and nothing is None and "no weights for few steps" in capsys.readouterr().err
+
+    pipe = FaceTalkPipeline.from_pretrained(model)
+    save_change(model / "few_steps", pipe.denoiser, random_change(pipe.denoiser, 0.2), num_inference_steps=4)
+    code, fast = run("fast", "--fast")
+    few = FaceTalkPipeline.from_pretrained(model).few_steps()
+    wanted = few(speech_like(0.5), sampling_rate=RATE, generator=seed(), output_type="expression").expressions[0]
+    assert code == 0
+    np.testing.assert_allclose(fast, wanted, atol=2e-3)  # the file has 16 bits a sample
 
 
 # The script
