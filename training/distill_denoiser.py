@@ -25,6 +25,7 @@ from facetalk_hf.controls import MOUTH_TEMPERATURE
 from facetalk_hf.distillation import FewStepObjective, few_step_scheduler, join, step_weights, teacher_paths
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.feature_cache import encode_corpus
+from facetalk_hf.losses import normalized_matrix, sample_loss
 from facetalk_hf.low_rank import load_change, merge, merged, new_change, save_change
 from facetalk_hf.objective import DiffusionObjective
 from facetalk_hf.segments import SegmentDataset
@@ -48,12 +49,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--segment_frames", type=int, default=144, help="length of one; 144 = 6 s")
     add("--rank", type=int, default=10, help="of the change of a weight matrix")
     add("--batch_size", type=int, default=16)
-    add("--max_train_steps", type=int, default=2000)
-    add("--learning_rate", type=float, default=2e-3, help="of Adam, at its highest")
+    add("--max_train_steps", type=int, default=700)
+    add("--learning_rate", type=float, default=3e-3, help="of Adam, at its highest")
     add("--warmup_steps", type=int, default=50)
     add("--velocity_weight", type=float, default=1.0, help="as for train_denoiser.py")
     add("--loss_matrix", help="as for train_denoiser.py")
     add("--loss_matrix_weight", type=float, default=0.3, help="as for train_denoiser.py")
+    add("--blink_weight", type=float, default=0.5, help="of the errors of the lids, if the head names its shapes")
     add("--ema_decay", type=float, default=0.995, help="the result is a moving average of the change; 0 for none")
     add("--validation_share", type=float, default=0.06, help="share of the samples that are kept out of the training")
     add("--mixed_precision", choices=("no", "bf16"), default="no")
@@ -85,6 +87,9 @@ def main(argv: list[str] | None = None) -> None:
 
     matrix = torch.from_numpy(np.load(args.loss_matrix)) if args.loss_matrix else None
     compare = DiffusionObjective(teacher, args.velocity_weight, matrix, args.loss_matrix_weight).compare
+    names = pipe.head.config.expression_names if pipe.head is not None else None
+    lids = [index for index, name in enumerate(names or ()) if name.startswith("eyeBlink")]
+    lids = normalized_matrix(pipe.head.expression_basis[:, lids].float(), teacher.code_std) if lids else None
     examples = FewStepObjective(paths, step_weights(few, args.steps), clips.audio)
     torch.manual_seed(args.seed)
     change = new_change(teacher, args.rank, skip=("null_audio",))
@@ -98,7 +103,10 @@ def main(argv: list[str] | None = None) -> None:
             inputs.pop("intensity")
         with half:
             output = torch.func.functional_call(teacher, weights, (), inputs | {"return_dict": False})[0]
-        return compare(output.float(), target, inputs["frame_mask"])
+        losses = compare(output.float(), target, inputs["frame_mask"])
+        if lids is not None:
+            losses = losses + args.blink_weight * sample_loss(output.float(), target, inputs["frame_mask"], lids)
+        return losses
 
     @torch.no_grad()
     def validate(weights: dict[str, torch.Tensor]) -> list[float]:
