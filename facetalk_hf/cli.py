@@ -88,6 +88,7 @@ def generate(
     steps: Annotated[
         int | None, typer.Option(metavar="N", help="Denoising steps.", show_default="the model's own")
     ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Few steps, by the model's weights for them.")] = False,
     guidance_scale: Annotated[
         float | None, typer.Option(metavar="W", help="Weight of the audio, 1 = plain.", show_default="the model's own")
     ] = None,
@@ -152,6 +153,7 @@ def generate(
 
     with output_folder(output_dir):
         pipe = load_pipeline(model, device, dtype)
+        pipe = pipe.few_steps() if fast else pipe
         options = {"guidance_scale": guidance_scale, "num_inference_steps": steps}
         options = {name: value for name, value in options.items() if value is not None}
         for source, (clip, sampling_rate), samples in zip(audio, clips, targets, strict=True):

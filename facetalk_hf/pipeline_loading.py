@@ -57,3 +57,16 @@ class PipelineLoading:
         except (OSError, ValueError) as error:
             reason = str(error).strip().split("\n")[0]
             raise FaceTalkError(f"no model folder or Hub repository {pretrained_model_name}: {reason}") from error
+
+    def few_steps(self, folder: str | os.PathLike | None = None) -> Self:
+        """This pipeline for sampling in 4 steps: another one that shares all but denoiser and scheduler with it.
+
+        Args:
+            folder (`str` or `os.PathLike`, *optional*): of training/distill_denoiser.py; by default the model's own.
+
+        Raises:
+            FaceTalkError: the model has none, or the folder's belong to other weights.
+        """
+        from .pipeline_few_steps import FewStepsPipeline
+
+        return FewStepsPipeline.of(self, folder)

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: MIT
+"""Few steps against many: the distilled denoiser and the plain one on held-out voices, and the verdict.
+
+    python benchmarks/few_steps.py --corpus data/corpus
+
+Every row has the same clips and the same initial noise. Rows are measured once: the script can be interrupted and
+started again. It writes the table of docs/sampling.md between its markers, and all scores to --output.
+"""
+
+import argparse
+import os
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+
+import facetalk_hf
+from facetalk_hf import FaceTalkError, FaceTalkPipeline
+from facetalk_hf.evaluation import FixedMesh, pipeline_predictor
+from facetalk_hf.studies import (
+    StudyResults,
+    digest,
+    held_out_rows,
+    markdown_table,
+    measure,
+    write_between_markers,
+)
+
+
+ROOT = Path(__file__).resolve().parents[1]
+COLUMNS = {
+    "LVE mm": "lve_rooted",
+    "aperture r": "aperture",
+    "closure F1": "f1",
+    "blinks/min": "blinks",
+    "shut blinks": "blinks_shut",
+    "speed ratio": "speed_ratio",
+    "jerk ratio": "jerk_ratio",
+    "diversity mm": "diversity",
+    "ms per 10 s": "clip_ms",
+}
+
+
+def clip_milliseconds(pipe: FaceTalkPipeline, steps: int, repeat: int = 5) -> float:
+    """From features to codes of 10 s of speech, the fastest run."""
+    clip = (0.05 * np.random.default_rng(0).standard_normal(160000)).astype(np.float32)
+    features, own = pipe.encode_audio(clip, sampling_rate=16000), pipe.encode_audio
+    pipe.encode_audio = lambda *_, **__: features
+    times = []
+    for _ in range(repeat):
+        start = perf_counter()
+        pipe(clip, sampling_rate=16000, num_inference_steps=steps, output_type="expression")
+        times.append(perf_counter() - start)
+    pipe.encode_audio = own
+    return 1000 * min(times)
+
+
+def verdict(student: dict, teacher: dict, tolerance: float) -> dict[str, tuple[float, bool]]:
+    """Score -> (ratio to the teacher's, whether it holds). Errors may not grow, correlations and shut blinks not fall
+    by more than the tolerance; speed may differ by as much either way."""
+
+    def shut(row: dict) -> float:
+        return (row["blinks"] or 0) * (row["blinks_shut"] or 0)
+
+    def ratio(name: str) -> float:
+        return student[name] / teacher[name] if teacher[name] else float("nan")
+
+    errors = {"LVE": ratio("lve_rooted")}
+    gains = {"aperture r": ratio("aperture"), "closure F1": ratio("f1"), "diversity": ratio("diversity")}
+    gains["shut blinks a minute"] = shut(student) / shut(teacher) if shut(teacher) else float("nan")
+    result = {name: (value, value <= 1 + tolerance) for name, value in errors.items()}
+    result |= {name: (value, value >= 1 - tolerance) for name, value in gains.items()}
+    speed = ratio("speed_ratio")
+    return result | {"speed": (speed, abs(speed - 1) <= tolerance)}
+
+
+@torch.no_grad()
+def main(argv: list[str] | None = None) -> None:
+    """Measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--corpus", type=Path, required=True, help="folder of training/build_corpus.py")
+    add("--model", type=Path, default=Path(facetalk_hf.TINY), help="folder of a pipeline")
+    add("--few-steps", type=Path, help="folder of training/distill_denoiser.py; default: the model's own")
+    add("--steps", type=int, nargs="+", default=[1, 2, 4], help="of the few-step weights")
+    add("--plain-steps", type=int, nargs="+", default=[4, 10, 30], help="of the plain ones")
+    add("--reference", type=int, default=30, help="plain steps that the verdict compares with")
+    add("--clips", type=int, default=4, help="of each held-out voice")
+    add("--samples", type=int, default=2, help="motions of each clip; diversity needs 2")
+    add("--tolerance", type=float, default=0.05)
+    add("--resolution", type=int, default=64, help="of the mesh that errors in mm are measured on")
+    add("--seed", type=int, default=0)
+    add("--output", type=Path, default=ROOT / "docs" / "results" / "few_steps.json", help="all scores")
+    add("--page", type=Path, default=ROOT / "docs" / "sampling.md", help="page with the table")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    plain = FaceTalkPipeline.from_pretrained(os.fspath(args.model))
+    plain.set_progress_bar_config(disable=True)
+    few = plain.few_steps(args.few_steps)
+    settings = {"model": digest(args.model), "few_steps": digest(args.few_steps or args.model / "few_steps")}
+    settings |= {"corpus": args.corpus.name, "clips": args.clips, "samples": args.samples, "seed": args.seed}
+    results = StudyResults(args.output, settings)
+    rows, mesh = held_out_rows(args.corpus, args.clips), FixedMesh(plain.head, resolution=args.resolution)
+
+    def score(pipe: FaceTalkPipeline, steps: int) -> dict:
+        scores = measure(pipeline_predictor(pipe, num_inference_steps=steps), rows, mesh, args.samples, args.seed)
+        return scores | {"clip_ms": clip_milliseconds(pipe, steps)}
+
+    table = []
+    for name, pipe, numbers in (("plain", plain, args.plain_steps), ("few-step", few, args.steps)):
+        for steps in numbers:
+            row = results.measure(f"{name} {steps}", partial(score, pipe, steps))
+            table.append([name, steps, *(row[key] for key in COLUMNS.values())])
+            print(f"{name} {steps}: LVE {row['lve_rooted']:.3f} mm, {row['clip_ms']:.0f} ms", flush=True)
+    parts = [
+        f"Model {settings['model']}, {args.clips} clips of each held-out voice, {args.samples} samples, seed "
+        f"{args.seed}. {results.provenance()}",
+        markdown_table(["weights", "steps", *COLUMNS], table),
+    ]
+    teacher = results.rows.get(f"plain {args.reference}")
+    for steps in args.steps if teacher else ():
+        checks = verdict(results.rows[f"few-step {steps}"], teacher, args.tolerance)
+        said = "; ".join(
+            f"{name} × {ratio:.3f}{'' if holds else ' (fails)'}" for name, (ratio, holds) in checks.items()
+        )
+        held = "holds" if all(holds for _, holds in checks.values()) else "does not hold"
+        parts.append(
+            f"Few-step weights in {steps} step(s) against {args.reference} plain ones, within "
+            f"{100 * args.tolerance:g} %: **{held}**. {said}."
+        )
+    text = "\n\n".join(parts)
+    write_between_markers(args.page, "few-steps", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except FaceTalkError as error:
+        raise SystemExit(f"few_steps.py: {error}") from error

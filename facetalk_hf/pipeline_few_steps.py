@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""The pipeline for few steps: the same model with the change that training/distill_denoiser.py made."""
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+from .distillation import few_step_scheduler
+from .errors import FaceTalkError
+from .low_rank import load_change, merge
+from .pipeline_facetalk import FaceTalkPipeline
+from .pipeline_output import FaceTalkPipelineOutput
+
+
+FOLDER = "few_steps"
+"""Where a model folder keeps its change."""
+
+
+class FewStepsPipeline(FaceTalkPipeline):
+    r"""
+    [`FaceTalkPipeline`] with a denoiser that was taught to sample in few steps; `pipe.few_steps()` makes one.
+
+    Guidance and the mouth's temperature are part of the weights, so there is one pass a step. Arguments are those of
+    [`FaceTalkPipeline`].
+    """
+
+    @classmethod
+    def of(cls, pipe: FaceTalkPipeline, folder: str | os.PathLike | None = None) -> "FewStepsPipeline":
+        """See [`FaceTalkPipeline.few_steps`]."""
+        if folder is None:
+            name = pipe.config.get("_name_or_path")
+            if not name:
+                raise FaceTalkError(
+                    "this pipeline was not loaded from a model folder: name that of its few-step weights"
+                )
+            folder = Path(name if os.path.isdir(name) else cls.download(name, local_files_only=True)) / FOLDER
+            if not folder.is_dir():
+                raise FaceTalkError(f"the model {name} has no weights for few steps: leave out few_steps() or --fast")
+        denoiser = copy.deepcopy(pipe.denoiser)
+        change, _ = load_change(folder, denoiser)
+        merge(denoiser, change)
+        parts = pipe.components | {"denoiser": denoiser, "scheduler": few_step_scheduler(pipe.scheduler)}
+        few = cls(**parts, fps=pipe.config.fps)
+        few._decoder, few._progress_bar_config = pipe._decoder, getattr(pipe, "_progress_bar_config", {})
+        return few
+
+    def __call__(
+        self,
+        audio: Any,
+        sampling_rate: int | None = None,
+        identity: Any = None,
+        num_inference_steps: int = 4,
+        guidance_scale: float = 1.0,
+        num_samples: int = 1,
+        mouth_temperature: float | None = None,
+        **options: Any,
+    ) -> FaceTalkPipelineOutput | tuple:
+        """Animate one clip or a batch; arguments and result as for [`FaceTalkPipeline`], but for two of them.
+
+        Raises:
+            FaceTalkError: another guidance scale or mouth temperature than that of the weights; also as there.
+        """
+        if guidance_scale != 1:
+            raise FaceTalkError(
+                "few-step weights hold the guidance: leave guidance_scale out, or sample in many steps"
+            )
+        if mouth_temperature not in (None, 1):
+            raise FaceTalkError("few-step weights hold the mouth's temperature: leave it out, or sample in many steps")
+        steps = {"num_inference_steps": num_inference_steps, "guidance_scale": 1.0, "mouth_temperature": 1.0}
+        return super().__call__(audio, sampling_rate, identity, num_samples=num_samples, **steps, **options)
