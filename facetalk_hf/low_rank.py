@@ -86,6 +86,7 @@ def save_change(
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().half().contiguous() for name, value in change.items()}
     save_file(tensors, folder / WEIGHTS)
+    (folder / WEIGHTS).chmod(0o644)  # safetensors keeps it to its owner, and this one is shipped
     (folder / CONFIG).write_text(json.dumps(config | {"probe": _probe(model)}, indent=2, sort_keys=True) + "\n")
     return sum((folder / name).stat().st_size for name in (WEIGHTS, CONFIG))
 
