@@ -12,9 +12,15 @@ from .errors import FaceTalkError
 
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Callable
 
+    import numpy as np
+    import torch
+
+    from .alignment import Alignment
     from .models.nphm import NPHMModel
+    from .point_clouds import Cloud
+    from .posed_field import PosedField
 
 
 class Unit(StrEnum):
@@ -128,7 +134,10 @@ def fit(
     typer.echo(f"  {output / 'fit.npz'}")
 
 
-def find_poses(field, frames: list, marks: "np.ndarray | None", transforms: Path | None, unit: Unit, files: list):
+def find_poses(
+    field: "PosedField", frames: "list[Cloud]", marks: "np.ndarray | None", transforms: Path | None, unit: Unit,
+    files: list[Path],
+) -> "Alignment":  # fmt: skip
     """The `Alignment` of the frames: from a file, from landmarks, or by ICP."""
     import numpy as np
 
@@ -150,7 +159,7 @@ def find_poses(field, frames: list, marks: "np.ndarray | None", transforms: Path
     return align_clouds(field, [frame.points for frame in frames], scales[0])
 
 
-def read_marks(path: Path | None, frames: list) -> "np.ndarray | None":
+def read_marks(path: Path | None, frames: "list[Cloud]") -> "np.ndarray | None":
     """Landmarks (T, 68, 3) of a file, or of the frames' own where all have them; `None` where there are none."""
     import numpy as np
 
@@ -169,7 +178,7 @@ def read_marks(path: Path | None, frames: list) -> "np.ndarray | None":
     return marks
 
 
-def read_code(path: Path, size: int):
+def read_code(path: Path, size: int) -> "torch.Tensor":
     """An identity code as a tensor (Z,)."""
     import torch
 
@@ -199,7 +208,7 @@ def load_head(model: str) -> "NPHMModel":
         raise FaceTalkError(f"cannot load a head from {path}: {str(error).splitlines()[0]}") from error
 
 
-def save(path: Path, write, *arrays, **named) -> None:
+def save(path: Path, write: "Callable", *arrays: object, **named: object) -> None:
     """Write arrays, whole or not at all."""
     from .files import atomic_path
 

@@ -4,6 +4,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +13,10 @@ from .files import atomic_path
 from .fitting import SequenceFit, velocity
 from .models.nphm import NPHMModel
 from .posed_field import PosedField
+
+
+if TYPE_CHECKING:
+    from .rendering import HeadRenderer
 
 
 INK, GRID, PAPER = (40, 44, 52), (221, 224, 229), (255, 255, 255)
@@ -79,7 +84,7 @@ def write_comparison(
     write_mp4(path, images(), fps)
 
 
-def dots(renderer, points: np.ndarray, size: int) -> np.ndarray:
+def dots(renderer: "HeadRenderer", points: np.ndarray, size: int) -> np.ndarray:
     """Points (P, 3) in mm as 2 x 2 pixels on a dark image (size, size, 3) uint8; nearer ones are lighter."""
     image = np.full((size, size, 3), (28, 31, 36), np.uint8)
     place = np.floor(renderer.project(points)).astype(int)

