@@ -93,7 +93,7 @@ def test_landmarks_alone_bring_the_weights_back():
     true = start_weights(field, 3).float() + 0.03 * change  # landmarks move by millimetres: more counts as an outlier
     marks = field.posed_landmarks(true)
     frames = [FrameObservation(torch.zeros(0, 3), row) for row in marks]
-    config = FittingConfig(landmarks=100.0, code=1e-6, temporal=0.0, symmetry=0.0, iterations=12)
+    config = FittingConfig(landmarks=1.0, code=1e-3, temporal=0.0, symmetry=0.0, iterations=12)
     found = solve_window(field, frames, start_weights(field, 3), None, config)
     assert set(found.terms) == {"sdf", "landmarks", "temporal", "code", "box", "symmetry"}
     start = (field.posed_landmarks(start_weights(field, 3).float()) - marks).norm(dim=-1).mean()
