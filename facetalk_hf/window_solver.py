@@ -20,7 +20,7 @@ class FittingConfig:
     r"""Weights of the objective; distances in mm, codes in blendshape weights.
 
     E = sdf * mean_i a_i rho(d_i) + temporal * Huber(w_t - w_(t-1)) + code * |w|^2 / 2 + box * |outside 0..1|^2 / 2
-    + symmetry * |left - right|^2 / 2 + landmarks * mean |l - l'|^2 / 2, with rho of Geman and McClure,
+    + symmetry * |left - right|^2 / 2 + landmarks * mean rho(l - l'), with rho of Geman and McClure,
     d = sdf(x + F(x)), and a_i larger at the eyes. FaceTalk gives the first three terms and neither their weights nor
     the rest; those are ours.
 
@@ -182,10 +182,12 @@ def frame_system(
         known = torch.isfinite(error).all(-1)
         error, fields = error[known].flatten(), field.landmark_fields[known] * MILLIMETRES
         fields = fields.transpose(1, 2).flatten(0, 1)  # (3 L, W)
-        share = config.landmarks / max(len(error) / 3, 1) / (1 + (error / 10).square()).square()
+        shrink = 1 / (1 + (error / (2.5 * scale)).square())
+        each = config.landmarks / max(len(error) / 3, 1)
+        share = each * shrink.square()
         curve += ((fields * share[:, None]).T @ fields).double()
         slope += (fields.T @ (share * error)).double()
-        result["landmarks"] = float(0.5 * (share * error.square()).sum())
+        result["landmarks"] = float(0.5 * each * (shrink * error.square()).sum())
     return result | {"curve": curve, "slope": slope, "energy": result["sdf"] + result["landmarks"]}
 
 
