@@ -64,7 +64,7 @@ def test_checkpoint_and_clip_are_in_it(wheel):
     assert "facetalk_hf/assets/demo.wav" in names
     checkpoint = "facetalk_hf/checkpoints/facetalk-tiny/"
     assert checkpoint + "model_index.json" in names
-    assert len([n for n in names if n.startswith(checkpoint) and n.endswith(".safetensors")]) == 3
+    assert len([n for n in names if n.startswith(checkpoint) and n.endswith(".safetensors")]) == 4
 
 
 def test_metadata(wheel):
