@@ -21,7 +21,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 from facetalk_hf import FaceTalkDenoiser, FaceTalkError, FaceTalkPipeline
 from facetalk_hf.audio_features import encode_speech
 from facetalk_hf.objective import sampling_scheduler
-from facetalk_hf.studies import machine, markdown_table, write_between_markers
+from facetalk_hf.studies import command, machine, markdown_table, write_between_markers
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--seconds", type=float, default=10.0, help="of the clip at the paper's size")
-    add("--steps", type=int, nargs="+", default=[1, 4, 6, 8, 30])
+    add("--steps", type=int, nargs="+", default=[1, 2, 3, 4, 6, 8, 30])
     add("--window", type=int, default=32, help="reach of the denoiser's attention, frames; 0 for the paper's, none")
     add("--repeat", type=int, default=3)
     add("--threads", type=int, default=2)
@@ -113,7 +113,7 @@ def main() -> None:
     head = ["at the paper's size", "s", "CPU s", "/ encoder", "/ encoder, CPU"]
     parts = [
         f"A clip of {args.seconds:g} s, random weights, window {args.window or 'none'}; the fastest of {args.repeat} "
-        f"runs. `python benchmarks/paper_size.py`; {machine()}.",
+        f"runs. `{command()}`; {machine()}.",
         markdown_table(head, table),
     ]
     for guided, name in ((True, "with guidance"), (False, "without (few-step weights)")):
@@ -123,7 +123,10 @@ def main() -> None:
             for what, times in rows
             if what == f"after it, {number} step(s)" + (" with guidance" if guided else "") and times[1] < encoder[1]
         ]
-        parts.append(f"Most steps that cost less than the encoder, {name}: {max(met, default=None)}.")
+        tried = ", ".join(map(str, sorted(args.steps)))
+        parts.append(
+            f"Of {tried} steps, the most that take fewer CPU s than the encoder, {name}: {max(met, default=None)}."
+        )
     short, long = growth(args.repeat, 4)
     ratio = [long[1][i] / short[1][i] for i in (0, 1)]
     parts.append(
