@@ -11,6 +11,7 @@ from .errors import FaceTalkError
 from .low_rank import load_change, merge
 from .pipeline_facetalk import FaceTalkPipeline
 from .pipeline_output import FaceTalkPipelineOutput
+from .streaming import SpeechStream
 
 
 FOLDER = "few_steps"
@@ -61,11 +62,27 @@ class FewStepsPipeline(FaceTalkPipeline):
         Raises:
             FaceTalkError: another guidance scale or mouth temperature than that of the weights; also as there.
         """
-        if guidance_scale != 1:
-            raise FaceTalkError(
-                "few-step weights hold the guidance: leave guidance_scale out, or sample in many steps"
-            )
-        if mouth_temperature not in (None, 1):
-            raise FaceTalkError("few-step weights hold the mouth's temperature: leave it out, or sample in many steps")
+        check_held(guidance_scale, mouth_temperature)
         steps = {"num_inference_steps": num_inference_steps, "guidance_scale": 1.0, "mouth_temperature": 1.0}
         return super().__call__(audio, sampling_rate, identity, num_samples=num_samples, **steps, **options)
+
+    def open_stream(
+        self,
+        sampling_rate: int,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        mouth_temperature: float | None = None,
+        *rest: Any,
+        **options: Any,
+    ) -> SpeechStream:
+        """[`FaceTalkPipeline.open_stream`] with these weights; the errors are those of the call."""
+        check_held(guidance_scale, mouth_temperature)
+        return super().open_stream(sampling_rate, num_inference_steps, 1.0, 1.0, *rest, **options)
+
+
+def check_held(guidance_scale: float | None, mouth_temperature: float | None) -> None:
+    """Raise [`FaceTalkError`] for another guidance scale or mouth temperature than the weights hold already."""
+    if guidance_scale not in (None, 1):
+        raise FaceTalkError("few-step weights hold the guidance: leave guidance_scale out, or sample in many steps")
+    if mouth_temperature not in (None, 1):
+        raise FaceTalkError("few-step weights hold the mouth's temperature: leave it out, or sample in many steps")

@@ -135,3 +135,16 @@ def codes(pipe, audio=None, **options):
     audio = speech_like(1.0) if audio is None else audio
     options = {"generator": seed(), "num_inference_steps": 3, "sampling_rate": RATE} | options
     return pipe(audio, output_type="expression", **options).expressions
+
+
+class ClipStatistics:
+    """The statistics of a clip that is known already, as the whole-clip pipeline has them."""
+
+    def __init__(self, extractor, clip):
+        self.extractor, self.values = extractor, extractor.statistics(extractor.log_mel(clip))
+
+    def update(self, log_mel):
+        pass
+
+    def normalize(self, log_mel):
+        return self.extractor.standardize(log_mel, *self.values)

@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def test_the_sheet_has_a_row_for_every_view_and_a_column_for_every_pose(tmp_path):
-    pytest.importorskip("embreex")
+    pytest.importorskip("embreex", reason="needs embreex, the ray caster")
     script = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "contact_sheet.py"))
     path = tmp_path / "heads.png"
     script["main"](["--output", str(path), "--identities", "3", "--size", "64", "--resolution", "48"])

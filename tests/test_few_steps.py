@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import RATE, codes, make_denoiser, make_pipeline, seed, speech_like
+from conftest import (
+    RATE,
+    ClipStatistics,
+    codes,
+    make_denoiser,
+    make_named_head,
+    make_pipeline,
+    seed,
+    speech_like,
+)
 
 import facetalk_hf
 from facetalk_hf import FaceTalkPipeline
@@ -199,6 +208,19 @@ def test_a_model_without_few_steps_says_so(pipe, tmp_path):
     pipe.save_pretrained(tmp_path)
     with pytest.raises(FaceTalkError, match="no weights for few steps"):
         FaceTalkPipeline.from_pretrained(tmp_path).few_steps()
+
+
+def test_a_stream_is_guided_and_cooled_once(tmp_path):
+    pipe = make_pipeline(head=make_named_head(), denoiser=make_denoiser(attention_mode="causal"))
+    save_change(tmp_path / "few", pipe.denoiser, random_change(pipe.denoiser), num_inference_steps=4)
+    few, clip = pipe.few_steps(tmp_path / "few"), speech_like(1.5)
+    stream = few.open_stream(RATE, generator=seed())
+    stream.features.statistics = ClipStatistics(few.feature_extractor, clip)
+    result = torch.cat((stream.push(clip), stream.finish()))
+    torch.testing.assert_close(result, codes(few, clip, num_inference_steps=4)[0], atol=1e-5, rtol=1e-5)
+    for wrong in ({"guidance_scale": 2.0}, {"mouth_temperature": 0.4}):
+        with pytest.raises(FaceTalkError, match="few-step weights hold"):
+            few.stream([clip], RATE, output_type="expression", **wrong)
 
 
 @pytest.mark.skipif(

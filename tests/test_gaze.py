@@ -121,8 +121,8 @@ def test_a_saved_gaze_is_read_back(tmp_path):
 
 def test_eyes_stay_behind_closed_lids_while_they_turn():
     """On heads of the shipped model: from in front, no ray that starts at an eyeball leaves a closed face."""
-    trimesh = pytest.importorskip("trimesh")
-    pytest.importorskip("embreex")
+    trimesh = pytest.importorskip("trimesh", reason="needs trimesh, to load the glb again")
+    pytest.importorskip("embreex", reason="needs embreex, the ray caster")
     head = NPHMModel.from_pretrained(facetalk_hf.TINY, subfolder="head")
     decoder = HeadDecoder(head, resolution=96)
     blink = np.isin(EXPRESSIONS, ("eyeBlink_L", "eyeBlink_R")).astype(np.float32)

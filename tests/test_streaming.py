@@ -14,6 +14,7 @@ import torch
 from conftest import (
     CODE_DIM,
     RATE,
+    ClipStatistics,
     codes,
     make_denoiser,
     make_encoder,
@@ -38,19 +39,6 @@ from facetalk_hf.streaming_features import FeatureStream, RunningStatistics, Str
 
 
 STEPS = 3
-
-
-class ClipStatistics:
-    """The statistics of a clip that is known already, as the whole-clip pipeline has them."""
-
-    def __init__(self, extractor, clip):
-        self.extractor, self.values = extractor, extractor.statistics(extractor.log_mel(clip))
-
-    def update(self, log_mel):
-        pass
-
-    def normalize(self, log_mel):
-        return self.extractor.standardize(log_mel, *self.values)
 
 
 def causal_pipeline(**components):
