@@ -2,7 +2,8 @@
 """What live use costs and how far it is from the whole clip at once.
 
     python benchmarks/streaming.py                               # cost of a frame, random causal weights
-    python benchmarks/streaming.py --denoiser DIR a.wav b.wav    # and the difference from the whole clip
+    python benchmarks/streaming.py a.wav b.wav                   # and the difference from the whole clip
+    python benchmarks/streaming.py --fast --long 3600            # an hour, end to end: memory as it goes
 
 A stream is fed 20 ms at a time. The cost of a frame is processor time of one thread: on a machine that does nothing
 else it is the time on the clock. Each recording is also animated in one call, from the same noise.
@@ -10,6 +11,7 @@ else it is the time on the clock. Each recording is also animated in one call, f
 
 import argparse
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ import facetalk_hf
 from facetalk_hf import FaceTalkDenoiser, FaceTalkPipeline, load_audio
 from facetalk_hf.arkit import ARKIT
 from facetalk_hf.metrics import correlation, lip_aperture
-from facetalk_hf.timing import hop_durations, peak_memory
+from facetalk_hf.timing import hop_durations, memory, peak_memory
 
 
 RATE = 16000
@@ -77,6 +79,23 @@ def compare(pipe: FaceTalkPipeline, path: Path, options: dict) -> None:
     )
 
 
+def long_run(pipe: FaceTalkPipeline, clip: np.ndarray, seconds: float, options: dict) -> None:
+    """Print frames, processor time and memory of one stream that goes on and on, at ten moments of it."""
+    stream = pipe.open_stream(RATE, generator=torch.Generator().manual_seed(0), **options)
+    total, frames, start = round(seconds * RATE), 0, process_time()
+    marks = [round(total * tenth / 10) for tenth in range(1, 11)]
+    for position in range(0, total, CHUNK):
+        codes = stream.push(np.take(clip, range(position, min(position + CHUNK, total)), mode="wrap"))
+        if len(codes) and not torch.isfinite(codes).all():
+            raise SystemExit(f"a code is not finite after {position / RATE:g} s")
+        frames += len(codes)
+        if position + CHUNK >= marks[0]:
+            share = (process_time() - start) / (marks.pop(0) / RATE)
+            print(f"{position / RATE:8.0f} s: {frames} frames, {share:.3f} of real time, {memory():.3f} GB", flush=True)
+    frames += len(stream.finish())
+    print(f"ended after {frames} frames; peak memory {peak_memory():.3f} GB")
+
+
 def speeds(codes: torch.Tensor) -> np.ndarray:
     """Length of the step from each frame to the next."""
     return codes.diff(dim=0).norm(dim=1).numpy()
@@ -91,10 +110,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="denoising steps (default: the model's own)")
     parser.add_argument("--guidance-scale", type=float)
     parser.add_argument("--seconds", type=float, default=6.0, help="length of the clip that the cost is measured on")
+    parser.add_argument("--fast", action="store_true", help="the model's few-step weights")
+    parser.add_argument("--long", type=float, help="instead: one stream of so many seconds, and its memory")
     parser.add_argument("--whole", type=float, help="instead: peak memory of one call with so many seconds")
     args = parser.parse_args()
     torch.set_num_threads(1)
     pipe = causal_pipeline(args.model, args.denoiser)
+    pipe = pipe.few_steps() if args.fast else pipe
     options = {"num_inference_steps": args.steps, "guidance_scale": args.guidance_scale}
     clip = load_audio(Path(facetalk_hf.__file__).parent / "assets" / "demo.wav")
     if args.whole is not None:
@@ -103,6 +125,8 @@ def main() -> None:
         FaceTalkPipeline.from_pretrained(args.model)(long, sampling_rate=RATE, output_type="expression", **steps)
         print(f"{args.whole:g} s at once: peak memory {peak_memory():.2f} GB")
         return
+    if args.long is not None:
+        return long_run(pipe, clip, args.long, options)
     print(f"torch {torch.__version__}, 1 thread, {torch.backends.cpu.get_cpu_capability()}")
     for hop in (1, 2):
         cost(pipe, np.resize(clip, round(args.seconds * RATE)), options | {"hop": hop})

@@ -120,6 +120,14 @@ def hop_durations(
     return HopDurations(stream.delay, hop, *np.array(durations[1:]).reshape(-1, 2).T)
 
 
+def memory() -> float:
+    """Memory that this process has now, GB (2^30 bytes); the peak so far where the system does not say."""
+    try:
+        return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 2**20
+    except (OSError, IndexError):
+        return peak_memory()
+
+
 def peak_memory() -> float:
     """Most memory that this process has had at a time, GB (2^30 bytes).
 

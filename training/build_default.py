@@ -35,6 +35,8 @@ def stages(work: Path, ict: Path, output: Path) -> list[tuple]:
          "--audio_encoder", encoder / "audio_encoder", "--feature_extractor", encoder / "feature_extractor",
          "--loss_matrix", corpus / "lips.npy", "--cache_dir", work / "cache", "--output_dir", denoiser, "--resume"),
         ("assemble.py", "--head", nphm / "head", "--encoder", encoder, "--denoiser", denoiser, "--output", output),
+        ("distill_denoiser.py", "--model", output, "--corpus", corpus, "--cache_dir", work / "cache",
+         "--output_dir", output / "few_steps"),
         ("evaluate.py", "--corpus", corpus, "--model", output, "--output", metrics, "--samples", 3),
         ("write_card.py", "--model", output, "--metrics", metrics),
     ]  # fmt: skip
