@@ -91,7 +91,9 @@ def long_run(pipe: FaceTalkPipeline, clip: np.ndarray, seconds: float, options: 
         frames += len(codes)
         if position + CHUNK >= marks[0]:
             share = (process_time() - start) / (marks.pop(0) / RATE)
-            print(f"{position / RATE:8.0f} s: {frames} frames, {share:.3f} of real time, {memory():.3f} GB", flush=True)
+            print(
+                f"{position / RATE:8.0f} s: {frames} frames, {share:.3f} of real time, {memory():.3f} GB", flush=True
+            )
     frames += len(stream.finish())
     print(f"ended after {frames} frames; peak memory {peak_memory():.3f} GB")
 
