@@ -25,7 +25,7 @@ def start(step: str, cwd: Path, address: str, **more: str) -> None:
     environment = fake_hub.client_environment(address, cwd / "home") | more
     environment |= {"PYTHONPATH": str(ROOT), "TRAINING": str(ROOT / "training"), "GIVEN_TOKEN": fake_hub.TOKEN}
     command = [sys.executable, str(Path(__file__).parent / "hub_session.py"), step]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
 
 
