@@ -6,6 +6,7 @@
 
 import os
 import re
+import shlex
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,13 @@ from huggingface_hub import ModelCard, constants, snapshot_download
 
 import facetalk_hf
 from facetalk_hf import FaceTalkError, FaceTalkPipeline, corpus
+from facetalk_hf.cli import main
+from facetalk_hf.decoding import HeadDecoder
 from facetalk_hf.low_rank import merge
 
 
 TOKEN = os.environ["GIVEN_TOKEN"]
+PAGE = (Path(os.environ["TRAINING"]).parent / "docs" / "publishing.md").read_text(encoding="utf-8")
 sys.path.insert(0, os.environ["TRAINING"])
 
 
@@ -47,22 +51,24 @@ def python_of(card: str) -> list[str]:
 
 
 def publish() -> None:
-    """By training/publish.py and by push_to_hub."""
+    """The commands and examples of docs/publishing.md, and push_to_hub of other weights."""
     import publish as script
 
-    for kind, *options in (
-        ("model", "--repo-id", "someone/talker", "--base-model", "a/b", "--datasets", "a/c", "--language", "en"),
-        ("model", "--repo-id", "someone/secret", "--private"),
-        ("dataset", "--repo-id", "someone/speech", "--corpus", "corpus"),
-        ("space", "--repo-id", "someone/show", "--model", "someone/talker"),
-    ):
-        with refused("someone/", "log in"):
-            script.main([kind, *options])
+    commands = re.findall(r"^python training/publish.py (.*)$", PAGE, re.MULTILINE)
+    assert len(commands) == 8
+    for command in map(shlex.split, commands):
+        if command[0] == "dataset" and "--dry-run" not in command:
+            with refused("someone/speech", "log in"):
+                script.main(command)
+        if "--dry-run" in command:
+            script.main(command)
+            continue
         os.environ["HF_TOKEN"] = TOKEN
-        script.main([kind, *options])
+        script.main(command)
         del os.environ["HF_TOKEN"]
     changed = FaceTalkPipeline.from_pretrained(facetalk_hf.TINY)
     merge(changed.denoiser, {"sample_out.bias": torch.full_like(changed.denoiser.sample_out.bias, 0.1)})
+    assert changed.model_folder is not None
     changed.push_to_hub("someone/talker", revision="v2", token=TOKEN, license="cc-by-4.0")
     with refused("few_steps"):
         changed = FaceTalkPipeline.from_pretrained(facetalk_hf.TINY).few_steps()
@@ -117,12 +123,22 @@ def load() -> None:
             FaceTalkPipeline.from_pretrained(name, **options)
 
     names = {}
-    for block in python_of(ModelCard.load("someone/talker").text):
-        exec(compile(block, "card", "exec"), names)  # noqa: S102  our own card
+    HeadDecoder.__init__.__defaults__ = (32, True, 4)  # the examples are run for their lines, not for their looks
+    for block in (*python_of(ModelCard.load("someone/talker").text), *python_of(PAGE)):
+        if "push_to_hub" in block:
+            os.environ["HF_TOKEN"] = TOKEN
+        exec(compile(block, "card", "exec"), names)  # noqa: S102  our own pages
+        os.environ.pop("HF_TOKEN", None)
         if "DiffusionPipeline" in block:
             assert torch.equal(codes(names["pipe"]), expected)
             names["pipe"].few_steps()
     assert Path("speech.mp4").stat().st_size and Path("speech.glb").stat().st_size
+    (line,) = re.findall(r"^facetalk (generate .*)$", ModelCard.load("someone/talker").text, re.MULTILINE)
+    try:
+        main([*shlex.split(line), "--steps", "1", "--format", "npz"])
+    except SystemExit as leave:
+        assert not leave.code
+    assert Path("out/speech.npz").stat().st_size
 
 
 def read() -> None:

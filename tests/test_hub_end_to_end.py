@@ -2,6 +2,7 @@
 """Publishing and loading by id, against a loopback Hub, in processes with a cache of their own."""
 
 import os
+import shutil
 import subprocess
 import sys
 import wave
@@ -46,6 +47,7 @@ def make_corpus(folder: Path) -> None:
 def test_publish_load_and_go_offline(tmp_path):
     pytest.importorskip("datasets", reason='needs datasets: pip install "facetalk_hf[train]"')
     make_corpus(tmp_path / "corpus")
+    shutil.copytree(facetalk_hf.TINY, tmp_path / "my-model")
     np.save(tmp_path / "clip.npy", speech_like(1.0))
     with wave.open(str(tmp_path / "speech.wav"), "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", ""))
@@ -65,8 +67,8 @@ def test_publish_load_and_go_offline(tmp_path):
     assert set(files) == names
     assert not [name for name, data in files.items() if os.fsencode(tmp_path) in data]
     card = ModelCard(files["README.md"].decode())
-    assert (card.data.license, card.data.library_name, card.data.base_model) == ("mit", "diffusers", "a/b")
-    assert card.data.datasets == ["a/c"] and card.data.language == ["en"] and "facetalk" in card.data.tags
+    assert (card.data.license, card.data.library_name, card.data.language) == ("mit", "diffusers", ["en"])
+    assert card.data.datasets == ["someone/speech"] and "facetalk" in card.data.tags
     shipped = ModelCard.load(Path(facetalk_hf.TINY) / "README.md")
     scores = [[(item.dataset_config, item.metric_type, item.metric_value) for item in page.data.eval_results]
               for page in (card, shipped)]  # fmt: skip
@@ -77,7 +79,10 @@ def test_publish_load_and_go_offline(tmp_path):
     assert not [name for name in second if name.startswith("few_steps/")]
     card = ModelCard(second["README.md"].decode())
     assert card.data.license == "cc-by-4.0" and card.data.eval_results is None and "ICT-FaceKit" not in card.text
-    assert hub["someone/secret"].private and not hub["someone/talker"].private
+    assert hub["someone/secret"].private and hub["someone/pushed"].private and not hub["someone/talker"].private
+    assert b"# pushed" in hub["someone/pushed"].files()["README.md"] and "experiment" in hub["someone/talker"].branches
+    dry = {path.relative_to(tmp_path / "out/talker").as_posix() for path in (tmp_path / "out/talker").rglob("*.*")}
+    assert names <= dry
 
     assert set(hub["someone/speech"].files()) == {
         "README.md", *(f"data/{split}-00000-of-00001.parquet" for split in ("train", "validation", "test"))
