@@ -3,7 +3,6 @@
 
 import copy
 import os
-from pathlib import Path
 from typing import Any
 
 from .distillation import few_step_scheduler
@@ -30,13 +29,13 @@ class FewStepsPipeline(FaceTalkPipeline):
     def of(cls, pipe: FaceTalkPipeline, folder: str | os.PathLike | None = None) -> "FewStepsPipeline":
         """See [`FaceTalkPipeline.few_steps`]."""
         if folder is None:
-            name = pipe.config.get("_name_or_path")
-            if not name:
+            if pipe.model_folder is None:
                 raise FaceTalkError(
                     "this pipeline was not loaded from a model folder: name that of its few-step weights"
                 )
-            folder = Path(name if os.path.isdir(name) else cls.download(name, local_files_only=True)) / FOLDER
+            folder = pipe.model_folder / FOLDER
             if not folder.is_dir():
+                name = pipe.config.get("_name_or_path")
                 raise FaceTalkError(f"the model {name} has no weights for few steps: leave out few_steps() or --fast")
         denoiser = copy.deepcopy(pipe.denoiser)
         change, _ = load_change(folder, denoiser)

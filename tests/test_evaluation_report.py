@@ -3,6 +3,7 @@
 
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def test_evaluate_and_write_card_work_together(tmp_path, monkeypatch, capsys):
     rows = [make_row(index, 50) | rest | {"split": "test"} for index in range(3)]
     corpus.write_shard(rows, tmp_path / "corpus" / "a.parquet")
     output, card = tmp_path / "metrics.json", tmp_path / "tiny"
-    card.mkdir()
+    shutil.copytree(facetalk_hf.TINY, card)
     run("evaluate", "--corpus", tmp_path / "corpus", "--model", facetalk_hf.TINY, "--output", output, "--clips", 2,
         "--samples", 2, "--steps", 2)  # fmt: skip
     printed = capsys.readouterr().out

@@ -11,7 +11,7 @@ import fake_hub
 import huggingface_hub
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from test_train_denoiser import SCRIPT, arguments, data, script, trained, weights  # noqa: F401
 
 
@@ -70,13 +70,18 @@ def test_two_processes_are_one_with_twice_the_batch(data, tmp_path):  # noqa: F8
     assert (first["sample_out.weight"] != 0).any()
 
 
-def test_result_goes_to_the_hub(script, trained, tmp_path, monkeypatch):  # noqa: F811
-    (tmp_path / "repo").mkdir()
+def test_result_goes_to_the_hub(script, data, trained, monkeypatch):  # noqa: F811
+    encoder, extractor = script.load_audio_encoder(data / "encoder")
+    parts = {"audio_encoder": encoder, "feature_extractor": extractor, "fps": 24.0}
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with fake_hub.serve(tmp_path / "repo", "someone/mouth") as (address, _):
-        script.upload(trained, "someone/mouth", endpoint=address, token="hf_test")
-    parts = ("config.json", "diffusion_pytorch_model.safetensors", "../scheduler/scheduler_config.json")
-    for part in (f"denoiser/{name}" for name in parts):
-        assert (tmp_path / "repo" / part).read_bytes() == (trained / part).read_bytes()
-    assert not list((tmp_path / "repo").glob("checkpoint-*"))
+    with fake_hub.hub() as hub:
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.address)
+        script.upload(trained, parts, "someone/mouth", token=fake_hub.TOKEN)
+        with pytest.raises(script.FaceTalkError, match=rf"{trained.name}.*log in"):
+            script.upload(trained, parts, "someone/mouth", token="hf_other")
+    files = hub["someone/mouth"].files()
+    name = "denoiser/diffusion_pytorch_model.safetensors"
+    torch.testing.assert_close(load(files[name]), load_file(trained / name), rtol=0, atol=0)
+    assert "library_name: diffusers" in files["README.md"].decode() and "model_index.json" in files
+    assert not [name for name in files if "checkpoint" in name or "optimizer" in name]

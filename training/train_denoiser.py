@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,8 +27,6 @@ from accelerate.utils import set_seed
 from diffusers import DPMSolverMultistepScheduler
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HTTPError
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -99,10 +98,10 @@ def make_parser() -> argparse.ArgumentParser:
         help="updates from one video of a held-out clip, drawn by the "
         "whole pipeline, to the next: OUTPUT_DIR/validation/step-*.mp4; 0 for none",
     )
-    add("--head", help="folder or Hub id of the head for --validation_video")
+    add("--head", help="folder or Hub id of the head, for --validation_video and --push_to_hub")
     add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR, if there is one")
     add("--report_to", help="tensorboard, wandb, trackio, ... (names of Accelerate's trackers)")
-    add("--push_to_hub", action="store_true", help="upload the result at the end")
+    add("--push_to_hub", action="store_true", help="publish the result as a model at the end, with --head if given")
     add("--hub_model_id", help="repository for --push_to_hub, USER/NAME")
     return parser
 
@@ -146,18 +145,17 @@ def save_component(component: FaceTalkDenoiser | DPMSolverMultistepScheduler, ta
     finish(target)
 
 
-def upload(folder: Path, hub_model_id: str, **hub: str) -> None:
-    """Send the result to the Hub, as whoever `hf auth login` or HF_TOKEN says; `hub`: arguments of `HfApi`."""
-    api = HfApi(**hub)
+def upload(folder: Path, parts: dict[str, Any], hub_model_id: str, **hub: str) -> None:
+    """Send the result to the Hub as a whole model with its card, as whoever `hf auth login` or HF_TOKEN says.
+
+    `parts`: the other components of [`FaceTalkPipeline`] and its `fps`; `hub`: arguments of its `push_to_hub`.
+    """
+    denoiser = FaceTalkDenoiser.from_pretrained(folder / "denoiser")
+    pipe = FaceTalkPipeline(denoiser=denoiser, scheduler=sampling_scheduler(), **parts)
     try:
-        api.create_repo(hub_model_id, exist_ok=True)
-        patterns = ["denoiser/*", "scheduler/*", "validation/*.mp4"]
-        api.upload_folder(repo_id=hub_model_id, folder_path=folder, allow_patterns=patterns)
-    except (HTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise FaceTalkError(
-            f"the result is in {folder}, but {hub_model_id} could not be uploaded: {reason}"
-        ) from error
+        pipe.push_to_hub(hub_model_id, **hub)
+    except FaceTalkError as error:
+        raise FaceTalkError(f"the result is in {folder}, but could not be published: {error}") from error
 
 
 def make_accelerator(args: argparse.Namespace) -> Accelerator:
@@ -186,7 +184,7 @@ def main(argv: list[str] | None = None) -> None:
 
     encoder, extractor = load_audio_encoder(args.audio_encoder, args.feature_extractor)
     encoder.to(accelerator.device)
-    head = NPHMModel.from_pretrained(args.head) if args.validation_video else None  # missing? say so at once
+    head = NPHMModel.from_pretrained(args.head) if args.head else None  # missing? say so at once
 
     def read(split: str) -> tuple:
         if args.online_audio:
@@ -350,7 +348,9 @@ def main(argv: list[str] | None = None) -> None:
         save_component(denoiser.eval(), output_dir / "denoiser")
         save_component(sampling_scheduler(), output_dir / "scheduler")
         if args.push_to_hub:
-            upload(output_dir, args.hub_model_id)
+            parts = {"audio_encoder": encoder, "feature_extractor": extractor, "head": head}
+            parts["fps"] = next(corpus.read(args.corpus, ("train",), ("fps",)))["fps"]
+            upload(output_dir, parts, args.hub_model_id)
     accelerator.end_training()
 
 
