@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Docstrings in diffusers' grammar, "name (`type`, *optional*, defaults to x): what", turned into Markdown for the site.
+"""Docstrings in diffusers' grammar, "name (`type`, *optional*, defaults to x): what", as Markdown for the site.
 
 An argument that the signature does not have, and a reference to a name that is not there, are warnings, which
 `mkdocs build --strict` does not pass.
@@ -64,7 +64,8 @@ class DiffusersDocstrings(griffe.Extension):
         known, result = parameters(obj), []
         for entry in re.split(r"\n(?=\S)", body):
             head, text = split_outside(" ".join(entry.split()), ":", 1)
-            pieces = [re.match(r"(\*{0,2}\w+)(?: \((.*)\))?$", piece) for piece in split_outside(head.rstrip("."), ", ")]
+            head = head.rstrip(".")
+            pieces = [re.match(r"(\*{0,2}\w+)(?: \((.*)\))?$", piece) for piece in split_outside(head, ", ")]
             if not all(pieces):
                 log.warning(f"{obj.path}: cannot read the argument {head!r}")
                 continue
