@@ -3,6 +3,7 @@
 
 import functools
 import json
+import re
 import shutil
 import wave
 from pathlib import Path
@@ -10,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from code_blocks import ROOT, blocks, check_python_block, check_shell, commands, run_shell
 from conftest import RATE, speech_like
 from diffusers import DiffusionPipeline
 
 import facetalk_hf
 from facetalk_hf import FaceTalkPipeline, rendering
-from facetalk_hf.cli import main
+from facetalk_hf.cli import app, main
 from facetalk_hf.decoding import HeadDecoder
 
 
@@ -149,7 +151,7 @@ def test_the_check_bites(line, capsys):
 
 
 def test_shell_is_read_as_a_shell_does():
-    text = "A=1 .venv/bin/facetalk stream a.wav \\\n    --hop 1 > b.csv  # why\n# nothing\npython3 -m venv x && pip list"
+    text = "A=1 .venv/bin/facetalk stream a.wav \\\n    --hop 1 > b.csv  # why\n# no\npython3 -m venv x && pip list"
     first, second, third = commands(text)
     assert first.words == ["facetalk", "stream", "a.wav", "--hop", "1"] and first.stdout == "b.csv"
     assert second.words[0] == "python3" and third.words == ["pip", "list"]
@@ -189,3 +191,15 @@ def test_the_example_of_json_keyframes_is_json():
     text = (ROOT / "docs" / "control.md").read_text(encoding="utf-8")
     (example,) = [part for part in text.split("`") if part.startswith('{"frames"')]
     assert json.loads(example)["channels"]
+
+
+def test_every_option_of_the_command_is_documented():
+    pages = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("command-line.md", "fitting.md")}
+    text = "\n".join(pages.values())
+    missing = []
+    for name, command in typer.main.get_command(app).commands.items():
+        for parameter in [one for part in getattr(command, "commands", {"": command}).values() for one in part.params]:
+            option = parameter.opts[0]
+            if option.startswith("--") and not re.search(rf"{option}\b", text):
+                missing.append(f"{name} {option}")
+    assert not missing
