@@ -16,6 +16,7 @@ import griffe
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Examples):$")
 TITLES = {"Args": "Arguments"}
 REFERENCE = re.compile(r"\[`~?([\w.]+)`\](?![\[(])")
+ANOTHER = re.compile(r"(?<=\. )(\w+) \(((?:[^()]|\([^()]*\))*)\): ")
 log = logging.getLogger("mkdocs.plugins.facetalk.docstrings")
 
 
@@ -69,11 +70,16 @@ class DiffusersDocstrings(griffe.Extension):
             if not all(pieces):
                 log.warning(f"{obj.path}: cannot read the argument {head!r}")
                 continue
+            # "a (type): text. b (type): text" in one entry are two.
+            more = []
+            for match in reversed([found for found in ANOTHER.finditer(text) if found[1] in (known or ())]):
+                more.insert(0, f"`{match[1]}` ({match[2]})\n:   {text[match.end() :]}\n")
+                text = text[: match.start()]
             if check and known is not None and (odd := {piece[1].strip("*") for piece in pieces} - known):
                 log.warning(f"{obj.path}: no such argument: {', '.join(sorted(odd))}")
             terms = [f"`{piece[1]}`" + (f" ({piece[2]})" if piece[2] and text else "") for piece in pieces]
             text = text or ", ".join(piece[2] for piece in pieces if piece[2]) or "no more to say"
-            result.append(f"{', '.join(terms)}\n:   {text}\n")
+            result += [f"{', '.join(terms)}\n:   {text}\n", *more]
         return "\n".join(result)
 
     def link(self, obj, name: str) -> str:

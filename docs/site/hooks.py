@@ -76,5 +76,5 @@ def on_page_markdown(markdown, page, config, files):
         return f"[{text}]({config.repo_url.rstrip('/')}/blob/main/{place})" if config.repo_url else text
 
     parts = FENCE.split(markdown)
-    parts[::2] = [LINK.sub(lead, re.sub(r"^<!--.*?-->\n", "", part, flags=re.M | re.S)) for part in parts[::2]]
+    parts[::2] = [LINK.sub(lead, re.sub(r"^ *<!--.*?-->\n", "", part, flags=re.M | re.S)) for part in parts[::2]]
     return "".join(parts)
