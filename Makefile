@@ -98,5 +98,5 @@ $(VENV)/.ready-quality: constraints.txt
 
 $(VENV)/.ready-docs: constraints.txt
 	$(venv)
-	$(INSTALL) mkdocs-material "mkdocstrings[python]"
+	$(INSTALL) mkdocs-material "mkdocstrings[python]" ruff
 	$(ready)
