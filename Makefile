@@ -2,10 +2,11 @@
 # make test      the whole test suite
 # make quality   ruff: rules and formatting
 # make style     the same, mended where ruff can
+# make docs      the documentation as a site, into site/: open site/index.html
 # make bench     timings and memory of this machine, as ratios (ARGS=--long: an hour of audio, too)
 # make clean     removes what commands wrote; make clean-all removes .venv too
 #
-# demo and test make .venv from nothing. They need Python 3.11 or newer and a Python package index: no root, no system
+# demo, test and docs make .venv from nothing. They need Python 3.11 or newer and a Python package index: no root, no system
 # package. Both can be interrupted and started again.
 
 # The first interpreter that is new enough; `make demo PYTHON=/path/to/python` takes another.
@@ -19,7 +20,7 @@ INSTALL := $(PY) -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test quality style bench clean clean-all
+.PHONY: help demo test quality style docs bench clean clean-all
 
 help:
 	@sed -n 's/^# make /  make /p' Makefile
@@ -39,6 +40,11 @@ quality: $(VENV)/.ready-quality
 style: $(VENV)/.ready-quality
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+# --strict: a broken link is an error. The docstrings are read, not imported: no torch is needed.
+docs: $(VENV)/.ready-docs
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --config-file docs/site/mkdocs.yml
+	@echo "See site/index.html; for its search, too: $(PY) -m http.server --directory site"
 
 bench: $(VENV)/.ready-demo
 	$(PY) benchmarks/benchmark.py $(ARGS)
@@ -81,11 +87,16 @@ $(VENV)/.ready-demo: pyproject.toml constraints.txt
 $(VENV)/.ready-test: pyproject.toml constraints.txt
 	$(venv)
 	$(torch)
-	$(INSTALL) -e ".[demo,dev,train,usd]"
-	@touch $(VENV)/.ready-demo $(VENV)/.ready-quality
+	$(INSTALL) -e ".[demo,dev,docs,train,usd]"
+	@touch $(VENV)/.ready-demo $(VENV)/.ready-quality $(VENV)/.ready-docs
 	$(ready)
 
 $(VENV)/.ready-quality: constraints.txt
 	$(venv)
 	$(INSTALL) ruff
+	$(ready)
+
+$(VENV)/.ready-docs: constraints.txt
+	$(venv)
+	$(INSTALL) mkdocs-material "mkdocstrings[python]" ruff
 	$(ready)

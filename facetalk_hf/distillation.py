@@ -132,7 +132,7 @@ class FewStepObjective:
     Args:
         paths ([`Paths`]): of the teacher.
         weights ((steps, 2) float): of `step_weights`.
-        clips: the segments' [`EncodedClips`], whose audio features the student is given.
+        audio ((frames, A) float): features of all frames of the segments' [`EncodedClips`], for the student.
     """
 
     def __init__(self, paths: Paths, weights: torch.Tensor, audio: np.ndarray) -> None:

@@ -16,9 +16,12 @@ class BilinearDeformation(nn.Module):
     one. Our own variant; NPHM concatenates instead, see `ConcatDeformation`.
 
     Args:
-        num_controls (`int`): control points (anchors and landmarks) that the point is described by.
-        control_scales (`list[float]`): reach of each control point's Gaussian, model units.
-        code_dim (`int`): size of the global identity code; expression_dim (`int`): size of z; rank (`int`): R.
+        num_controls (`int`): control points (anchors and landmarks) that the point is described by. The reach of their
+            Gaussians, model units, is the buffer `control_scales`.
+        code_dim (`int`): size of the global identity code.
+        expression_dim (`int`): size of z.
+        rank (`int`): number of fields R.
+        hidden_size, num_layers (`int`): of the MLP behind the fields.
     """
 
     def __init__(
