@@ -7,7 +7,11 @@ rows as encoded bytes (FLAC), so `datasets.Audio(decode=False)` reads it and no 
 
 import io
 import json
+import re
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,12 +143,12 @@ def write_shard(rows: Sequence[dict[str, Any]], path: str | Path, code_dim: int 
 
 
 def shards(folder: str | Path) -> list[Path]:
-    """The Parquet files of a corpus, sorted by name.
+    """The Parquet files of a corpus, a folder or a Hub id, sorted by name.
 
     Raises:
         FaceTalkError: there are none, or one that `corpus.json` names is missing.
     """
-    folder = Path(folder)
+    folder = local_folder(folder)
     paths = sorted(path for path in folder.glob("**/[!.]*.parquet") if not _hidden(path.relative_to(folder)))
     if not paths:
         raise FaceTalkError(f"no corpus in {folder}: no *.parquet file; training/build_corpus.py makes one")
@@ -173,7 +177,7 @@ def read_shard(
     """
     import pyarrow.parquet
 
-    found = pyarrow.parquet.read_table(path, columns=["split"]).column("split").to_pylist()
+    found = _splits(path)
     if splits is not None and not set(splits) & set(found):
         return
     names = pyarrow.parquet.read_schema(path).names
@@ -182,6 +186,13 @@ def read_shard(
     for index, split in enumerate(found):
         if splits is None or split in splits:
             yield {name: _value(name, table.column(name)[index]) for name in kept}
+
+
+def _splits(path: str | Path) -> list[str]:
+    """The split of every row of a Parquet file."""
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(path, columns=["split"]).column("split").to_pylist()
 
 
 def _value(name: str, scalar: Any) -> Any:
@@ -212,15 +223,108 @@ def read(
         yield from read_shard(path, splits, columns)
 
 
-def load(folder: str | Path, split: str | None = None) -> Any:
-    """The corpus as a `datasets.Dataset`, its audio column cast to `Audio(decode=False)`.
+def local_folder(corpus: str | Path) -> Path:
+    """A corpus' own folder, or a copy in the cache of one that is named by its Hub id.
+
+    Raises:
+        FaceTalkError: no such folder, and no such dataset on the Hub.
+    """
+    if Path(corpus).exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(corpus)):
+        return Path(corpus)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        return Path(snapshot_download(str(corpus), repo_type="dataset"))
+    except (HTTPError, OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise FaceTalkError(f"no corpus in {corpus}, neither a folder nor a dataset on the Hub: {reason}") from error
+
+
+def load(corpus: str | Path, split: str | None = None, streaming: bool = False, **options: Any) -> Any:
+    """The corpus by `datasets.load_dataset`, its audio column cast to `Audio(decode=False)`.
+
+    Args:
+        corpus (`str` or `Path`): a folder, or the id of a dataset on the Hub.
+        split (`str`, *optional*): one of its splits; all of them by default.
+        streaming (`bool`, *optional*, defaults to `False`): read while iterating, and download no more than that.
+        options: for `load_dataset`: `revision`, `token`, `cache_dir`, ...
+
+    Returns:
+        `datasets.Dataset`, or a `DatasetDict` of the splits; iterable ones with `streaming`.
+
+    Raises:
+        FaceTalkError: no corpus there, or not all of it.
+    """
+    datasets = _datasets()
+    if Path(corpus).exists():
+        files: dict[str, list[str]] = {}
+        mixed = False
+        for path in shards(corpus):
+            found = sorted(set(_splits(path)))
+            mixed |= len(found) > 1
+            for name in found:
+                files.setdefault(name, []).append(str(path))
+        if split is not None and split not in files:
+            raise FaceTalkError(f"the corpus in {corpus} has no split {split}, only {', '.join(files)}")
+        dataset = datasets.load_dataset("parquet", data_files=files, split=split, streaming=streaming, **options)
+        for name in files if mixed else ():
+            # Shards of an older version hold rows of several splits.
+            if split is None:
+                dataset[name] = dataset[name].filter(partial(str.__eq__, name), input_columns="split")
+            elif split == name:
+                dataset = dataset.filter(partial(str.__eq__, name), input_columns="split")
+    else:
+        try:
+            dataset = datasets.load_dataset(str(corpus), split=split, streaming=streaming, **options)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise FaceTalkError(f"cannot load {corpus}, which is no folder, from the Hub: {reason}") from error
+    return dataset.cast_column("audio", datasets.Audio(decode=False))
+
+
+def push_to_hub(folder: str | Path, repo_id: str, private: bool | None = None, token: str | None = None) -> str:
+    """Upload a corpus as a dataset: its splits by `datasets`, then all other files (basis.npz, lips.npy, its card).
+
+    On the Hub the audio column is declared as audio, so that the viewer plays it; `load` gives bytes again.
 
     Args:
         folder (`str` or `Path`): the corpus.
-        split (`str`, *optional*): keep only these rows.
+        repo_id (`str`): "user/name"; made where it does not exist.
+        private (`bool`, *optional*): for a new repository.
+        token (`str`, *optional*): by default that of `hf auth login`, or HF_TOKEN.
+
+    Returns:
+        `str`: address of the last commit.
+
+    Raises:
+        FaceTalkError: the Hub refuses, or cannot be reached.
     """
-    datasets = _datasets()
-    dataset = datasets.load_dataset("parquet", data_files=[str(path) for path in shards(folder)], split="train")
-    if split is not None:
-        dataset = dataset.filter(lambda value: value == split, input_columns="split")
-    return dataset.cast_column("audio", datasets.Audio(sampling_rate=16000, decode=False))
+    from huggingface_hub import DatasetCard, HfApi
+    from huggingface_hub.errors import HTTPError
+
+    datasets, folder = _datasets(), Path(folder)
+    data = load(folder)
+    rate = next(read(folder, tuple(data), ("sampling_rate",)))["sampling_rate"]
+    data = data.cast_column("audio", datasets.Audio(sampling_rate=rate))
+    try:
+        api = HfApi(token=token)
+        api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
+        info = data.push_to_hub(repo_id, token=token)
+        with tempfile.TemporaryDirectory() as place:
+            # `datasets` wrote a card with nothing but features and configs, which fit the files as they are there.
+            card = DatasetCard.load(repo_id, token=token, ignore_metadata_errors=True)
+            if (folder / "README.md").is_file():
+                ours = DatasetCard.load(folder / "README.md")
+                ours.data.configs, ours.data.dataset_info = card.data.configs, card.data.get("dataset_info")
+                ours.text = ours.text.replace("path/to/this/folder", repo_id)
+                ours.save(Path(place) / "README.md")
+            for path in folder.iterdir():
+                if path.is_file() and path.suffix != ".parquet" and path.name not in ("README.md", MANIFEST):
+                    shutil.copy(path, place)
+            if any(Path(place).iterdir()):
+                info = api.upload_folder(repo_id=repo_id, repo_type="dataset", folder_path=place)
+    except (HTTPError, OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise FaceTalkError(f"{folder} could not be uploaded to {repo_id}: {reason}") from error
+    return info.commit_url

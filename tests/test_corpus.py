@@ -82,7 +82,7 @@ def test_what_a_fit_knows_comes_back(tmp_path):
     scale, turn, move = corpus.unpack_poses(full["poses"])
     assert (scale == 0.25).all() and np.array_equal(turn, rotation) and np.array_equal(move[1], [3, 4, 5])
     assert all(other[name] is None for name in ("poses", "identity", "residual", "weights", "phones", "text"))
-    assert set(full) == set(corpus.SCHEMA) and corpus.load(tmp_path)[1]["poses"] is None
+    assert set(full) == set(corpus.SCHEMA) and corpus.load(tmp_path, "train")[1]["poses"] is None
 
 
 def test_shards_of_an_older_version_can_be_read(tmp_path):
