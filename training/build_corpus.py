@@ -31,7 +31,7 @@ from facetalk_hf.vertex_import import encode_vertices, find_vertices, read_lips,
 
 
 ABOUT = {
-    "speech": "Synthesised speech with the motion that rules give it: agreement with it is agreement with those rules.",
+    "speech": "Synthesised speech with the motion that rules give it: scores on it are agreement with those rules.",
     "fits": "Recordings of talking people, as expression codes fitted to point clouds.",
     "tracked": "Recordings of talking people, as tracked NPHM expression codes.",
     "vertices": "Recordings of talking people, as coefficients of the vertex basis in basis.npz.",
@@ -108,9 +108,8 @@ def build_speech(options: argparse.Namespace, work: Path) -> None:
     if not options.keep_splits:
         splits = splits_of({row["speaker"] for row in read(folder, SPLITS, ("speaker",))}, options)
     for path in tqdm(shards(folder), desc="codes", unit=" shards"):
-        stamp = (
-            work / f".{path.parent.name}-{path.stem}.done" if path.parent != folder else work / f".{path.stem}.done"
-        )
+        name = "-".join(path.relative_to(folder).with_suffix("").parts)
+        stamp = work / f".{name}.done"
         if stamp.exists():
             continue
         rows = list(read_shard(path))
@@ -118,7 +117,7 @@ def build_speech(options: argparse.Namespace, work: Path) -> None:
             row["expression"] = head.expression_from_weights(torch.from_numpy(row["weights"])).numpy()
             row["split"] = splits[row["speaker"]] if splits else row["split"]
             row["source"] = row.get("source") or options.source or "training/build_speech.py"
-        write_splits(rows, work, path.stem, code_dim=len(basis))
+        write_splits(rows, work, name if splits else path.stem, code_dim=len(basis))
         stamp.touch()
     for stamp in work.glob(".*.done"):
         stamp.unlink()
