@@ -158,7 +158,7 @@ def read_templates(
         for name, path in files.items():
             if path.suffix.lower() in MESHES:
                 known[name], faces = read_mesh(path)
-            elif path.suffix == ".npy":
+            elif path.suffix == ".npy" and name in speakers:
                 known[name] = np.load(path, allow_pickle=False)
     elif place.suffix.lower() in MESHES:
         points, faces = read_mesh(place)
