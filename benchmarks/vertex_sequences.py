@@ -36,11 +36,11 @@ from facetalk_hf.vertex_import import read_mesh
 TRAINING = Path(__file__).resolve().parents[1] / "training"
 TRAIN = ("awb", "slt", "kal", "ked", "ona", "lp", "mv", "dita", "krb", "ph")
 VALIDATION, TEST = ("machac",), ("rms", "pc", "lj")
-USED = (slice(0, 13294), slice(17039, 21451), slice(21451, 22221), slice(23021, 23791))
-"""Vertices of ICT-FaceKit: skin and mouth socket, teeth, the two eyes."""
-PARTS = (0, 2, 1, 1)
+USED = (slice(0, 11248), slice(11248, 13294), slice(17039, 21451), slice(21451, 22221), slice(23021, 23791))
+"""Vertices of ICT-FaceKit: skin, mouth socket, teeth, the two eyes."""
+PARTS = (0, 3, 2, 1, 1)
 """What these are in `HeadAnimation.parts`."""
-COLORS = ((217, 167, 141), (236, 228, 214), (240, 238, 236), (240, 238, 236))
+COLORS = ((217, 167, 141), (168, 92, 88), (236, 228, 214), (240, 238, 236), (240, 238, 236))
 CM = 0.01  # ICT-FaceKit's unit in metres, which VOCASET is in
 
 
@@ -60,6 +60,7 @@ def make_sequences(ict: Path, source: Path, folder: Path, each: int, seconds: fl
     (folder / "vertices_npy").mkdir(parents=True)
     (folder / "wav").mkdir()
     (folder / "templates").mkdir()
+    np.savez(folder / "looks.npz", parts=parts, colors=paint(neutral[rows], parts))
     counts = dict.fromkeys((*TRAIN, *VALIDATION, *TEST), 0)
     for row in corpus.read(source, ("train", "test"), ("speaker", "audio", "sampling_rate", "weights", "fps", "text")):
         who, frames = row["speaker"], round(seconds * row["fps"])
@@ -79,8 +80,18 @@ def make_sequences(ict: Path, source: Path, folder: Path, each: int, seconds: fl
         soundfile.write(folder / "wav" / f"{name}.wav", samples, row["sampling_rate"])
         (folder / "wav" / f"{name}.txt").write_text(row["text"], encoding="utf-8")
     np.savetxt(folder / "lips.txt", np.flatnonzero(lips), "%d")
-    np.save(folder / "templates" / "parts.npy", parts)
     print(f"{folder}: {sum(counts.values())} sequences, {len(rows)} vertices, {int(lips.sum())} of the lips")
+
+
+def paint(vertices: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """Colours (V, 3) uint8: the parts', with iris and pupil around the foremost point of either eye."""
+    colors = np.repeat(np.uint8(COLORS), [part.stop - part.start for part in USED], axis=0)
+    for side in (1, -1):
+        eye = np.flatnonzero((parts == 1) & (side * vertices[:, 0] > 0))
+        distance = np.linalg.norm(vertices[eye] - vertices[eye[vertices[eye, 2].argmax()]], axis=1)
+        colors[eye[distance < 0.55]] = (92, 116, 128)
+        colors[eye[distance < 0.25]] = (16, 16, 18)
+    return colors
 
 
 def run(script: str, *arguments: object) -> None:
@@ -132,10 +143,10 @@ def evaluate(options: argparse.Namespace, data: Path, folder: Path, pipe: FaceTa
 
 def show(options: argparse.Namespace, data: Path, folder: Path, pipe: FaceTalkPipeline) -> None:
     """A held-out voice as ply, obj, glb and mp4, and a picture: what it should be above what was sampled."""
-    basis, parts = VertexBasis.load(folder), np.load(data / "templates" / "parts.npy")
+    basis, painted = VertexBasis.load(folder), np.load(data / "looks.npz")
     row = next(row for row in corpus.read(folder, ("test",)) if row["speaker"] == options.show)
-    samples, size = corpus.decode_audio(row), [part.stop - part.start for part in USED]
-    looks = {"colors": np.repeat(np.uint8(COLORS), size, axis=0), "parts": parts, "fps": row["fps"]}
+    samples = corpus.decode_audio(row)
+    looks = {"colors": painted["colors"], "parts": painted["parts"], "fps": row["fps"]}
     codes = pipe(
         samples, sampling_rate=row["sampling_rate"], generator=torch.Generator().manual_seed(0),
         num_inference_steps=options.steps, output_type="expression",
@@ -148,8 +159,8 @@ def show(options: argparse.Namespace, data: Path, folder: Path, pipe: FaceTalkPi
         animation.save(target / name)
     animation.replace(weights=animation.weights[:12], expressions=None, audio=None).save(target / "ply")
     animation.replace(weights=animation.weights[:2], expressions=None, audio=None).save(target / "obj", format="obj")
-    opening = row["weights"] if row.get("weights") is not None else np.abs(row["expression"])
-    frames = [part[np.argmax(opening[part].sum(1))] for part in np.array_split(np.arange(len(codes)), 6)]
+    moved = np.abs(row["expression"]).sum(axis=1)  # the frames that should be furthest from rest
+    frames = [part[np.argmax(moved[part])] for part in np.array_split(np.arange(len(codes)), 6)]
     pictures = [[HeadRenderer(item, 256, yaw=15.0).render(int(i)) for i in frames] for item in (truth, animation)]
     image = np.concatenate([np.concatenate(line, axis=1) for line in pictures])
     Image.fromarray(image).save(target / "frames.png")
@@ -166,7 +177,7 @@ def main() -> None:
     add("--each", type=int, default=4, help="sequences of a speaker")
     add("--seconds", type=float, default=4.0, help="length of a sequence")
     add("--components", type=int, default=48)
-    add("--train-steps", type=int, default=1500)
+    add("--train-steps", type=int, default=600)
     add("--steps", type=int, default=15, help="denoising steps")
     add("--samples", type=int, default=3, help="of each held-out clip")
     add("--show", default="rms", help="held-out voice to be drawn")
@@ -188,7 +199,7 @@ def main() -> None:
             "--output_dir", output, "--preset", "tiny", "--batch_size", 16, "--max_train_steps", options.train_steps,
             "--learning_rate", 2e-3, "--lr_scheduler", "cosine", "--lr_warmup_steps", 100, "--adam_beta2", 0.99,
             "--velocity_weight", 1, "--loss_matrix", folder / "lips.npy", "--loss_matrix_weight", 0.3,
-            "--ema_decay", 0.99, "--validation_steps", 500, "--checkpointing_steps", 500, "--resume", "--cpu",
+            "--ema_decay", 0.99, "--validation_steps", 200, "--checkpointing_steps", 200, "--resume", "--cpu",
         )  # fmt: skip
     audio_encoder, feature_extractor = load_audio_encoder(encoder, extractor)
     pipe = FaceTalkPipeline(

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Shards are written, read and cut without an engine, without torchcodec and without a network."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import make_encoder
@@ -128,3 +130,9 @@ def test_training_names_the_row_that_it_cannot_use(tmp_path):
         for read in (encode_corpus, read_speech):
             with pytest.raises(FaceTalkError, match=message):
                 read(tmp_path, "train", *encoder)
+
+
+def test_the_documented_schema_is_the_schema():
+    text = (Path(__file__).parents[1] / "docs" / "corpus.md").read_text(encoding="utf-8")
+    for name, (kind, meaning) in corpus.SCHEMA.items():
+        assert f"| `{name}` | {kind} | {meaning} |\n" in text
