@@ -107,6 +107,8 @@ def summarise(folder: str | Path) -> dict[str, Any]:
         FaceTalkError: no rows, a name twice, codes of different lengths.
     """
     folder = Path(folder)
+    if not any(folder.rglob("*.parquet")):
+        raise FaceTalkError("there are no sequences to make a corpus of")
     checker, known = CorpusChecker(), Counter()
     names: dict[str, int] = {}
     splits: dict[str, dict] = {split: {"rows": 0, "speakers": set(), "frames": 0, "seconds": 0.0} for split in SPLITS}
@@ -131,8 +133,6 @@ def summarise(folder: str | Path) -> dict[str, Any]:
             sources[row.get("source") or "source unknown"] += 1
             licences[row.get("licence") or "licence unknown"] += 1
         names[place.as_posix()] = count
-    if not sum(names.values()):
-        raise FaceTalkError(f"there are no sequences in {folder}")
     used = [split for split in SPLITS if splits[split]["rows"]]
     people = Counter(speaker for split in used for speaker in splits[split]["speakers"])
     return {

@@ -49,6 +49,8 @@ def test_codes_and_datasets_view(tmp_path):
     assert next(corpus.read(tmp_path))["expression"].shape == (30, 64)
     dataset = corpus.load(tmp_path, "test")
     assert len(dataset) == 1
+    assert [row["split"] for row in corpus.load(tmp_path, "test", streaming=True)] == ["test"]
+    assert {name: len(part) for name, part in corpus.load(tmp_path).items()} == {"test": 1, "train": 1}
     assert dataset.with_format("numpy")[0]["expression"].shape == (20, 64)
     assert dataset[0]["audio"]["bytes"][:4] == b"fLaC"
 

@@ -207,6 +207,10 @@ def test_other_layouts(tmp_path, form):
     for item in sequences:
         np.testing.assert_allclose(item.vertices(COUNT), expected[item.recording.name], atol=1e-5)
         assert item.recording.audio.suffix == ".wav" and item.recording.sequence == "one"
+    if form == "ply":
+        (tmp_path / "b_one" / "meshes" / "frame_004.ply").unlink()
+        with pytest.raises(FaceTalkError, match="frame 4 is missing between frame_003.ply and frame_005.ply"):
+            find_vertices(tmp_path)
 
 
 def test_vertices_that_cannot_be_used(tmp_path):

@@ -56,6 +56,7 @@ def parse_args() -> argparse.Namespace:
     add("--test-speakers", nargs="*", help="names, in place of a share")
     add("--keep-splits", action=argparse.BooleanOptionalAction, default=True, help="speech: splits as they are there")
     add("--seed", type=int, default=0, help="another one gives speakers to other splits")
+    add("--name", help="title of the card; the folder's name by default")
     add("--source", help="where the recordings are from; the input's name by default")
     add("--licence", help="terms of the recordings")
     add("--language", help="of the speech, ISO 639-1")
@@ -158,7 +159,7 @@ def main() -> None:
         print(f"{options.output} is complete; remove it to build it anew")
         return
     build = build_speech if options.kind == "speech" else build_recordings
-    with building(options.output, about=ABOUT[options.kind], keep=options.kind == "speech") as work:
+    with building(options.output, options.name, ABOUT[options.kind], keep=options.kind == "speech") as work:
         build(options, work)
 
 
