@@ -5,6 +5,7 @@ The audio encoder is frozen, so its features are kept: in memory, or in a folder
 """
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -17,6 +18,86 @@ import numpy as np
 import torch
 
 from .errors import FaceTalkError
+
+
+SEGMENT_FRAMES = 48
+"""Length of a training sequence, 2 s at 24 fps (FaceTalk, section 4)."""
+
+
+def segment_starts(frames: int, length: int = SEGMENT_FRAMES, stride: int | None = None) -> list[int]:
+    """First frames of the segments that cover a sequence; the last one is moved back to end with it.
+
+    Args:
+        frames (`int`): frames of the sequence.
+        length (`int`): frames of a segment.
+        stride (`int`, *optional*, defaults to `length`): frames from one start to the next.
+
+    Returns:
+        list of int; [0] where the sequence is shorter than a segment.
+    """
+    stride = stride or length
+    if frames <= length:
+        return [0]
+    starts = list(range(0, frames - length + 1, stride))
+    if starts[-1] + length < frames:
+        starts.append(frames - length)
+    return starts
+
+
+def first_sample(frame: int, sampling_rate: int, fps: float) -> int:
+    """The first audio sample of a video frame, ceil(frame * rate / fps), immune to rounding."""
+    return math.ceil(frame * sampling_rate / fps - 1e-6)
+
+
+def padded_cut(values: np.ndarray, start: int, length: int) -> np.ndarray:
+    """values[start : start + length] of (T, ...), zeros behind the end: always (length, ...)."""
+    cut = values[start : start + length]
+    return cut if len(cut) == length else np.pad(cut, [(0, length - len(cut))] + [(0, 0)] * (values.ndim - 1))
+
+
+def segment_audio(
+    audio: np.ndarray, start: int, length: int, frames: int, sampling_rate: int = 16000, fps: float = 24.0
+) -> np.ndarray:
+    """The samples of `length` frames from `start` on, of a sequence of `frames` frames and (S,) samples.
+
+    Where the segment reaches the end of the sequence, it has all samples that there are.
+    """
+    stop = len(audio) if start + length >= frames else first_sample(start + length, sampling_rate, fps)
+    return audio[first_sample(start, sampling_rate, fps) : stop]
+
+
+def cut_segment(
+    codes: np.ndarray,
+    audio: np.ndarray,
+    start: int,
+    length: int = SEGMENT_FRAMES,
+    sampling_rate: int = 16000,
+    fps: float = 24.0,
+) -> dict[str, np.ndarray]:
+    """A segment of a sequence with the audio that belongs to it, always of the same size.
+
+    A sequence that ends before the segment does is followed by zeros, and `frame_mask` says so. [`SegmentDataset`] and
+    `feature_cache.OnlineAudio` cut by the same `padded_cut` and `segment_audio`.
+
+    Args:
+        codes ((T, D) float), audio ((S,) float): the sequence.
+        start (`int`), length (`int`): first frame and number of frames.
+        sampling_rate (`int`), fps (`float`): Hz, frames a second.
+
+    Returns:
+        dict of "expression" (length, D), "audio" (ceil(length * sampling_rate / fps),), "frame_mask" (length,) bool.
+
+    Raises:
+        FaceTalkError: the first frame is none of the sequence's.
+    """
+    if not 0 <= start < len(codes):
+        raise FaceTalkError(f"no segment from frame {start} of a sequence of {len(codes)} frames")
+    heard = segment_audio(audio, start, length, len(codes), sampling_rate, fps)
+    return {
+        "expression": padded_cut(codes, start, length),
+        "audio": padded_cut(heard, 0, first_sample(length, sampling_rate, fps)),
+        "frame_mask": np.arange(length) < len(codes) - start,
+    }
 
 
 @dataclass
@@ -59,6 +140,11 @@ class EncodedClips:
                         raise FaceTalkError(
                             f"clip {len(lengths)} has {len(codes)} frames of codes but {len(audio)} of audio: the "
                             "frame rates of corpus and audio encoder must be the same"
+                        )
+                    if widths and codes.shape[1] != widths["code_dim"]:
+                        raise FaceTalkError(
+                            f"clip {len(lengths)} has codes of {codes.shape[1]} numbers, those before it have "
+                            f"{widths['code_dim']}: they belong to another head or basis"
                         )
                     length = min(len(codes), len(audio))
                     np.ascontiguousarray(codes[:length], np.float32).tofile(codes_file)
@@ -176,9 +262,9 @@ class SegmentDataset(torch.utils.data.Dataset):
             length = min(size, last - start)
             starts[row] = start
             factor = rng.uniform(*self.augmentation)
-            codes[row, :length] = clips.codes[start : start + length]
-            codes[row, :length] *= factor
-            audio[row, :length] = clips.audio[start : start + length]
+            codes[row] = padded_cut(clips.codes[start:last], 0, size)
+            codes[row] *= factor
+            audio[row] = padded_cut(clips.audio[start:last], 0, size)
             mask[row, :length] = True
             timestep[row] = rng.integers(self.num_timesteps)
             keep[row] = rng.random() >= self.null_probability
