@@ -130,14 +130,14 @@ def dataset_card(
         file = pyarrow.parquet.ParquetFile(path)
         present = [key for key in (*told, "speaker", "fps") if key in file.schema_arrow.names]
         split = splits.setdefault(path.name.split("-")[0], {"rows": 0, "speakers": set(), "seconds": 0.0})
-        motion = next((key for key in ("expression", "weights") if key in file.schema_arrow.names), None)
-        for batch in file.iter_batches(batch_size=ROW_GROUP, columns=[*present, *([motion] if motion else [])]):
+        motion = [key for key in ("expression", "weights") if key in file.schema_arrow.names]
+        for batch in file.iter_batches(batch_size=ROW_GROUP, columns=[*present, *motion]):
             split["rows"] += len(batch)
-            split["speakers"] |= set(batch.column("speaker").to_pylist()) if "speaker" in present else set()
-            if motion and "fps" in present:
-                frames = batch.column(motion).value_lengths().to_pylist()
-                rates = batch.column("fps").to_pylist()
-                split["seconds"] += sum((n or 0) / fps for n, fps in zip(frames, rates, strict=True))
+            if "speaker" in present:
+                split["speakers"] |= set(batch.column("speaker").to_pylist()) - {None}
+            lengths = [batch.column(key).value_lengths().to_pylist() for key in motion]
+            for fps, *frames in zip(batch.column("fps").to_pylist(), *lengths, strict=True):
+                split["seconds"] += max([count or 0 for count in frames], default=0) / fps
             for key in told:
                 if key in present:
                     told[key].update(value for value in batch.column(key).to_pylist() if value)
