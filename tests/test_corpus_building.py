@@ -2,6 +2,7 @@
 """Splits, checks, card, and a folder that is complete or not there."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,18 @@ def test_a_corpus_can_be_loaded_by_datasets_alone(tmp_path):
     assert set(corpus.load(folder)) == {"train", "validation", "test"}
     with pytest.raises(FaceTalkError, match="no split dev, only"):
         corpus.load(folder, "dev")
+
+
+def test_the_documented_ways_of_reading(tmp_path, monkeypatch):
+    make_corpus(tmp_path / "data" / "corpus")
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "docs" / "corpus.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text.split("## Pushing")[0], re.DOTALL)
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, "corpus.md", "exec"), names)  # noqa: S102  our own page
+    assert len(blocks) == 3 and names["segment"]["audio"].shape == (32000,)
+    assert names["segment"]["frame_mask"].sum() == 24 and len(names["data"]) == len(list(names["stream"])) == 2
 
 
 def test_card_says_what_is_there(tmp_path):

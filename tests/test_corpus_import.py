@@ -69,6 +69,16 @@ def test_the_authors_layout(tmp_path, monkeypatch):
     assert sorted(row["split"] for row in rows.values()) == ["test", "train", "validation"]
 
 
+def test_every_second_frame(tmp_path, monkeypatch):
+    place = tracked(tmp_path / "in", "a_one", 21)
+    write_wav(place / "audio" / "cleaned_audio.wav", 21, fps=60)
+    options = ("--from", "tracked", "--input", tmp_path / "in", "--output", tmp_path / "out")
+    build(monkeypatch, *options, "--fps", 60, "--every", 2)
+    (row,) = corpus.read(tmp_path / "out")
+    assert row["fps"] == 30 and row["expression"][:, 0].tolist() == list(range(0, 21, 2))
+    assert abs(len(corpus.decode_audio(row)) - 16000 * 21 / 60) < 2
+
+
 def test_which_array_is_the_code(tmp_path):
     place = tracked(tmp_path, "a_one", 3) / "nphm_tracking" / "nphm_expressions"
     code = RNG.random(200).astype(np.float32)

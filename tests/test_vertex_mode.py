@@ -138,6 +138,15 @@ def test_components_give_the_vertices_back(tmp_path):
     np.testing.assert_allclose(np.square(codes).sum(1), moved, rtol=1e-4)  # a coefficient of 1 is 1 mm
 
 
+def test_the_basis_knows_nothing_of_test_voices(tmp_path):
+    path = make_set(tmp_path / "data") / "vertices_npy" / "c_x_sentence0.npy"
+    np.save(path, np.load(path) + 0.005 * np.random.default_rng(0).standard_normal((48, 3 * COUNT)))
+    basis, recordings = coded(tmp_path / "data")
+    assert basis.code_dim == 2
+    residual = {item.name: item.read()["residual"].mean() for item in recordings}
+    assert 5 < residual.pop("c_x_sentence0") < 10 and max(residual.values()) < 0.01  # mm
+
+
 def test_codes_may_be_the_displacements(tmp_path):
     basis, recordings = coded(make_set(tmp_path / "data"), 0)
     codes = recordings[0].read()["expression"]
