@@ -28,20 +28,20 @@ KEEP = 3600  # seconds that uploads and results stay on the disk
 HEAVIEST = "25mb"
 INTRODUCTION = """# FaceTalk
 Speech in, a moving 3D head out. The heads belong to nobody: all that you see is made up by a small diffusion model."""
-RULES = """**Do not use this** to make a real person seem to say what they did not, to deceive, to harass, or to get past
-a check of who somebody is. Use voices that you may use. Results are **synthetic and marked so in their files**; say so
-where you show them. Recordings and results are deleted after an hour or two, nobody else can list them."""
+RULES = """**Do not use this** to make a real person seem to say what they did not, to deceive, to harass, or to get
+past a check of who somebody is. Use voices that you may use. Results are **synthetic and marked so in their files**;
+say so where you show them. Recordings (at most 60 s and 25 MB) and results are deleted after an hour or two; nobody
+else can list them."""
 
 
 def results(
-    recording: str | None, settings: engine.Settings, keyframes: str | None, folder: str, progress: gr.Progress
-) -> Iterator[dict]:
-    """`engine.animate` with a limit on the recording, a progress bar, and errors in plain words."""
+    recording: str | None, settings: engine.Settings, keyframes: str | None, folder: str
+) -> Iterator[engine.Update]:
+    """`engine.animate`, with errors in plain words."""
     if not recording:
         raise gr.Error("Record or upload some speech first.", print_exception=False)
     try:
-        report = lambda done, text: progress(done, desc=text)  # noqa: E731
-        yield from engine.animate(recording, settings, keyframes, Path(folder), report)
+        yield from engine.animate(recording, settings, keyframes, Path(folder))
     except FaceTalkError as error:
         message = f"{error}".replace(recording, "the recording")
         message = message.replace(keyframes, "the file of keyframes") if keyframes else message
@@ -52,22 +52,25 @@ def results(
         raise gr.Error("Something went wrong on our side; another recording may work.") from error
 
 
-def show(
-    recording: str | None,
-    chosen: dict,
-    *rest: object,
-    progress: gr.Progress = gr.Progress(),  # noqa: B008  gradio finds the bar by this default
-) -> Iterator[tuple[dict, str]]:
+def show(recording: str | None, chosen: dict, *rest: object) -> Iterator[tuple[dict, str]]:
     """The button: fill the stage, step by step."""
     *settings, keyframes = rest
-    run, start, said = secrets.token_hex(4), time.monotonic(), ""
-    # Gradio copies what is yielded before it asks for more, so the folder may go at the end.
-    with tempfile.TemporaryDirectory(prefix="facetalk-") as folder:
-        for page in results(recording, engine.Settings(chosen["head"], *settings), keyframes, folder, progress):
-            if not said and "video" in page["takes"][0]:
-                said = f"First video after {time.monotonic() - start:.1f} s"
-            yield widgets.for_page(page, run), f"{said} …" if said else "The curves are there, the video follows."
-    yield gr.skip(), f"{said}, everything after {time.monotonic() - start:.1f} s."
+    run, start, said, last = secrets.token_hex(4), time.monotonic(), "", 0.0
+    try:
+        # Gradio copies what is yielded before it asks for more, so the folder may go at the end.
+        with tempfile.TemporaryDirectory(prefix="facetalk-") as folder:
+            for update in results(recording, engine.Settings(chosen["head"], *settings), keyframes, folder):
+                now = time.monotonic()
+                if update.page and not said and update.page["takes"][0]["files"]:
+                    said = f"First video after {now - start:.1f} s"
+                if update.page or now > last + 0.3:
+                    page = widgets.for_page(update.page, run) if update.page else gr.skip()
+                    last = now
+                    yield page, widgets.status(update.text, update.done)
+    except gr.Error as error:
+        yield None, widgets.status(error.message)  # the message itself comes and goes
+        raise
+    yield gr.skip(), widgets.status(f"{said}, everything after {time.monotonic() - start:.1f} s.")
 
 
 def serve(
@@ -102,8 +105,9 @@ def serve(
         gaze_yaw, gaze_pitch, head_motion,
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="facetalk-") as folder:
-        for page in results(recording, settings, keyframes, folder, progress):
-            takes = [take["files"] for take in page["takes"]]
+        for update in results(recording, settings, keyframes, folder):
+            progress(update.done, desc=update.text)
+        takes = [take["files"] for take in update.page["takes"]]
         yield tuple([take[suffix] for take in takes if suffix in take] for suffix in ("mp4", "glb", "npz", "csv"))
 
 
@@ -121,19 +125,18 @@ with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP), analytics_enabled=Fa
                 CLIPS["Hello there! (4 s)"],
                 sources=["upload", "microphone"],
                 type="filepath",
-                label="Speech, at most 60 s and 25 MB",
+                label="Speech, up to 60 s",
                 elem_id="speech",
             )
-            gr.Examples(
-                [[str(path)] for path in CLIPS.values()], recording, label="Clips", example_labels=list(CLIPS)
-            )
+            gr.Examples([[str(path)] for path in CLIPS.values()], recording, label="Clips", example_labels=list(CLIPS))
             chosen = widgets.head_gallery(len(engine.decoder.head.identity_codes), engine.MODEL == facetalk_hf.TINY)
-            surprise = gr.Button("Random head", size="sm", elem_id="random")
+            with gr.Row():
+                surprise = gr.Button("Random head", size="md", elem_id="random", min_width=140)
+                go = gr.Button("Animate", variant="primary", size="md", elem_id="go", min_width=140, scale=2)
             with gr.Row():
                 samples = gr.Slider(1, 4, value=1, step=1, label="Samples", info="motions side by side", min_width=140)
                 seed = gr.Number(0, precision=0, minimum=0, maximum=2**31, label="Seed", min_width=110)
             intensity = gr.Slider(0, 2, value=1.0, step=0.1, label="Intensity", info="calm to lively")
-            go = gr.Button("Animate", variant="primary", size="lg", elem_id="go")
             with gr.Accordion("More", open=False):
                 has_fast = engine.few_steps is not None
                 fast = gr.Checkbox(has_fast, label="Fast: 4 steps, guidance built in", interactive=has_fast)
@@ -148,7 +151,7 @@ with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP), analytics_enabled=Fa
                 motion = gr.Slider(0, 2, value=0.0, step=0.1, label="Head motion")
                 keys = gr.File(label="Keyframes (csv, json, npz)", type="filepath", height=120)
         with gr.Column(scale=7, min_width=320):
-            status = gr.Markdown("", elem_id="status", min_height=24)
+            status = gr.HTML(widgets.status(""), elem_id="status", apply_default_css=False)
             stage = widgets.stage()
     gr.Markdown(RULES, elem_id="rules")
 
@@ -161,7 +164,7 @@ with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP), analytics_enabled=Fa
         show,
         [recording, chosen, *options],
         [stage, status],
-        show_progress_on=status,
+        show_progress="hidden",  # the line over the stage tells more
         api_visibility="private",
         **once,
     )
@@ -177,6 +180,9 @@ if __name__ == "__main__":
     # The first visitor should not wait for the surface of the head that is chosen at the start.
     threading.Thread(target=engine.portrait, args=("zero",), daemon=True).start()
     demo.launch(
-        theme=gr.themes.Soft(), css_paths=FOLDER / "page" / "style.css", max_file_size=HEAVIEST, ssr_mode=False,
-        allowed_paths=[], footer_links=["api", "settings"],
-    )  # fmt: skip
+        theme=gr.themes.Soft(font=["system-ui", "sans-serif"]),  # fonts that need no other server
+        css_paths=FOLDER / "page" / "style.css",
+        max_file_size=HEAVIEST,
+        ssr_mode=False,
+        footer_links=["api", "settings"],
+    )

@@ -2,11 +2,14 @@
 """What the Space computes: a recording becomes codes and curves, then videos, then models and tables."""
 
 import base64
+import contextlib
 import copy
 import io
 import os
+import queue
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +41,6 @@ MODEL = os.environ.get("FACETALK_MODEL", TINY)
 PICTURE = int(os.environ.get("FACETALK_PICTURE", "384"))  # pixels of a video's edge
 RESOLUTION = int(os.environ.get("FACETALK_RESOLUTION", "96"))  # cells along the head: 128 looks little better
 LONGEST = 60  # seconds of audio
-ZERO_GPU = bool(os.environ.get("SPACES_ZERO_GPU"))
-Report = Callable[[float, str], object]
 
 if "OMP_NUM_THREADS" not in os.environ:
     # Small networks wait in every layer for their slowest thread.
@@ -90,20 +91,11 @@ class Settings:
 
 
 @on_gpu
-def sample(
-    audio: np.ndarray, rate: int, settings: Settings, keyframes: str | None = None, report: Report | None = None
-) -> list[np.ndarray]:
+def sample(audio: np.ndarray, rate: int, settings: Settings, keyframes: str | None = None) -> list[np.ndarray]:
     """Expression codes (N, D) of every sample of a clip (S,) at `rate` Hz: all that a GPU is needed for."""
     fast = settings.fast and few_steps is not None
     options = {} if fast else {"num_inference_steps": settings.steps, "guidance_scale": settings.guidance_scale}
-    model = few_steps if fast else pipe
-
-    def on_step_end(model: FaceTalkPipeline, index: int, timestep: object, tensors: dict) -> dict:
-        if report is not None:
-            report((index + 1) / model.num_timesteps, f"Denoising, step {index + 1} of {model.num_timesteps}")
-        return tensors
-
-    output = model(
+    output = (few_steps if fast else pipe)(
         audio,
         sampling_rate=rate,
         num_samples=settings.samples,
@@ -115,7 +107,6 @@ def sample(
         keyframes=read_keyframes(keyframes) if keyframes else None,
         generator=settings.generators(),
         output_type="expression",
-        callback_on_step_end=on_step_end,
         **options,
     )
     return [codes.numpy() for codes in output.expressions]
@@ -136,64 +127,86 @@ def decode(codes: list[np.ndarray], audio: np.ndarray, rate: int, settings: Sett
     return animations
 
 
-def animate(
-    recording: str, settings: Settings, keyframes: str | None, folder: Path, report: Report
-) -> Iterator[dict]:
-    """Yield what there is after each step, for the page: `sound`, `seconds` and a list of `takes`.
+@dataclass
+class Update:
+    """How far it is, 0..1, and what is being done; `page` where there is something new to show."""
 
-    A take has a `label` and `curves` at first, then also `video` and at last `files`: paths in `folder` by suffix.
+    done: float
+    text: str
+    page: dict | None = None
+
+
+def animate(recording: str, settings: Settings, keyframes: str | None, folder: Path) -> Iterator[Update]:
+    """Yield what happens, and a page of `sound`, `seconds` and `takes` whenever there is something new to show.
+
+    A take has a `label` and `curves` at first, then `files`: paths in `folder` by suffix, the mp4 before the rest.
 
     Raises:
         FaceTalkError: a recording or settings that cannot be used.
     """
-    report(0.0, "Listening")
+    yield Update(0.0, "Listening")
     identity = settings.identity
     audio, rate = read_audio(recording, longest=LONGEST)
     if rate not in PLAYBACK_RATES:
         audio, rate = resample(audio, rate, 16000), 16000
 
-    def denoised(fraction: float, text: str) -> None:
-        report(0.02 + 0.08 * fraction, text)
-
-    codes = sample(audio, rate, settings, keyframes, None if ZERO_GPU else denoised)
-    page = {"seconds": len(codes[0]) / pipe.config.fps, "sound": sound_curve(audio)}
+    yield Update(0.02, "Denoising")
+    codes = sample(audio, rate, settings, keyframes)
     names = decoder.target_names if decoder.head.config.expression_names else ()
     takes = [
         {"label": f"Sample {index + 1}, seed {settings.seed + index}", "files": {}}
         | {"curves": motion_curves(decoder.weights(item), names) if names else {}}
         for index, item in enumerate(codes)
     ]
-    yield page | {"takes": takes}
+    page = {"seconds": len(codes[0]) / pipe.config.fps, "sound": sound_curve(audio), "takes": takes}
+    yield Update(0.08, "Making the mean head" if identity == "zero" else f"Making head {identity}", page)
 
-    report(0.1, "Making the head" if identity == "zero" else f"Making head {identity}")
     animations = decode(codes, audio, rate, settings)
     for take, animation in zip(takes, animations, strict=True):
         if animation.lip_aperture is not None:
             take["curves"]["aperture"] = [round(float(value), 2) for value in animation.lip_aperture]
-    yield page | {"takes": takes}
+    yield Update(0.2, "Lighting the head", page)
 
-    total, done = sum(animation.num_frames for animation in animations), 0
     for index, (take, animation) in enumerate(zip(takes, animations, strict=True)):
         path = folder / f"facetalk-{index + 1}.mp4"
+        of = f" of sample {index + 1}" if len(takes) > 1 else ""
+        for number in draw(animation, path):
+            done = (index + number / animation.num_frames) / len(takes)
+            yield Update(0.2 + 0.75 * done, f"Drawing frame {number} of {animation.num_frames}{of}")
+        take["files"]["mp4"] = str(path)
+        yield Update(0.2 + 0.75 * (index + 1) / len(takes), "Writing the 3D model and the tables", page)
 
-        def frames(animation: HeadAnimation = animation, start: int = done, index: int = index) -> Iterator:
-            drawn = render_frames(animation, PICTURE, samples=2, progress=False)
-            for number, image in enumerate(drawn, 1):
-                of = f" of sample {index + 1}" if len(animations) > 1 else ""
-                report(0.2 + 0.75 * (start + number) / total, f"Drawing frame {number}/{animation.num_frames}{of}")
-                yield image
-
-        write_mp4(path, frames(), animation.fps, animation.audio, animation.sampling_rate, crf=20)
-        done += animation.num_frames
-        take["video"] = take["files"]["mp4"] = str(path)
-        yield page | {"takes": takes}
-
-    report(0.96, "Writing the 3D model and the tables")
     for index, (take, animation) in enumerate(zip(takes, animations, strict=True)):
         for suffix in ("glb", "npz", "csv") if names else ("glb", "npz"):
             take["files"][suffix] = str(animation.save(folder / f"facetalk-{index + 1}.{suffix}"))
-    report(1.0, "Done")
-    yield page | {"takes": takes}
+    yield Update(1.0, "Done", page)
+
+
+def draw(animation: HeadAnimation, path: Path) -> Iterator[int]:
+    """Write an animation as mp4 and yield the number of every frame; it is encoded while the next ones are drawn."""
+    images: queue.Queue = queue.Queue(maxsize=8)
+
+    def drawn() -> Iterator[np.ndarray]:
+        while (image := images.get()) is not None:
+            yield image
+
+    with ThreadPoolExecutor(1) as pool:
+        sound = (animation.audio, animation.sampling_rate)
+        write = pool.submit(write_mp4, path, drawn(), animation.fps, *sound, crf=20)
+        try:
+            for number, image in enumerate(render_frames(animation, PICTURE, samples=2, progress=False), 1):
+                while not write.done():
+                    with contextlib.suppress(queue.Full):
+                        images.put(image, timeout=1)
+                        break
+                yield number
+        finally:
+            # Also where nobody waits for the rest any more.
+            while not write.done():
+                with contextlib.suppress(queue.Full):
+                    images.put(None, timeout=1)
+                    break
+        write.result()
 
 
 def portrait(head: str) -> str:

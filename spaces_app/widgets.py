@@ -2,6 +2,7 @@
 """Parts of the page that gradio has not: the gallery of heads, and the stage with videos, 3D head and curves."""
 
 import base64
+import html
 from pathlib import Path
 
 import gradio as gr
@@ -14,7 +15,7 @@ COLUMNS = 11  # as draw_heads.py lays them out
 
 
 def head_gallery(count: int, pictures: bool) -> gr.HTML:
-    """Radio buttons for the mean head, `count` named ones and a random one; the value is `{"head": .., "picture": ..}`.
+    """Radio buttons: the mean head, `count` named ones, a random one; the value is `{"head": .., "picture": ..}`.
 
     Args:
         count: how many heads the model names. pictures: whether heads.jpg shows those of this model.
@@ -40,8 +41,9 @@ def _tile(value: str, label: str, caption: str, place: int | None) -> str:
     spot = "" if place is None else f"--x: {place % COLUMNS}; --y: {place // COLUMNS}"
     checked = " checked" if value == "zero" else ""
     drawn = ' class="ft-drawn" hidden' if place is None else ""
+    attributes = f'type="radio" name="ft-head" value="{value}" aria-label="{label}"{checked}'
     return (
-        f'<label{drawn} title="{label}"><input type="radio" name="ft-head" value="{value}" aria-label="{label}"{checked}>'
+        f'<label{drawn} title="{label}"><input {attributes}>'
         f'<span style="{spot}"></span><small aria-hidden="true">{caption}</small></label>'
     )
 
@@ -58,11 +60,18 @@ def stage() -> gr.HTML:
     )
 
 
+def status(text: str, done: float | None = None) -> str:
+    """A line over the stage, with a bar while something is done; the last one is read out."""
+    text = html.escape(text)
+    if done is None:
+        return f'<p class="ft-status" role="status">{text}</p>'
+    return f'<p class="ft-status"><progress max="1" value="{done:.3f}" aria-label="Progress"></progress>{text}</p>'
+
+
 def for_page(page: dict, run: str) -> dict:
     """A copy for the stage: gradio moves named files to its cache and adds their address."""
-    takes = []
-    for take in page["takes"]:
-        files = {suffix: FileData(path=path).model_dump() for suffix, path in take["files"].items()}
-        video = {"video": files["mp4"]} if "mp4" in files else {}
-        takes.append({"label": take["label"], "curves": dict(take["curves"]), "files": files, **video})
-    return {"run": run, "seconds": page["seconds"], "sound": page["sound"], "takes": takes}
+    takes = [
+        take | {"files": {suffix: FileData(path=path).model_dump() for suffix, path in take["files"].items()}}
+        for take in page["takes"]
+    ]
+    return page | {"run": run, "takes": takes}

@@ -23,9 +23,9 @@ function addTake(take, index) {
 
 function fillTake(take, index) {
   const figure = takes.children[index], links = figure.querySelector("figcaption span");
-  if (take.video && !figure.querySelector("video")) {
+  if (take.files.mp4 && !figure.querySelector("video")) {
     const film = document.createElement("video");
-    Object.assign(film, { src: take.video.url, controls: true, playsInline: true, preload: "auto" });
+    Object.assign(film, { src: take.files.mp4.url, controls: true, playsInline: true, preload: "auto" });
     film.setAttribute("aria-label", "Video of " + take.label);
     film.onplay = () => { if (film !== video()) choose(index); others().forEach((o) => quiet(o.play())); tick(); };
     film.onpause = () => { if (film === video()) others().forEach((o) => o.pause()); tick(); };
@@ -60,7 +60,7 @@ async function loadModel() {
   const file = page && page.takes[chosen] && page.takes[chosen].files.glb;
   const ready = Boolean(file && viewer);
   find(".ft-play").disabled = find(".ft-reset").disabled = !ready;
-  if (!ready) { hint.textContent = viewer ? "The 3D head follows the video." : "This browser shows no WebGL."; return; }
+  if (!ready) { hint.textContent = viewer ? "Follows the video" : "This browser shows no WebGL."; return; }
   if (file.url === wanted) return;
   wanted = file.url;
   hint.textContent = "Loading …";
@@ -124,7 +124,7 @@ function tick() {
     legend.querySelectorAll("b").forEach((b) => {
       const values = curves[b.dataset.name] || [];
       const value = values[Math.min(Math.floor((time / page.seconds) * values.length), values.length - 1)];
-      if (value !== undefined) b.textContent = value.toFixed(b.dataset.name === "aperture" ? 1 : 2);
+      if (value !== undefined) b.textContent = Math.max(value, 0).toFixed(b.dataset.name === "aperture" ? 1 : 2);
     });
     if (viewer && shown) viewer.show(time);
     const playing = film && !film.paused && !film.ended;
@@ -154,17 +154,20 @@ if (viewer) {
 
 function update() {
   const next = props.value;
-  if (!next || !next.takes) return;
+  find(".ft-empty").hidden = Boolean(next);
+  find(".ft-panels").hidden = !next;
+  if (!next) { page = null; takes.replaceChildren(); return; }
   if (!page || page.run !== next.run) {
     chosen = 0;
     shown = wanted = "";
     delete canvas.dataset.ready;
     takes.replaceChildren();
     next.takes.forEach(addTake);
+    const top = element.getBoundingClientRect().top;
+    if (top < 0 || top > 0.7 * window.innerHeight) element.scrollIntoView();  // below the controls on narrow screens
   }
   page = next;
-  find(".ft-empty").hidden = true;
-  find(".ft-panels").hidden = false;
+  find(".ft-panels").classList.toggle("ft-even", page.takes.length % 2 === 0);
   page.takes.forEach(fillTake);
   takes.querySelectorAll(".ft-wait").forEach((wait) => { wait.textContent = "Drawing …"; });
   drawCurves();
