@@ -127,6 +127,7 @@ with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP), analytics_enabled=Fa
                 type="filepath",
                 label="Speech, up to 60 s",
                 elem_id="speech",
+                buttons=[],
             )
             gr.Examples([[str(path)] for path in CLIPS.values()], recording, label="Clips", example_labels=list(CLIPS))
             chosen = widgets.head_gallery(len(engine.decoder.head.identity_codes), engine.MODEL == facetalk_hf.TINY)
@@ -184,5 +185,6 @@ if __name__ == "__main__":
         css_paths=FOLDER / "page" / "style.css",
         max_file_size=HEAVIEST,
         ssr_mode=False,
+        run_history=False,  # gradio would keep runs in the browser
         footer_links=["api", "settings"],
     )

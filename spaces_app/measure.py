@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT
+"""Seconds from the click to curves, video and 3D model of a clip of 4 s: with the head in memory, with a new one.
+
+python spaces_app/measure.py
+"""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import engine
+
+
+CLIP = Path(__file__).parent / "clips" / "hello.mp3"
+
+
+def main() -> None:
+    engine.portrait("zero")  # app.py does this at the start
+    print(f"{os.cpu_count()} CPU cores, load {os.getloadavg()[0]:.1f}, {engine.PICTURE} pixels")
+    print("head, samples: seconds (processor seconds) until curves, first video, everything")
+    for head, samples in (("zero", 1), ("5", 1), ("5", 2)):
+        wall, processor, reached = time.monotonic(), time.process_time(), {}
+        with tempfile.TemporaryDirectory() as folder:
+            for update in engine.animate(str(CLIP), engine.Settings(head, samples), None, Path(folder)):
+                stage = "listening"
+                if update.page:
+                    files = update.page["takes"][0]["files"]
+                    stage = "everything" if "glb" in files else "video" if files else "curves"
+                reached.setdefault(stage, (time.monotonic() - wall, time.process_time() - processor))
+        print(
+            f"{head}, {samples}:", ", ".join(f"{reached[s][0]:.1f} ({reached[s][1]:.1f})" for s in list(reached)[1:])
+        )
+
+
+if __name__ == "__main__":
+    main()
