@@ -169,7 +169,7 @@ with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP), analytics_enabled=Fa
         api_visibility="private",
         **once,
     )
-    surprise.click(new_head, None, chosen, api_visibility="private", **once)
+    surprise.click(new_head, None, chosen, api_visibility="private", concurrency_limit=1, concurrency_id="portrait")
     # For programs: the same, without a page.
     head = gr.Textbox("zero", visible=False, label="Head")
     files = [gr.File(visible=False, label=suffix, file_count="multiple") for suffix in ("mp4", "glb", "npz", "csv")]

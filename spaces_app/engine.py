@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: MIT
 """What the Space computes: a recording becomes codes and curves, then videos, then models and tables."""
 
+try:  # ZeroGPU lends a GPU for the length of a call, and wants to be imported first
+    import spaces
+except ImportError:
+    spaces = None
+
 import base64
 import contextlib
 import copy
@@ -8,7 +13,7 @@ import io
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,20 +31,9 @@ from facetalk_hf.pipeline_facetalk import PLAYBACK_RATES
 from facetalk_hf.rendering import HeadRenderer, render_frames, write_mp4
 
 
-try:  # ZeroGPU lends a GPU for the length of a call; anywhere else the decorator does nothing
-    import spaces
-
-    on_gpu = spaces.GPU
-except ImportError:
-
-    def on_gpu(function: Callable) -> Callable:
-        """Leave the function as it is."""
-        return function
-
-
 MODEL = os.environ.get("FACETALK_MODEL", TINY)
 PICTURE = int(os.environ.get("FACETALK_PICTURE", "384"))  # pixels of a video's edge
-RESOLUTION = int(os.environ.get("FACETALK_RESOLUTION", "96"))  # cells along the head: 128 looks little better
+RESOLUTION = int(os.environ.get("FACETALK_RESOLUTION", "96"))  # cells along the head; the library takes 128
 LONGEST = 60  # seconds of audio
 
 if "OMP_NUM_THREADS" not in os.environ:
@@ -90,7 +84,6 @@ class Settings:
         return [torch.Generator().manual_seed(self.seed + index) for index in range(self.samples)]
 
 
-@on_gpu
 def sample(audio: np.ndarray, rate: int, settings: Settings, keyframes: str | None = None) -> list[np.ndarray]:
     """Expression codes (N, D) of every sample of a clip (S,) at `rate` Hz: all that a GPU is needed for."""
     fast = settings.fast and few_steps is not None
@@ -110,6 +103,10 @@ def sample(audio: np.ndarray, rate: int, settings: Settings, keyframes: str | No
         **options,
     )
     return [codes.numpy() for codes in output.expressions]
+
+
+if spaces is not None:  # outside of ZeroGPU it changes nothing
+    sample = spaces.GPU(sample)
 
 
 def decode(codes: list[np.ndarray], audio: np.ndarray, rate: int, settings: Settings) -> list[HeadAnimation]:
