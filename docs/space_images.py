@@ -68,6 +68,8 @@ def speak(page: Page, head: str | None, samples: int, moment: float) -> None:
     page.evaluate("document.querySelectorAll('video').forEach(video => video.pause())")
     page.evaluate(f"document.querySelectorAll('video').forEach(video => {{ video.currentTime = {moment}; }})")
     page.evaluate("document.querySelectorAll('video').forEach(video => { video.controls = false; })")
+    # How long it took is this machine's; docs/space.md has measured times.
+    page.evaluate("document.querySelector('#status .ft-status').textContent = ''")
     page.mouse.move(0, 0)
     page.wait_for_timeout(2000)
 

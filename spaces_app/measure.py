@@ -18,19 +18,18 @@ CLIP = Path(__file__).parent / "clips" / "hello.mp3"
 def main() -> None:
     engine.portrait("zero")  # app.py does this at the start
     print(f"{os.cpu_count()} CPU cores, load {os.getloadavg()[0]:.1f}, {engine.PICTURE} pixels")
-    print("head, samples: seconds (processor seconds) until curves, first video, everything")
-    for head, samples in (("zero", 1), ("5", 1), ("5", 2)):
+    print("head: seconds (processor seconds) until curves, video, everything", flush=True)
+    for head in ("zero", "5"):
         wall, processor, reached = time.monotonic(), time.process_time(), {}
         with tempfile.TemporaryDirectory() as folder:
-            for update in engine.animate(str(CLIP), engine.Settings(head, samples), None, Path(folder)):
+            for update in engine.animate(str(CLIP), engine.Settings(head), None, Path(folder)):
                 stage = "listening"
                 if update.page:
                     files = update.page["takes"][0]["files"]
                     stage = "everything" if "glb" in files else "video" if files else "curves"
                 reached.setdefault(stage, (time.monotonic() - wall, time.process_time() - processor))
-        print(
-            f"{head}, {samples}:", ", ".join(f"{reached[s][0]:.1f} ({reached[s][1]:.1f})" for s in list(reached)[1:])
-        )
+        times = (f"{reached[stage][0]:.1f} ({reached[stage][1]:.1f})" for stage in list(reached)[1:])
+        print(f"{head}:", ", ".join(times), flush=True)
 
 
 if __name__ == "__main__":

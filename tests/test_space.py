@@ -186,13 +186,19 @@ def test_a_visitor_uploads_sees_a_video_and_turns_the_head(page, clip):
         page.locator("#speech [data-testid^=waveform]")
     ).first.wait_for()
     page.get_by_role("radio", name="Head 5").check(force=True)
+    page.get_by_label("number input for Samples").fill("2")
+    page.get_by_label("number input for Samples").press("Tab")
     page.get_by_role("button", name="Animate").click()
     page.get_by_label("Video of Sample 1, seed 0").wait_for()
     page.wait_for_function("document.querySelector('.ft-picture video').currentTime > 0.2")
     page.locator("canvas[data-ready]").wait_for()
     assert page.locator(".ft-curves polyline").count() == 5
-    assert [link.inner_text() for link in page.locator("figcaption a").all()] == ["mp4", "glb", "npz", "csv"]
-    assert "First video after" in page.get_by_role("status").first.inner_text()
+    page.get_by_text("everything after").wait_for()
+    assert [link.inner_text() for link in page.locator("figcaption a").all()] == 2 * ["mp4", "glb", "npz", "csv"]
+    # Both play, in step; the first is still the one that is heard.
+    page.get_by_role("button", name="Play", exact=True).click()
+    page.wait_for_function("[...document.querySelectorAll('.ft-picture video')].every(video => video.ended)")
+    assert page.evaluate("[...document.querySelectorAll('.ft-picture video')].map(v => v.muted)") == [False, True]
 
     canvas = page.get_by_label("Animated 3D head")
     page.evaluate("document.querySelector('video').pause()")

@@ -11,6 +11,7 @@ let page = null, chosen = 0, shown = "", wanted = "";
 const video = () => takes.children[chosen] && takes.children[chosen].querySelector("video");
 const others = () => [...takes.querySelectorAll("video")].filter((other) => other !== video());
 const quiet = (promise) => promise && promise.catch(() => {});
+const follow = (film) => { if (film.paused) { film.dataset.follows = "1"; quiet(film.play()); } };
 
 function addTake(take, index) {
   const figure = document.createElement("figure");
@@ -27,7 +28,18 @@ function fillTake(take, index) {
     const film = document.createElement("video");
     Object.assign(film, { src: take.files.mp4.url, controls: true, playsInline: true, preload: "auto" });
     film.setAttribute("aria-label", "Video of " + take.label);
-    film.onplay = () => { if (film !== video()) choose(index); others().forEach((o) => quiet(o.play())); tick(); };
+    film.onplay = () => {
+      if (film.dataset.follows) { delete film.dataset.follows; return; }  // not by a visitor
+      if (film !== video()) choose(index);
+      others().forEach(follow);
+      tick();
+    };
+    film.onloadedmetadata = () => {
+      const lead = video();
+      if (!lead || film === lead) return;
+      film.currentTime = lead.currentTime;
+      if (!lead.paused) follow(film);
+    };
     film.onpause = () => { if (film === video()) others().forEach((o) => o.pause()); tick(); };
     film.onseeking = () => { if (film === video()) others().forEach((o) => { o.currentTime = film.currentTime; }); tick(); };
     figure.querySelector(".ft-picture").replaceChildren(film);
