@@ -74,7 +74,7 @@ def speak(page: Page, head: str | None, samples: int, moment: float) -> None:
     page.wait_for_timeout(2000)
 
 
-def save(picture: bytes, name: str, quality: int = 80) -> None:
+def save(picture: bytes, name: str, quality: int = 72) -> None:
     """A screenshot as jpg."""
     Image.open(io.BytesIO(picture)).convert("RGB").save(IMAGES / name, quality=quality, optimize=True)
 

@@ -179,7 +179,7 @@ def test_files_are_refused_removed_and_kept_apart(server, client, clip, place):
 
 @pytest.mark.browser
 def test_a_visitor_uploads_sees_a_video_and_turns_the_head(page, clip):
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(120_000)
     page.locator("#speech").get_by_label("Clear").click()
     page.locator("#speech input[type=file]").set_input_files(clip)
     page.locator("#speech").get_by_text("words.flac").or_(
