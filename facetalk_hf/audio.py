@@ -24,6 +24,7 @@ def load_audio(
     source: str | os.PathLike | bytes | BinaryIO | Any,
     sampling_rate: int | None = None,
     target_rate: int = 16000,
+    longest: float | None = None,
 ) -> np.ndarray:
     """Read one clip as mono float samples at `target_rate` Hz: [`read_audio`], then [`resample`].
 
@@ -32,27 +33,30 @@ def load_audio(
             NumPy array or torch tensor. Integer samples are scaled to -1..1 by the range of their type.
         sampling_rate (`int`, *optional*): rate of the samples in Hz. Needed for arrays; files know their own.
         target_rate (`int`, *optional*, defaults to 16000): rate of the result in Hz.
+        longest (`float`, *optional*): seconds that a file may last; no more than that is decoded of it.
 
     Returns:
         `np.ndarray`: (S',) float32, the mean of the channels.
 
     Raises:
         FaceTalkError: no such file, a folder, an empty file, no audio in it, no samples, samples that are NaN or
-            infinite, an array without `sampling_rate` or of more than one dimension.
+            infinite, an array without `sampling_rate` or of more than one dimension, a file longer than `longest`.
     """
-    return resample(*read_audio(source, sampling_rate), target_rate)
+    return resample(*read_audio(source, sampling_rate, longest), target_rate)
 
 
 def read_audio(
-    source: str | os.PathLike | bytes | BinaryIO | Any, sampling_rate: int | None = None
+    source: str | os.PathLike | bytes | BinaryIO | Any,
+    sampling_rate: int | None = None,
+    longest: float | None = None,
 ) -> tuple[np.ndarray, int]:
     """Mono samples (S,) float32 at their own rate, and that rate in Hz. Arguments and errors as in [`load_audio`]."""
     if isinstance(source, (str, os.PathLike)):
         name = str(Path(source))
-        samples, sampling_rate = _read_file(_check_path(Path(source)), name)
+        samples, sampling_rate = _read_file(_check_path(Path(source)), name, longest)
     elif isinstance(source, bytes) or hasattr(source, "read"):
-        name = "the audio"
-        samples, sampling_rate = _read_file(io.BytesIO(source if isinstance(source, bytes) else source.read()), name)
+        name, content = "the audio", io.BytesIO(source if isinstance(source, bytes) else source.read())
+        samples, sampling_rate = _read_file(content, name, longest)
     else:
         name = "the audio"
         samples = _check_array(source)
@@ -114,18 +118,27 @@ def _check_array(source: Any) -> np.ndarray:
     return samples if scale is None else samples / np.float32(scale)
 
 
-def _read_file(file: str | io.BytesIO, name: str) -> tuple[np.ndarray, int]:
+def _read_file(file: str | io.BytesIO, name: str, longest: float | None) -> tuple[np.ndarray, int]:
     """(S,) float32 and its rate by libsndfile, else by FFmpeg."""
     import soundfile
 
     try:
-        samples, sampling_rate = soundfile.read(file, dtype="float32", always_2d=True)
-        return samples.mean(axis=1), sampling_rate
+        with soundfile.SoundFile(file) as stream:
+            limit = math.inf if longest is None else longest * stream.samplerate
+            # One sample more tells that it is too long; a small file may hold hours.
+            samples = stream.read(-1 if longest is None else int(limit) + 1, dtype="float32", always_2d=True)
+            _check_length(len(samples), limit, name, longest)
+            return samples.mean(axis=1), stream.samplerate
     except (soundfile.SoundFileError, TypeError):  # TypeError: a headerless file named .raw
-        return _read_with_ffmpeg(file, name)
+        return _read_with_ffmpeg(file, name, longest)
 
 
-def _read_with_ffmpeg(file: str | io.BytesIO, name: str) -> tuple[np.ndarray, int]:
+def _check_length(samples: int, limit: float, name: str, longest: float | None) -> None:
+    if samples > limit:
+        raise FaceTalkError(f"{name} is longer than {longest:g} s, cut it")
+
+
+def _read_with_ffmpeg(file: str | io.BytesIO, name: str, longest: float | None) -> tuple[np.ndarray, int]:
     try:
         import av
     except ImportError as error:
@@ -139,10 +152,12 @@ def _read_with_ffmpeg(file: str | io.BytesIO, name: str) -> tuple[np.ndarray, in
                 raise FaceTalkError(f"{name} has no audio in it, give a WAV, FLAC, MP3, M4A or video file")
             stream = container.streams.audio[0]
             resampler = av.AudioResampler(format="fltp")  # planar float; rate and channels stay
-            chunks = []
+            chunks, count, rate = [], 0, stream.codec_context.sample_rate
             for frame in container.decode(stream):
                 chunks += [part.to_ndarray().mean(axis=0) for part in resampler.resample(frame)]
-            rate = stream.codec_context.sample_rate
+                count += frame.samples
+                rate = stream.codec_context.sample_rate
+                _check_length(count, math.inf if longest is None else longest * rate, name, longest)
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, FaceTalkError):
             raise

@@ -36,9 +36,11 @@ def write_npz(path: str | os.PathLike, animation: HeadAnimation, geometry: bool 
     Keys: `expression` (T, D) codes, `fps`, `identity` (Z,), `seed` (-1 where unknown), `landmarks` (T, 68, 3) in mm,
     `lip_aperture` (T,) in mm, `weights` (T, R), `target_names` (R,); what the animation lacks is an array of size 0.
     Where the head moves also `poses` (T, 6), degrees and mm, and `pivot` (3,).
-    With `geometry` also `base`, `targets`, `faces`, `colors`, `parts`, `audio` and `sampling_rate`.
+    With `geometry` also `base`, `targets`, `faces`, `colors`, `parts`, `audio` and `sampling_rate`. `comment` says
+    that the head is synthetic.
     """
     arrays = {
+        "comment": np.array(SYNTHETIC_NOTE),
         "expression": _or_empty(animation.expressions, (animation.num_frames, 0)),
         "fps": np.float64(animation.fps),
         "identity": _or_empty(animation.identity, (0,)),

@@ -2,50 +2,87 @@
 """Web demo: a recording in, a talking head out. `python spaces_app/app.py` starts it on the embedded model."""
 
 import logging
-import os
-import shutil
+import random
+import secrets
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import engine  # imports spaces, which has to come before anything touches CUDA
 import gradio as gr
-import torch
+import widgets
 
-from facetalk_hf import TINY, FaceTalkError, FaceTalkPipeline, load_audio, read_keyframes
-
-
-try:  # ZeroGPU lends a GPU for the length of a call; anywhere else the decorator does nothing
-    import spaces
-
-    on_gpu = spaces.GPU
-except ImportError:
-
-    def on_gpu(function):
-        """Leave the function as it is."""
-        return function
+import facetalk_hf
+from facetalk_hf import FaceTalkError
 
 
-MODEL = os.environ.get("FACETALK_MODEL", TINY)
-LONGEST = 60  # seconds of audio
-KEEP = 3600  # seconds that results stay on the disk
-FOLDER = Path(tempfile.gettempdir()) / "facetalk-demo"
+FOLDER = Path(__file__).parent
+CLIPS = {
+    "Hello there! (4 s)": FOLDER / "clips" / "hello.mp3",
+    "Peter Piper (3 s)": FOLDER / "clips" / "peter.mp3",
+    "The demo (6 s)": Path(facetalk_hf.__file__).parent / "assets" / "demo.wav",
+}
+KEEP = 3600  # seconds that uploads and results stay on the disk
+HEAVIEST = "25mb"
 INTRODUCTION = """# FaceTalk
+Speech in, a moving 3D head out. The heads belong to nobody: all that you see is made up by a small diffusion model."""
+RULES = """**Do not use this** to make a real person seem to say what they did not, to deceive, to harass, or to get
+past a check of who somebody is. Use voices that you may use. Results are **synthetic and marked so in their files**;
+say so where you show them. Recordings (at most 60 s and 25 MB) and results are deleted after an hour or two; nobody
+else can list them."""
 
-Speech in, a moving 3D head out. The head belongs to nobody; do not use it to make anyone seem to say what they
-did not.
-"""
 
-pipe = FaceTalkPipeline.from_pretrained(MODEL).to("cuda" if torch.cuda.is_available() else "cpu")
+def results(
+    recording: str | None, settings: engine.Settings, keyframes: str | None, folder: str
+) -> Iterator[engine.Update]:
+    """`engine.animate`, with errors in plain words."""
+    if not recording:
+        raise gr.Error("Record or upload some speech first.", print_exception=False)
+    try:
+        yield from engine.animate(recording, settings, keyframes, Path(folder))
+    except FaceTalkError as error:
+        message = f"{error}".replace(recording, "the recording")
+        message = message.replace(keyframes, "the file of keyframes") if keyframes else message
+        raise gr.Error(message[:1].upper() + message[1:] + ".", print_exception=False) from None
+    except Exception as error:
+        # What went wrong is for the log; a visitor is shown no path and no traceback.
+        logging.exception("animate failed")
+        raise gr.Error("Something went wrong on our side; another recording may work.") from error
 
 
-@on_gpu
-def animate(
-    audio: str | None,
-    head: float = -1,
-    seed: float = 0,
-    guidance_scale: float = 1.25,
+def show(recording: str | None, chosen: dict, *rest: object) -> Iterator[tuple[dict, str]]:
+    """The button: fill the stage, step by step."""
+    *settings, keyframes = rest
+    run, start, said, last = secrets.token_hex(4), time.monotonic(), "", 0.0
+    try:
+        # Gradio copies what is yielded before it asks for more, so the folder may go at the end.
+        with tempfile.TemporaryDirectory(prefix="facetalk-") as folder:
+            for update in results(recording, engine.Settings(chosen["head"], *settings), keyframes, folder):
+                now = time.monotonic()
+                if update.page and not said and update.page["takes"][0]["files"]:
+                    said = f"First video after {now - start:.1f} s"
+                if update.page or now > last + 0.3:
+                    page = widgets.for_page(update.page, run) if update.page else gr.skip()
+                    last = now
+                    yield page, widgets.status(update.text, update.done)
+    except gr.Error as error:
+        yield None, widgets.status(error.message)  # the message itself comes and goes
+        raise
+    yield gr.skip(), widgets.status(f"{said}, everything after {time.monotonic() - start:.1f} s.")
+
+
+def serve(
+    recording: str | None,
+    head: str = "zero",
+    samples: int = 1,
+    seed: int = 0,
+    fast: bool = True,
     intensity: float = 1.0,
-    upper_face: float = -1,
+    guidance_scale: float = 1.25,
+    steps: int = 30,
+    upper_face: float = -0.1,
     smoothing: float = 0.0,
     silence_gate: bool = False,
     blink_rate: float = -1,
@@ -53,84 +90,101 @@ def animate(
     gaze_pitch: float = 0,
     head_motion: float = 0.0,
     keyframes: str | None = None,
-    progress: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008  gradio finds the bar by this default
-) -> tuple[str, str, str]:
-    """Turn one recording into the paths of a video, a GLB and an npz."""
-    if not audio:
-        raise gr.Error("Record or upload some speech first.")
-    try:
-        samples = load_audio(audio)
-        if len(samples) > LONGEST * 16000:
-            raise FaceTalkError(f"the recording is longer than {LONGEST} s, cut it or install facetalk_hf")
-        output = pipe(
-            samples,
-            sampling_rate=16000,
-            identity="zero" if head < 0 else int(head),
-            guidance_scale=guidance_scale,
-            intensity=intensity,
-            upper_face_intensity=None if upper_face < 0 else upper_face,
-            smoothing=smoothing,
-            silence_gate=silence_gate,
-            blink_rate=None if blink_rate < 0 else blink_rate,
-            gaze=(gaze_yaw, gaze_pitch) if gaze_yaw or gaze_pitch else None,
-            head_motion=head_motion,
-            keyframes=read_keyframes(keyframes) if keyframes else None,
-            generator=torch.Generator().manual_seed(int(seed)),
-        )
-        return tuple(str(output.animations[0].save(path)) for path in new_files("mp4", "glb", "npz"))
-    except FaceTalkError as error:
-        message = f"{error}".replace(audio, "the recording")
-        raise gr.Error(message.replace(keyframes, "the file of keyframes") if keyframes else message) from error
-    except Exception as error:
-        # What went wrong is for the log; a visitor is shown no path and no traceback.
-        logging.exception("animate failed")
-        raise gr.Error("Something went wrong on our side; another recording may work.") from error
+    progress: gr.Progress = gr.Progress(),  # noqa: B008
+) -> Iterator[tuple[list[str], ...]]:
+    """Animate a recording: lists of mp4, glb, npz and csv files, one of each for every sample.
+
+    Args:
+        recording: any sound file, at most 60 s and 25 MB. head: "zero", the number of a head, or "random:SEED".
+        samples: how many motions, 1 to 4. seed: of the first; the next ones follow. fast: 4 steps, without guidance.
+        steps, guidance_scale: where fast is off. upper_face, blink_rate: below 0 means as generated.
+        gaze_yaw, gaze_pitch: degrees to the head's left and up. keyframes: csv, json or npz.
+    """
+    settings = engine.Settings(
+        head, samples, seed, fast, intensity, guidance_scale, steps, upper_face, smoothing, silence_gate, blink_rate,
+        gaze_yaw, gaze_pitch, head_motion,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="facetalk-") as folder:
+        for update in results(recording, settings, keyframes, folder):
+            progress(update.done, desc=update.text)
+        takes = [take["files"] for take in update.page["takes"]]
+        yield tuple([take[suffix] for take in takes if suffix in take] for suffix in ("mp4", "glb", "npz", "csv"))
 
 
-def new_files(*suffixes: str) -> list[Path]:
-    """Paths in a folder that nobody can guess; what older calls left is removed."""
-    FOLDER.mkdir(exist_ok=True)
-    for old in FOLDER.iterdir():
-        if time.time() - old.stat().st_mtime > KEEP:
-            shutil.rmtree(old, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(dir=FOLDER))
-    return [folder / f"facetalk.{suffix}" for suffix in suffixes]
+def new_head() -> dict:
+    """A head that nobody has seen, with its picture."""
+    head = f"random:{random.randrange(10**6)}"
+    return {"head": head, "picture": engine.portrait(head)}
 
 
-with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP)) as demo:
+with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP), analytics_enabled=False) as demo:
     gr.Markdown(INTRODUCTION)
-    with gr.Row():
-        with gr.Column():
-            audio = gr.Audio(sources=["upload", "microphone"], type="filepath", label="Speech")
-            heads = pipe.head.config.num_identities if pipe.head is not None else 0
-            head = gr.Slider(-1, heads - 1, value=-1, step=1, label="Head (-1: the mean head)")
-            seed = gr.Number(0, precision=0, minimum=0, label="Seed")
-            guidance = gr.Slider(0, 4, value=1.5, step=0.1, label="Weight of the audio")
-            intensity = gr.Slider(0, 2, value=1.0, step=0.1, label="Intensity")
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=320):
+            recording = gr.Audio(
+                CLIPS["Hello there! (4 s)"],
+                sources=["upload", "microphone"],
+                type="filepath",
+                label="Speech, up to 60 s",
+                elem_id="speech",
+                buttons=[],
+            )
+            gr.Examples([[str(path)] for path in CLIPS.values()], recording, label="Clips", example_labels=list(CLIPS))
+            chosen = widgets.head_gallery(len(engine.decoder.head.identity_codes), engine.MODEL == facetalk_hf.TINY)
+            with gr.Row():
+                surprise = gr.Button("Random head", size="md", elem_id="random", min_width=140)
+                go = gr.Button("Animate", variant="primary", size="md", elem_id="go", min_width=140, scale=2)
+            with gr.Row():
+                samples = gr.Slider(1, 4, value=1, step=1, label="Samples", info="motions side by side", min_width=140)
+                seed = gr.Number(0, precision=0, minimum=0, maximum=2**31, label="Seed", min_width=110)
+            intensity = gr.Slider(0, 2, value=1.0, step=0.1, label="Intensity", info="calm to lively")
             with gr.Accordion("More", open=False):
-                upper_face = gr.Slider(-0.1, 2, value=-0.1, step=0.1, label="Upper face (below 0: as the mouth)")
+                has_fast = engine.few_steps is not None
+                fast = gr.Checkbox(has_fast, label="Fast: 4 steps, guidance built in", interactive=has_fast)
+                steps = gr.Slider(1, 100, value=30, step=1, label="Steps, where not fast")
+                guidance = gr.Slider(0, 4, value=1.25, step=0.05, label="Weight of the audio, where not fast")
                 smoothing = gr.Slider(0, 0.1, value=0.0, step=0.01, label="Smoothing, seconds")
+                upper_face = gr.Slider(-0.1, 2, value=-0.1, step=0.1, label="Upper face (below 0: as the mouth)")
                 gate = gr.Checkbox(False, label="Rest the mouth in silence")
                 blinks = gr.Slider(-1, 60, value=-1, step=1, label="Blinks a minute (-1: as generated)")
                 yaw = gr.Slider(-30, 30, value=0, step=1, label="Gaze to its left, degrees")
                 pitch = gr.Slider(-25, 25, value=0, step=1, label="Gaze up, degrees")
                 motion = gr.Slider(0, 2, value=0.0, step=0.1, label="Head motion")
-                keys = gr.File(label="Keyframes (csv, json, npz)", type="filepath")
-            button = gr.Button("Animate", variant="primary")
-        with gr.Column():
-            video = gr.Video(label="Video", autoplay=True)
-            model = gr.Model3D(label="Animated head (GLB)")
-            numbers = gr.File(label="Codes, landmarks, lip aperture (npz)")
-    button.click(
-        animate,
-        inputs=[
-            *(audio, head, seed, guidance, intensity),
-            *(upper_face, smoothing, gate, blinks, yaw, pitch, motion, keys),
-        ],
-        outputs=[video, model, numbers],
-        api_name="animate",
-        concurrency_limit=1,
+                keys = gr.File(label="Keyframes (csv, json, npz)", type="filepath", height=120)
+        with gr.Column(scale=7, min_width=320):
+            status = gr.HTML(widgets.status(""), elem_id="status", apply_default_css=False)
+            stage = widgets.stage()
+    gr.Markdown(RULES, elem_id="rules")
+
+    options = [
+        *(samples, seed, fast, intensity, guidance, steps, upper_face, smoothing),
+        *(gate, blinks, yaw, pitch, motion, keys),
+    ]
+    once = {"concurrency_limit": 1, "concurrency_id": "model"}
+    go.click(
+        show,
+        [recording, chosen, *options],
+        [stage, status],
+        show_progress="hidden",  # the line over the stage tells more
+        api_visibility="private",
+        **once,
     )
+    surprise.click(new_head, None, chosen, api_visibility="private", concurrency_limit=1, concurrency_id="portrait")
+    # For programs: the same, without a page.
+    head = gr.Textbox("zero", visible=False, label="Head")
+    files = [gr.File(visible=False, label=suffix, file_count="multiple") for suffix in ("mp4", "glb", "npz", "csv")]
+    gr.Button(visible=False).click(serve, [recording, head, *options], files, api_name="animate", **once)
+
+demo.queue(max_size=16)
 
 if __name__ == "__main__":
-    demo.queue(max_size=16).launch(theme=gr.themes.Soft())
+    # The first visitor should not wait for the surface of the head that is chosen at the start.
+    threading.Thread(target=engine.portrait, args=("zero",), daemon=True).start()
+    demo.launch(
+        theme=gr.themes.Soft(font=["system-ui", "sans-serif"]),  # fonts that need no other server
+        css_paths=FOLDER / "page" / "style.css",
+        max_file_size=HEAVIEST,
+        ssr_mode=False,
+        run_history=False,  # gradio would keep runs in the browser
+        footer_links=["api", "settings"],
+    )

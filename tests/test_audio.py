@@ -151,6 +151,19 @@ def test_bad_files_are_refused_in_one_line(tmp_path):
         assert "\n" not in str(error.value) and path.name in str(error.value), kind
 
 
+@pytest.mark.parametrize("suffix", ["flac", "m4a"])  # by libsndfile, and by FFmpeg
+def test_a_file_that_is_too_long_is_refused_and_not_decoded_to_its_end(tmp_path, suffix):
+    path = tmp_path / f"long.{suffix}"
+    if suffix == "flac":
+        soundfile.write(path, tone(seconds=1.0), RATE)
+    else:
+        write_compressed(path, "aac", RATE, 1)
+    assert len(load_audio(path, longest=1.1)) == len(load_audio(path))
+    for source in (path, path.read_bytes()):
+        with pytest.raises(FaceTalkError, match="longer than 0.5 s"):
+            load_audio(source, longest=0.5)
+
+
 @pytest.mark.parametrize("samples, rate, message", [
     (np.zeros(10), None, "sampling_rate"), (np.zeros(10), 0, "sampling_rate"), (np.zeros(10), -16000, "sampling_rate"),
     (np.zeros(10), 0.5, "sampling_rate"), (np.zeros(0), RATE, "no samples"), (np.full(9, np.nan), RATE, "NaN"),

@@ -137,6 +137,7 @@ def test_picture_and_sound_end_together_and_are_in_sync(tmp_path, rate, fps, sam
         assert abs(float(video.duration * video.time_base) - samples / rate) <= 1 / fps
         assert abs(float(sound.duration * sound.time_base) - samples / rate) <= 1 / fps
         assert "facetalk_hf" in container.metadata["comment"] and "Synthetic" in container.metadata["comment"]
+        assert container.metadata["title"] == "Synthetic talking head"
     with av.open(str(path)) as container:
         bright = [frame.time for frame in container.decode(video=0) if frame.to_ndarray(format="gray").mean() > 128]
     with av.open(str(path)) as container:

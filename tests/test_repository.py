@@ -170,7 +170,9 @@ def test_command_line_is_light(name):
 
 @pytest.mark.parametrize("path", sources(*ROOMS), ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_rooms_do_not_import_each_other(path):
-    stems = {p.stem for p in sources(*ROOMS)}
+    # The Space is run from its own folder, which is all that is uploaded: its files see each other.
+    own = {p.stem for p in sources("spaces_app")} if path.parent.name == "spaces_app" else set()
+    stems = {p.stem for p in sources(*ROOMS)} - own
     assert not {
         i for i in imports(path) if i.split(".")[0] in {*ROOMS, *stems, "tests"} - set(sys.stdlib_module_names)
     }
