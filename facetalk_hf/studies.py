@@ -6,8 +6,6 @@ The scripts in benchmarks/ share this; nothing of it is needed to use a model.
 
 import hashlib
 import json
-import os
-import platform
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +23,7 @@ from .errors import FaceTalkError
 from .evaluation import COLUMNS, FixedMesh, Predictor, evaluate
 from .files import atomic_path
 from .pipeline_facetalk import FaceTalkPipeline
+from .timing import machine
 
 
 BLINK_SHUT = 0.8
@@ -168,14 +167,6 @@ def command() -> str:
     script = Path(sys.argv[0])
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return " ".join(["python", f"{script.parent.name}/{script.name}", *words])
-
-
-def machine() -> str:
-    """What timings depend on, in words without the name of the machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    used = f"{torch.get_num_threads()} of {cores} CPU cores{device}"
-    return f"{used}, {platform.system()} {platform.machine()}, torch {torch.__version__}"
 
 
 def digest(folder: str | Path) -> str:

@@ -49,9 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--audio_encoder", help="folder or Hub id of the frozen encoder and its feature extractor")
     add("--feature_extractor", help="folder or Hub id of the feature extractor, where it lies elsewhere")
     add("--output_dir", help="checkpoints and the result go there")
-    add(
-        "--online_audio", action="store_true", help="encode every segment anew at every step instead of all clips once"
-    )
+    add("--online_audio", action="store_true", help="encode a batch's clips at every step instead of all clips once")
     add("--cache_dir", help="keep the encoded corpus in this folder, for this and later runs; by default in memory")
     add("--preset", choices=("paper", "tiny"), default="paper", help="size of the network")
     add("--model_config", type=json.loads, default={}, help="JSON: changes to the preset")
