@@ -10,7 +10,7 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from facetalk_hf.evaluation_report import eval_results, markdown_table
+from facetalk_hf.evaluation_report import card_table, eval_results
 from facetalk_hf.files import atomic_path
 
 
@@ -36,7 +36,7 @@ def main() -> None:
         f"On voices never trained on ({', '.join(scores)}), {settings['clips']} sentences each, seed "
         f"{settings['seed']}, {settings['samples']} sample(s) of each, by `training/evaluate.py`. "
         '"regression" is the audio encoder\'s own deterministic head, "diffusion" the pipeline; docs/evaluation.md '
-        "in the code repository defines the scores.\n\n" + markdown_table(scores)
+        "in the code repository defines the scores.\n\n" + card_table(scores)
     )
     card = ModelCard.from_template(data, template_path=str(TEMPLATE), evaluation=evaluation)
     with atomic_path(options.model / "README.md") as temporary:
