@@ -10,7 +10,6 @@ be interrupted and started again. It writes the tables of docs/sampling.md betwe
 """
 
 import argparse
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,16 +18,15 @@ import diffusers
 import numpy as np
 import torch
 
-import facetalk_hf
 from facetalk_hf import FaceTalkError, FaceTalkPipeline
 from facetalk_hf.corpus import decode_audio
-from facetalk_hf.evaluation import FixedMesh, pipeline_predictor
+from facetalk_hf.evaluation import pipeline_predictor
 from facetalk_hf.studies import (
     StudyResults,
-    digest,
-    held_out_rows,
     markdown_table,
     measure,
+    open_study,
+    study_parser,
     write_between_markers,
 )
 
@@ -73,20 +71,14 @@ COLUMNS = {
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    docs = ROOT / "docs"
+    parser = study_parser(__doc__, docs / "results" / "sampling.json", docs / "sampling.md", 8, None)
     add = parser.add_argument
-    add("--corpus", type=Path, required=True, help="folder of training/build_corpus.py")
-    add("--model", type=Path, default=Path(facetalk_hf.TINY), help="folder of a pipeline")
-    add("--output", type=Path, default=ROOT / "docs" / "results" / "sampling.json", help="all scores")
-    add("--page", type=Path, default=ROOT / "docs" / "sampling.md", help="page with the tables")
     add("--steps", type=int, nargs="+", default=STEPS)
     add("--schedulers", nargs="+", choices=SCHEDULERS, default=[*SCHEDULERS])
     add("--reference", default="dpm++", choices=SCHEDULERS, help="scheduler of the reference, at the most steps")
-    add("--clips", type=int, default=8, help="of each held-out voice")
     add("--guidance-scale", type=float, help="default: the pipeline's")
     add("--tolerance", type=float, default=0.02, help="by which a lip error may be larger than the reference's")
-    add("--resolution", type=int, default=64, help="of the mesh that errors in mm are measured on")
-    add("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     if args.reference not in args.schedulers:
         parser.error(f"--reference {args.reference} is not among --schedulers")
@@ -152,13 +144,8 @@ def smallest(
 def main(argv: list[str] | None = None) -> None:
     """Measure, write."""
     args = parse_args(argv)
-    torch.set_num_threads(1)
-    pipe = FaceTalkPipeline.from_pretrained(os.fspath(args.model))
-    pipe.set_progress_bar_config(disable=True)
+    pipe, rows, mesh, results = open_study(args, guidance_scale=args.guidance_scale)
     base = dict(pipe.scheduler.config)
-    settings = {"model": digest(args.model), "corpus": args.corpus.name, "clips": args.clips, "seed": args.seed}
-    results = StudyResults(args.output, settings | {"guidance_scale": args.guidance_scale})
-    rows, mesh = held_out_rows(args.corpus, args.clips), FixedMesh(pipe.head, resolution=args.resolution)
     results.measure("support", partial(support, pipe, base, decode_audio(rows[0]), args.seed))
     options = {} if args.guidance_scale is None else {"guidance_scale": args.guidance_scale}
     for steps in sorted(args.steps):

@@ -15,8 +15,7 @@ from pathlib import Path
 import torch
 
 from facetalk_hf import FaceTalkError, FaceTalkPipeline
-from facetalk_hf.corpus import read
-from facetalk_hf.evaluation import COLUMNS, FixedMesh, evaluate, pipeline_predictor, regression_predictor
+from facetalk_hf.evaluation import FixedMesh, evaluate, held_out_voices, pipeline_predictor, regression_predictor
 from facetalk_hf.evaluation_report import plain_table
 from facetalk_hf.files import atomic_path
 
@@ -49,11 +48,7 @@ def main() -> None:
     if not options.encoder_only:
         models["diffusion"] = (pipeline_predictor(pipe, **settings), options.samples)
 
-    voices: dict[str, list[dict]] = {}
-    for row in read(options.corpus, (options.split,), COLUMNS):
-        rows = voices.setdefault(row["id"].rsplit("-", 2)[0], [])
-        if len(rows) < options.clips:
-            rows.append(row)
+    voices = held_out_voices(options.corpus, options.clips, options.split)
     mesh, scores, begin = FixedMesh(pipe.head), {}, time.time()
     for voice, rows in voices.items():
         scores[voice] = {}
