@@ -160,7 +160,8 @@ def upload(folder: Path, hub_model_id: str, **hub: str) -> None:
 
 def make_accelerator(args: argparse.Namespace) -> Accelerator:
     """With errors that say what to change, before any work is done."""
-    if args.report_to and args.report_to not in get_available_trackers():
+    trackers = [str(name) for name in get_available_trackers()]  # an enumeration whose members equal no string
+    if args.report_to and args.report_to not in trackers:
         raise FaceTalkError(f"--report_to {args.report_to} needs a package: pip install {args.report_to}")
     try:
         return Accelerator(
