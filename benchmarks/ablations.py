@@ -59,7 +59,8 @@ VARIANTS = {
 ATTENTION = ("local_16", "causal_32", "causal")
 GUIDANCE = (1.0, 1.25, 1.5, 2.0, 3.0)
 TEMPERATURES = (0.0, 0.2, 0.4, 0.7, 1.0)
-PLAIN = {"mouth_temperature": 1.0}  # as the paper samples: what is compared is the network's own
+# As the paper samples: what is compared is the network's own.
+PLAIN = {"mouth_temperature": 1.0, "blink_contrast": 0.0}
 # Column of the tables -> score.
 COLUMNS = {
     "aperture r": "aperture",
@@ -188,7 +189,7 @@ def main(argv: list[str] | None = None) -> None:
         predict = pipeline_predictor(pipe, guidance_scale=scale, **PLAIN)
         results.measure(f"guidance {scale:g}", partial(measure, predict, rows, mesh, args.samples, args.seed))
     for temperature in TEMPERATURES if not args.only or "temperature" in args.only else ():
-        predict = pipeline_predictor(pipe, mouth_temperature=temperature)
+        predict = pipeline_predictor(pipe, **PLAIN | {"mouth_temperature": temperature})
         results.measure(f"temperature {temperature:g}", partial(measure, predict, rows, mesh, args.samples, args.seed))
     print(write(args, results))
 

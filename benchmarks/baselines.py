@@ -327,12 +327,12 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{name}: LVE {found['lve_rooted']:.3f} mm, {found['ms']:.1f} ms/s", flush=True)
 
     full = networks["full"]
-    row("diffusion", pipeline_predictor(pipe), full, args.samples)
+    row("diffusion", pipeline_predictor(pipe, blink_contrast=0.0), full, args.samples)
     row("regression", one_step_predictor(pipe), networks["regression"])
     row("autoregressive", autoregressive_predictor(pipe, model), full)
     row("teacher_forced", autoregressive_predictor(pipe, model, rows, args.seed), full)
     row("encoder", regression_predictor(pipe), full)
-    row("shipped", pipeline_predictor(pipe), shipped, args.samples)
+    row("shipped", pipeline_predictor(pipe, blink_contrast=0.0), shipped, args.samples)
     print(write(args, results))
 
 
