@@ -17,24 +17,23 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 import yaml
 
-import facetalk_hf
 from facetalk_hf import FaceTalkDenoiser, FaceTalkError, FaceTalkPipeline
 from facetalk_hf.corpus import decode_audio
 from facetalk_hf.decoding import HeadDecoder
-from facetalk_hf.evaluation import FixedMesh, pipeline_predictor
+from facetalk_hf.evaluation import pipeline_predictor
 from facetalk_hf.files import atomic_path
 from facetalk_hf.motion_metrics import jerk, speed
 from facetalk_hf.smoothing import facial_weights
 from facetalk_hf.studies import (
     StudyResults,
     digest,
-    held_out_rows,
     markdown_table,
     measure,
     one_step_predictor,
+    open_study,
+    study_parser,
     write_between_markers,
 )
 
@@ -60,7 +59,8 @@ VARIANTS = {
 ATTENTION = ("local_16", "causal_32", "causal")
 GUIDANCE = (1.0, 1.25, 1.5, 2.0, 3.0)
 TEMPERATURES = (0.0, 0.2, 0.4, 0.7, 1.0)
-PLAIN = {"mouth_temperature": 1.0}  # as the paper samples: what is compared is the network's own
+# As the paper samples: what is compared is the network's own.
+PLAIN = {"mouth_temperature": 1.0, "blink_contrast": 0.0}
 # Column of the tables -> score.
 COLUMNS = {
     "aperture r": "aperture",
@@ -78,20 +78,13 @@ COLUMNS = {
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    docs = ROOT / "docs"
+    parser = study_parser(__doc__, docs / "results" / "ablations.json", docs / "ablations.md", 20, 2)
     add = parser.add_argument
-    add("--corpus", type=Path, required=True, help="folder of training/build_corpus.py")
     add("--work", type=Path, required=True, help="trained variants and encoded audio are kept there")
-    add("--model", type=Path, default=Path(facetalk_hf.TINY), help="gives encoder, head, scheduler; guidance is its")
-    add("--output", type=Path, default=ROOT / "docs" / "results" / "ablations.json", help="all scores")
-    add("--page", type=Path, default=ROOT / "docs" / "ablations.md", help="page with the tables")
     add("--config", type=Path, default=ROOT / "training" / "configs" / "tiny.yaml", help="recipe of every variant")
     add("--cache-dir", type=Path, help="encoded corpus (default: in --work)")
     add("--train-steps", type=int, default=2000, help="updates of every variant")
-    add("--clips", type=int, default=20, help="of each held-out voice")
-    add("--samples", type=int, default=2, help="of each clip, for the diversity")
-    add("--resolution", type=int, default=64, help="of the mesh that errors in mm are measured on")
-    add("--seed", type=int, default=0)
     add("--only", nargs="+", choices=[*VARIANTS, "guidance", "temperature", "smoothing"], help="these rows alone")
     add("--train-only", action="store_true", help="measure nothing")
     add("--train-arguments", nargs=argparse.REMAINDER, default=[], help="the rest goes to train_denoiser.py")
@@ -167,20 +160,14 @@ def outside_motion(pipe: FaceTalkPipeline, rows: list[dict], args: argparse.Name
 def main(argv: list[str] | None = None) -> None:
     """Train, measure, write."""
     args = parse_args(argv)
-    torch.set_num_threads(1)
     chosen = variants(args)
     if args.train_only:
         for name in chosen:
             train(args, name)
         return
 
-    settings = {"model": digest(args.model), "corpus": args.corpus.name, "train_steps": args.train_steps}
-    settings |= {"clips": args.clips, "samples": args.samples, "seed": args.seed, "recipe": args.config.read_text()}
-    results = StudyResults(args.output, settings)
-    rows = held_out_rows(args.corpus, args.clips)
-    pipe = FaceTalkPipeline.from_pretrained(args.model)
-    pipe.set_progress_bar_config(disable=True)
-    mesh, shipped = FixedMesh(pipe.head, resolution=args.resolution), pipe.denoiser
+    pipe, rows, mesh, results = open_study(args, train_steps=args.train_steps, recipe=args.config.read_text())
+    shipped = pipe.denoiser
 
     for name in chosen:
         folder = train(args, name)
@@ -202,7 +189,7 @@ def main(argv: list[str] | None = None) -> None:
         predict = pipeline_predictor(pipe, guidance_scale=scale, **PLAIN)
         results.measure(f"guidance {scale:g}", partial(measure, predict, rows, mesh, args.samples, args.seed))
     for temperature in TEMPERATURES if not args.only or "temperature" in args.only else ():
-        predict = pipeline_predictor(pipe, mouth_temperature=temperature)
+        predict = pipeline_predictor(pipe, **PLAIN | {"mouth_temperature": temperature})
         results.measure(f"temperature {temperature:g}", partial(measure, predict, rows, mesh, args.samples, args.seed))
     print(write(args, results))
 

@@ -28,20 +28,19 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
-import facetalk_hf
 from facetalk_hf import FaceTalkDenoiser, FaceTalkError, FaceTalkPipeline
-from facetalk_hf.evaluation import FixedMesh, Predictor, pipeline_predictor, regression_predictor
+from facetalk_hf.evaluation import Predictor, pipeline_predictor, regression_predictor
 from facetalk_hf.feature_cache import encode_corpus, load_audio_encoder
 from facetalk_hf.files import atomic_path
 from facetalk_hf.objective import DiffusionObjective
 from facetalk_hf.segments import SegmentDataset
 from facetalk_hf.studies import (
     StudyResults,
-    digest,
-    held_out_rows,
     markdown_table,
     measure,
     one_step_predictor,
+    open_study,
+    study_parser,
     write_between_markers,
 )
 
@@ -282,22 +281,15 @@ def autoregressive_predictor(
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    docs = ROOT / "docs"
+    parser = study_parser(__doc__, docs / "results" / "baselines.json", docs / "ablations.md", 20, 5)
     add = parser.add_argument
-    add("--corpus", type=Path, required=True, help="folder of training/build_corpus.py")
     add("--work", type=Path, required=True, help="the --work of benchmarks/ablations.py")
-    add("--model", type=Path, default=Path(facetalk_hf.TINY), help="gives audio encoder, head and scheduler")
-    add("--output", type=Path, default=ROOT / "docs" / "results" / "baselines.json", help="all scores")
-    add("--page", type=Path, default=ROOT / "docs" / "ablations.md", help="page with the table")
     add("--config", type=Path, default=ROOT / "training" / "configs" / "tiny.yaml", help="recipe of all of them")
     add("--cache-dir", type=Path, help="encoded corpus (default: in --work)")
     add("--train-steps", type=int, default=2000, help="updates")
     add("--batch-size", type=int, help="of the autoregressive decoder, where --train-arguments change the recipe's")
     add("--full-precision", action="store_true", help="no bfloat16 for the autoregressive decoder")
-    add("--clips", type=int, default=20, help="of each held-out voice")
-    add("--samples", type=int, default=5, help="of each clip, by diffusion")
-    add("--resolution", type=int, default=64, help="of the mesh that errors in mm are measured on")
-    add("--seed", type=int, default=0)
     add("--train-arguments", nargs=argparse.REMAINDER, default=[], help="the rest goes to train_denoiser.py")
     return parser.parse_args(argv)
 
@@ -319,13 +311,8 @@ def main(argv: list[str] | None = None) -> None:
     for name in ("full", "regression"):
         networks[name] = FaceTalkDenoiser.from_pretrained(args.work / name / "denoiser").eval()
     model = train_autoregressive(args, networks["full"])
-    settings = {"model": digest(args.model), "corpus": args.corpus.name, "train_steps": args.train_steps}
-    settings |= {"clips": args.clips, "samples": args.samples, "seed": args.seed, "recipe": args.config.read_text()}
-    results = StudyResults(args.output, settings)
-    rows = held_out_rows(args.corpus, args.clips)
-    pipe = FaceTalkPipeline.from_pretrained(args.model)
-    pipe.set_progress_bar_config(disable=True)
-    mesh, shipped = FixedMesh(pipe.head, resolution=args.resolution), pipe.denoiser
+    pipe, rows, mesh, results = open_study(args, train_steps=args.train_steps, recipe=args.config.read_text())
+    shipped = pipe.denoiser
 
     def row(name: str, predict: Predictor, denoiser: FaceTalkDenoiser, samples: int = 1) -> None:
         pipe.register_modules(denoiser=denoiser)
@@ -340,12 +327,12 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{name}: LVE {found['lve_rooted']:.3f} mm, {found['ms']:.1f} ms/s", flush=True)
 
     full = networks["full"]
-    row("diffusion", pipeline_predictor(pipe), full, args.samples)
+    row("diffusion", pipeline_predictor(pipe, blink_contrast=0.0), full, args.samples)
     row("regression", one_step_predictor(pipe), networks["regression"])
     row("autoregressive", autoregressive_predictor(pipe, model), full)
     row("teacher_forced", autoregressive_predictor(pipe, model, rows, args.seed), full)
     row("encoder", regression_predictor(pipe), full)
-    row("shipped", pipeline_predictor(pipe), shipped, args.samples)
+    row("shipped", pipeline_predictor(pipe, blink_contrast=0.0), shipped, args.samples)
     print(write(args, results))
 
 

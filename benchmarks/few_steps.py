@@ -7,8 +7,6 @@ Every row has the same clips and the same initial noise. Rows are measured once:
 started again. It writes the table of docs/sampling.md between its markers, and all scores to --output.
 """
 
-import argparse
-import os
 from functools import partial
 from pathlib import Path
 from time import process_time
@@ -16,15 +14,14 @@ from time import process_time
 import numpy as np
 import torch
 
-import facetalk_hf
 from facetalk_hf import FaceTalkError, FaceTalkPipeline
-from facetalk_hf.evaluation import FixedMesh, pipeline_predictor
+from facetalk_hf.evaluation import pipeline_predictor
 from facetalk_hf.studies import (
-    StudyResults,
     digest,
-    held_out_rows,
     markdown_table,
     measure,
+    open_study,
+    study_parser,
     write_between_markers,
 )
 
@@ -79,33 +76,23 @@ def verdict(student: dict, teacher: dict, tolerance: float) -> dict[str, tuple[f
 @torch.no_grad()
 def main(argv: list[str] | None = None) -> None:
     """Measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    docs = ROOT / "docs"
+    parser = study_parser(__doc__, docs / "results" / "few_steps.json", docs / "sampling.md", 4, 2)
     add = parser.add_argument
-    add("--corpus", type=Path, required=True, help="folder of training/build_corpus.py")
-    add("--model", type=Path, default=Path(facetalk_hf.TINY), help="folder of a pipeline")
     add("--few-steps", type=Path, help="folder of training/distill_denoiser.py; default: the model's own")
     add("--steps", type=int, nargs="+", default=[1, 2, 4], help="of the few-step weights")
     add("--plain-steps", type=int, nargs="+", default=[4, 10, 30], help="of the plain ones")
     add("--reference", type=int, default=30, help="plain steps that the verdict compares with")
-    add("--clips", type=int, default=4, help="of each held-out voice")
-    add("--samples", type=int, default=2, help="motions of each clip; diversity needs 2")
     add("--tolerance", type=float, default=0.05)
-    add("--resolution", type=int, default=64, help="of the mesh that errors in mm are measured on")
-    add("--seed", type=int, default=0)
-    add("--output", type=Path, default=ROOT / "docs" / "results" / "few_steps.json", help="all scores")
-    add("--page", type=Path, default=ROOT / "docs" / "sampling.md", help="page with the table")
     args = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    plain = FaceTalkPipeline.from_pretrained(os.fspath(args.model))
-    plain.set_progress_bar_config(disable=True)
+    plain, rows, mesh, results = open_study(args, few_steps=digest(args.few_steps or args.model / "few_steps"))
     few = plain.few_steps(args.few_steps)
-    settings = {"model": digest(args.model), "few_steps": digest(args.few_steps or args.model / "few_steps")}
-    settings |= {"corpus": args.corpus.name, "clips": args.clips, "samples": args.samples, "seed": args.seed}
-    results = StudyResults(args.output, settings)
-    rows, mesh = held_out_rows(args.corpus, args.clips), FixedMesh(plain.head, resolution=args.resolution)
 
     def score(pipe: FaceTalkPipeline, steps: int) -> dict:
-        scores = measure(pipeline_predictor(pipe, num_inference_steps=steps), rows, mesh, args.samples, args.seed)
+        predict = pipeline_predictor(
+            pipe, num_inference_steps=steps, blink_contrast=0.0
+        )  # blinks of the network's own
+        scores = measure(predict, rows, mesh, args.samples, args.seed)
         return scores | {"clip_ms": clip_milliseconds(pipe, steps)}
 
     table = []
@@ -115,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
             table.append([name, steps, *(row[key] for key in COLUMNS.values())])
             print(f"{name} {steps}: LVE {row['lve_rooted']:.3f} mm, {row['clip_ms']:.0f} ms", flush=True)
     parts = [
-        f"Model {settings['model']}, {args.clips} clips of each held-out voice, {args.samples} samples, seed "
+        f"Model {results.settings['model']}, {args.clips} clips of each held-out voice, {args.samples} samples, seed "
         f"{args.seed}. {results.provenance()}",
         markdown_table(["weights", "steps", *COLUMNS], table),
     ]

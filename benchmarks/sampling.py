@@ -10,7 +10,6 @@ be interrupted and started again. It writes the tables of docs/sampling.md betwe
 """
 
 import argparse
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,16 +18,15 @@ import diffusers
 import numpy as np
 import torch
 
-import facetalk_hf
 from facetalk_hf import FaceTalkError, FaceTalkPipeline
 from facetalk_hf.corpus import decode_audio
-from facetalk_hf.evaluation import FixedMesh, pipeline_predictor
+from facetalk_hf.evaluation import pipeline_predictor
 from facetalk_hf.studies import (
     StudyResults,
-    digest,
-    held_out_rows,
     markdown_table,
     measure,
+    open_study,
+    study_parser,
     write_between_markers,
 )
 
@@ -58,6 +56,7 @@ OTHERS = {
     "dpm2": ("KDPM2DiscreteScheduler", {}),
     "edm euler": ("EDMEulerScheduler", {}),
 }
+OWN = {"blink_contrast": 0.0}  # the blinks that are counted are the network's own
 COLUMNS = {
     "LVE mm": "lve_rooted",
     "aperture r": "aperture",
@@ -73,20 +72,14 @@ COLUMNS = {
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    docs = ROOT / "docs"
+    parser = study_parser(__doc__, docs / "results" / "sampling.json", docs / "sampling.md", 8, None)
     add = parser.add_argument
-    add("--corpus", type=Path, required=True, help="folder of training/build_corpus.py")
-    add("--model", type=Path, default=Path(facetalk_hf.TINY), help="folder of a pipeline")
-    add("--output", type=Path, default=ROOT / "docs" / "results" / "sampling.json", help="all scores")
-    add("--page", type=Path, default=ROOT / "docs" / "sampling.md", help="page with the tables")
     add("--steps", type=int, nargs="+", default=STEPS)
     add("--schedulers", nargs="+", choices=SCHEDULERS, default=[*SCHEDULERS])
     add("--reference", default="dpm++", choices=SCHEDULERS, help="scheduler of the reference, at the most steps")
-    add("--clips", type=int, default=8, help="of each held-out voice")
     add("--guidance-scale", type=float, help="default: the pipeline's")
     add("--tolerance", type=float, default=0.02, help="by which a lip error may be larger than the reference's")
-    add("--resolution", type=int, default=64, help="of the mesh that errors in mm are measured on")
-    add("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     if args.reference not in args.schedulers:
         parser.error(f"--reference {args.reference} is not among --schedulers")
@@ -102,7 +95,7 @@ def attempt(pipe: FaceTalkPipeline, make: Callable[[], diffusers.SchedulerMixin]
     """One clip in 20 steps: how far its codes lie from those of DDIM in 100, over their deviation; or the error."""
     try:
         pipe.scheduler = make()
-        codes = pipeline_predictor(pipe, num_inference_steps=20)([clip], [seed])[0]
+        codes = pipeline_predictor(pipe, num_inference_steps=20, **OWN)([clip], [seed])[0]
     except (NotImplementedError, ValueError, KeyError, TypeError, IndexError, FaceTalkError) as error:
         return {"works": False, "message": f"{type(error).__name__}: {error}".split("\n")[0][:120]}
     return {"works": bool(codes.isfinite().all()), "codes": codes}
@@ -111,7 +104,7 @@ def attempt(pipe: FaceTalkPipeline, make: Callable[[], diffusers.SchedulerMixin]
 def support(pipe: FaceTalkPipeline, base: dict, clip: np.ndarray, seed: int) -> dict[str, dict]:
     """Name -> "works", "distance" to the exact path or "message", of every scheduler."""
     pipe.scheduler = make_scheduler(base, SCHEDULERS["ddim"])
-    exact = pipeline_predictor(pipe, num_inference_steps=100)([clip], [seed])[0]
+    exact = pipeline_predictor(pipe, num_inference_steps=100, **OWN)([clip], [seed])[0]
     result = {}
     for name, kind in (SCHEDULERS | OTHERS).items():
         found = attempt(pipe, partial(make_scheduler, base, kind), clip, seed)
@@ -152,15 +145,10 @@ def smallest(
 def main(argv: list[str] | None = None) -> None:
     """Measure, write."""
     args = parse_args(argv)
-    torch.set_num_threads(1)
-    pipe = FaceTalkPipeline.from_pretrained(os.fspath(args.model))
-    pipe.set_progress_bar_config(disable=True)
+    pipe, rows, mesh, results = open_study(args, guidance_scale=args.guidance_scale)
     base = dict(pipe.scheduler.config)
-    settings = {"model": digest(args.model), "corpus": args.corpus.name, "clips": args.clips, "seed": args.seed}
-    results = StudyResults(args.output, settings | {"guidance_scale": args.guidance_scale})
-    rows, mesh = held_out_rows(args.corpus, args.clips), FixedMesh(pipe.head, resolution=args.resolution)
     results.measure("support", partial(support, pipe, base, decode_audio(rows[0]), args.seed))
-    options = {} if args.guidance_scale is None else {"guidance_scale": args.guidance_scale}
+    options = OWN if args.guidance_scale is None else OWN | {"guidance_scale": args.guidance_scale}
     for steps in sorted(args.steps):
         for name in args.schedulers:
             pipe.scheduler = make_scheduler(base, SCHEDULERS[name])

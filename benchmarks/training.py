@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: MIT
 """What a training step costs at paper size: cached audio features against re-encoding at every step, and the loader.
 
-    python benchmarks/training.py                 # clips of 4 s, batch 1
-    python benchmarks/training.py --threads 1 --json results.json
+    python benchmarks/training.py                 # clips of 4 s, batch 1, segments of 48 frames and of the whole clip
+    python benchmarks/training.py --threads 1 --bf16 --json results.json
 
 The networks have the sizes of the paper (wav2vec2-base, 35 M parameters) and random weights: nothing is downloaded,
-and speed does not depend on what they say. The two kinds of step take turns, so a busy machine slows both alike.
+and speed does not depend on what they say. Both kinds of step and all lengths of a segment take turns, so a busy
+machine slows all of them alike; processor time, the second number, leaves out most of what other programs take.
 """
 
 import argparse
 import json
-import os
-import platform
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import torch
@@ -26,6 +23,7 @@ from facetalk_hf import FaceTalkDenoiser
 from facetalk_hf.feature_cache import OnlineAudio
 from facetalk_hf.objective import DiffusionObjective
 from facetalk_hf.segments import EncodedClips, SegmentDataset, take_batch
+from facetalk_hf.timing import Duration, clocks, machine, since
 
 
 FPS, RATE = 24, 16000
@@ -45,20 +43,22 @@ def make_parts(args: argparse.Namespace) -> tuple[FaceTalkDenoiser, EncodedClips
     return denoiser, clips, OnlineAudio(samples, clips.starts, encoder, Wav2Vec2FeatureExtractor(), FPS, RATE)
 
 
-def measure(args: argparse.Namespace) -> dict[str, float]:
-    """Seconds of each part of a step: the fastest of all steps, the one least disturbed."""
+def measure(args: argparse.Namespace) -> dict[int, dict[str, Duration]]:
+    """Frames of a segment -> time of each part of a step: the fastest of all steps, the one least disturbed."""
     denoiser, clips, online = make_parts(args)
     objective = DiffusionObjective(denoiser)
     optimizer = torch.optim.AdamW(denoiser.parameters(), 1e-4, weight_decay=0.0, fused=True)
-    frames = int(clips.starts[1])
-    dataset = SegmentDataset(clips, frames, 10**9, augmentation=(0.8, 1.2))
-    loader = iter(DataLoader(dataset, args.batch_size, collate_fn=take_batch))
-    times = {"loader": [], "encoder": [], "update": []}
+    whole = int(clips.starts[1])
+    datasets = {n: SegmentDataset(clips, n, 10**9, augmentation=(0.8, 1.2)) for n in {*args.segment_frames, whole}}
+    loaders = {
+        n: iter(DataLoader(dataset, args.batch_size, collate_fn=take_batch)) for n, dataset in sorted(datasets.items())
+    }
+    times: dict[int, dict[str, list[Duration]]] = {n: {"loader": [], "encoder": [], "update": []} for n in loaders}
 
-    def timed(name: str, function: Callable) -> object:
-        start = perf_counter()
+    def timed(frames: int, name: str, function: Callable) -> object:
+        start = clocks()
         result = function()
-        times[name].append(perf_counter() - start)
+        times[frames][name].append(since(start))
         return result
 
     def update(batch: dict[str, torch.Tensor]) -> None:
@@ -68,51 +68,50 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         optimizer.zero_grad()
 
     for step in range(args.steps + 2):
-        batch = timed("loader", lambda: next(loader))
-        timed("encoder", lambda batch=batch: online(batch))
-        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-            timed("update", lambda batch=batch: update(batch))
+        for frames, loader in loaders.items():
+            batch = timed(frames, "loader", lambda loader=loader: next(loader))
+            timed(frames, "encoder", lambda batch=batch: online(batch))
+            with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+                timed(frames, "update", lambda batch=batch: update(batch))
         if step == 1:  # warm
-            times = {name: [] for name in times}
-    return {name: min(values) for name, values in times.items()}
+            times = {frames: {name: [] for name in parts} for frames, parts in times.items()}
+    return {n: {name: Duration.fastest(values) for name, values in parts.items()} for n, parts in times.items()}
 
 
 def main() -> None:
     """Measure, print a table, and write JSON where asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of a clip, which is one segment")
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of a clip")
+    parser.add_argument("--segment-frames", type=int, nargs="*", default=[48], help="besides the whole clip")
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--clips", type=int, default=50)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--preset", choices=("paper", "tiny"), default="paper", help="tiny tests the script itself")
-    parser.add_argument("--bf16", action="store_true", help="autocast of the denoiser")
+    parser.add_argument("--bf16", action="store_true", help="autocast of the denoiser, as --mixed_precision bf16")
     parser.add_argument("--threads", type=int, help="threads of torch (default: torch's own)")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    seconds = measure(args)
-    cached = seconds["loader"] + seconds["update"]
-    result = {
-        "seconds": seconds,
-        "steps_per_second": {"cached": 1 / cached, "online": 1 / (cached + seconds["encoder"])},
-        "speedup": (cached + seconds["encoder"]) / cached,
-        "loader_share": seconds["loader"] / cached,
-        "machine": {
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "bf16": args.bf16,
-            "platform": f"{platform.system()} {platform.machine()}",
-            "torch": version("torch"),
-        },
-    }
-    for name, value in seconds.items():
-        print(f"{name:10} {1000 * value:9.2f} ms")
-    print(f"cached     {result['steps_per_second']['cached']:9.2f} steps/s, {result['speedup']:.2f} x online")
-    print(f"loader     {100 * result['loader_share']:9.2f} % of a step with cached features")
-    print(", ".join(f"{key} {value}" for key, value in result["machine"].items()))
+    rows = []
+    for frames, parts in measure(args).items():
+        cached = Duration(*(parts["loader"][i] + parts["update"][i] for i in (0, 1)))
+        online = Duration(*(cached[i] + parts["encoder"][i] for i in (0, 1)))
+        rows.append(
+            {"segment_frames": frames}
+            | {name: value._asdict() for name, value in parts.items()}
+            | {"speedup": {"wall": online.wall / cached.wall, "cpu": online.cpu / cached.cpu}}
+            | {"loader_share": parts["loader"].wall / cached.wall}
+        )
+        print(f"segments of {frames} frames, ms on the wall clock and of the processor:")
+        for name, value in (*parts.items(), ("cached step", cached), ("online step", online)):
+            print(f"  {name:12}{1000 * value.wall:9.2f}{1000 * value.cpu:9.2f}")
+        speedup = rows[-1]["speedup"]
+        print(f"  cached is {speedup['wall']:.2f} x online, {speedup['cpu']:.2f} x by processor time")
+        print(f"  loader: {100 * rows[-1]['loader_share']:.2f} % of a step with cached features")
+    print(f"{'bf16' if args.bf16 else 'fp32'}, {machine()}")
     if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+        args.json.write_text(json.dumps({"rows": rows, "bf16": args.bf16, "machine": machine()}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

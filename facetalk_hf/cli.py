@@ -102,6 +102,9 @@ def generate(
     num_samples: Annotated[int, typer.Option(metavar="K", help="Different motions for each recording.")] = 1,
     silence_gate: Annotated[bool, typer.Option("--silence-gate", help="Rest the mouth where nobody speaks.")] = False,
     smoothing: Annotated[float, typer.Option(metavar="S", help="Calm the motion: Gaussian of S seconds.")] = 0.0,
+    blink_contrast: Annotated[
+        float | None, typer.Option(metavar="C", help="Shut or leave out half blinks, 0 to 1.", show_default="1")
+    ] = None,
     blink_rate: Annotated[
         float | None, typer.Option(metavar="N", help="Blinks a minute, 0 for none.", show_default="as generated")
     ] = None,
@@ -136,6 +139,7 @@ def generate(
     check_number("--mouth-temperature", mouth_temperature, 0, 1)
     check_number("--intensity", intensity, 0)
     check_number("--upper-face-intensity", upper_face_intensity, 0)
+    check_number("--blink-contrast", blink_contrast, 0, 1)
     check_number("--blink-rate", blink_rate, 0, 60)
     check_number("--head-motion", head_motion, 0, 2)
     for angle, limit in zip(gaze or (), (LOOK_DEGREES["Out"], LOOK_DEGREES["Up"]), strict=False):
@@ -169,6 +173,7 @@ def generate(
                 upper_face_intensity=upper_face_intensity,
                 silence_gate=silence_gate,
                 smoothing=smoothing,
+                blink_contrast=blink_contrast,
                 blink_rate=blink_rate,
                 gaze=gaze,
                 head_motion=head_motion,

@@ -17,7 +17,7 @@ from .models.denoiser import FaceTalkDenoiser
 from .models.nphm import NPHMModel
 from .motion import retime, speech_gate
 from .smoothing import gaussian_filter
-from .upper_face import replace_blinks
+from .upper_face import replace_blinks, sharpen_blinks
 
 
 FASTEST_BLINKS = 60.0
@@ -26,6 +26,9 @@ FASTEST_BLINKS = 60.0
 
 MOUTH_TEMPERATURE = 0.4
 """By default; docs/sampling.md has the numbers."""
+
+BLINK_CONTRAST = 1.0
+"""By default; docs/control.md has the numbers."""
 
 
 class Channels:
@@ -77,12 +80,14 @@ class MotionControls:
     head_motion: float = 0.0
     fps: float | None = None
     mouth_temperature: float | None = None
+    blink_contrast: float | None = None
 
     def check(self, head: NPHMModel | None, output_type: str) -> None:
         """Raise [`FaceTalkError`] for what cannot be done, before anything is computed."""
         for name, low, high in (
             ("intensity", 0, math.inf), ("upper_face_intensity", 0, math.inf), ("smoothing", 0, math.inf),
             ("blink_rate", 0, FASTEST_BLINKS), ("head_motion", 0, 2), ("mouth_temperature", 0, 1),
+            ("blink_contrast", 0, 1),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and low <= value <= high):
@@ -109,6 +114,8 @@ class MotionControls:
             Channels(head, "mouth_temperature other than 1")
         if self.blink_rate is not None and "eyeBlink_L" not in Channels(head, "blink_rate").names:
             raise FaceTalkError("blink_rate needs a head with the shapes eyeBlink_L and eyeBlink_R")
+        if self.blink_contrast and "eyeBlink_L" not in Channels(head, "blink_contrast").names:
+            raise FaceTalkError("blink_contrast needs a head with the shapes eyeBlink_L and eyeBlink_R")
         for name in ("gaze", "head_motion", "fps"):
             if getattr(self, name) and output_type != "animation":
                 raise FaceTalkError(f'{name} changes animations, not codes: use output_type="animation"')
@@ -137,6 +144,20 @@ class MotionControls:
         channels = Channels(head, "mouth_temperature")
         departure = channels.weights(codes - expected)[..., channels.mouth]
         return channels.change(codes, (temperature - 1) * departure, channels.mouth)
+
+    def settle(self, codes: torch.Tensor, expected: torch.Tensor, head: NPHMModel | None) -> torch.Tensor:
+        """Sampled codes (..., D) with the mouth cooled and the blinks decided; no frame needs another."""
+        codes = self.cool(codes, expected, head)
+        amount = self.blink_contrast
+        if amount is None:
+            names = None if head is None else head.config.expression_names
+            amount = BLINK_CONTRAST if names is not None and "eyeBlink_L" in names else 0.0
+        if amount == 0:
+            return codes
+        channels = Channels(head, "blink_contrast")
+        weights = channels.weights(codes)
+        changed = torch.from_numpy(sharpen_blinks(weights.numpy(), channels.names, amount))
+        return channels.change(codes, changed.to(weights) - weights)
 
     def split_intensity(self, denoiser: FaceTalkDenoiser) -> tuple[float | None, "MotionControls"]:
         """The factor that the denoiser is told, and these controls with the factors that are left for the codes."""

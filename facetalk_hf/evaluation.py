@@ -7,6 +7,7 @@ faces. docs/evaluation.md defines the scores; the formulas are in `metrics` and 
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from . import metrics, motion_metrics
 from .blendshapes import INDEX
-from .corpus import decode_audio
+from .corpus import decode_audio, read
 from .decoding import HeadDecoder, aperture
 from .errors import FaceTalkError
 from .face_regions import LIP_LANDMARKS, UPPER_LANDMARKS, region_masks
@@ -34,6 +35,25 @@ COLUMNS = ("id", "audio", "phones", "weights", "closure", "fps")
 """The fields of a corpus row that `evaluate` reads."""
 CLOSED = 0.25  # of what the jaw leaves open between the lips: below it they are seen as shut
 SHAPES = {"jaw": "jawOpen", "pucker": "mouthPucker", "funnel": "mouthFunnel", "bite": "mouthRollLower"}
+
+
+def held_out_voices(corpus: str | Path, clips: int, split: str = "test") -> dict[str, list[dict[str, Any]]]:
+    """Voice -> its first clips in a split, with the fields that `evaluate` reads.
+
+    Args:
+        corpus (`str` or `Path`): folder of shards. clips (`int`): of each voice. split (`str`): the held-out voices.
+
+    Raises:
+        FaceTalkError: the split is empty.
+    """
+    voices: dict[str, list[dict[str, Any]]] = {}
+    for row in read(corpus, (split,), COLUMNS):
+        rows = voices.setdefault(row["id"].rsplit("-", 2)[0], [])
+        if len(rows) < clips:
+            rows.append(row)
+    if not voices:
+        raise FaceTalkError(f"{corpus} has no clips in its split {split!r}")
+    return voices
 
 
 class FixedMesh:

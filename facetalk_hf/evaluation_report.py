@@ -50,7 +50,7 @@ def plain_table(scores: Scores) -> str:
     return "\n".join(lines)
 
 
-def markdown_table(scores: Scores, names: Sequence[str] = HEADLINE) -> str:
+def card_table(scores: Scores, names: Sequence[str] = HEADLINE) -> str:
     """Some scores in Markdown: a row for each voice and model."""
     lines = ["| voice | by | " + " | ".join(title(name) for name in names) + " |", "|---" * (len(names) + 2) + "|"]
     for voice, models in scores.items():

@@ -16,7 +16,7 @@ from .audio import num_frames
 from .audio_features import LogMelEncoder, LogMelEncoderConfig, LogMelFeatureExtractor, encode_speech
 from .corpus_checks import check_finite
 from .errors import FaceTalkError
-from .segments import EncodedClips, segment_audio
+from .segments import EncodedClips
 
 
 COLUMNS = ("id", "audio", "sampling_rate", "expression", "fps")
@@ -97,8 +97,9 @@ def encode_corpus(
 class OnlineAudio:
     """Encodes the audio of every segment when it is drawn: nothing is kept, and every step pays for the encoder.
 
-    A segment is encoded from its own samples, so an encoder that looks further sees less at its ends than one that
-    had the whole clip. A segment that is a whole clip gives what the cache holds, up to the cache's rounding.
+    The whole clip is encoded and the segment cut from its features. The encoders normalise over a clip and look
+    around in it, so the features of a segment's own samples would be others, which no sampling ever sees. So this
+    gives what the cache holds, up to the cache's rounding.
 
     Args:
         clips: (S_i,) int16, samples of the clips.
@@ -120,22 +121,18 @@ class OnlineAudio:
         self.clips, self.starts, self.fps, self.sampling_rate = clips, starts, fps, sampling_rate
         self.encoder, self.feature_extractor = encoder, feature_extractor
 
-    def segment(self, start: int, length: int) -> np.ndarray:
-        """Samples (S,) float32 of `length` frames, the first being frame `start` of all clips laid end to end."""
-        clip = np.searchsorted(self.starts, start, side="right") - 1
-        first, frames = int(start - self.starts[clip]), int(self.starts[clip + 1] - self.starts[clip])
-        samples = segment_audio(self.clips[clip], first, length, frames, self.sampling_rate, self.fps)
-        return samples.astype(np.float32) / 32768
-
     @torch.no_grad()
     def __call__(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Audio features (B, N, A) float for a batch of a [`SegmentDataset`], zero where frames are padding."""
-        lengths = batch["frame_mask"].sum(dim=1).tolist()
-        segments = [self.segment(*pair) for pair in zip(batch["start"].tolist(), lengths, strict=True)]
-        features, mask = encode_speech(self.encoder, self.feature_extractor, segments, self.fps, self.sampling_rate)
-        size = batch["frame_mask"].shape[1]
-        features = torch.nn.functional.pad(features * mask[..., None], (0, 0, 0, max(0, size - features.shape[1])))
-        return features[:, :size].float()
+        start = batch["start"].cpu().numpy()
+        clip = np.searchsorted(self.starts, start, side="right") - 1
+        waveforms = [self.clips[index].astype(np.float32) / 32768 for index in clip]
+        features, _ = encode_speech(self.encoder, self.feature_extractor, waveforms, self.fps, self.sampling_rate)
+        mask = batch["frame_mask"]
+        result = torch.zeros(*mask.shape, features.shape[2], device=features.device)
+        for row, (first, length) in enumerate(zip(start - self.starts[clip], mask.sum(dim=1).tolist(), strict=True)):
+            result[row, :length] = features[row, first : first + length]
+        return result
 
 
 def read_speech(

@@ -2,6 +2,7 @@
 """Small triangle meshes: a coloured part with morph targets, joining, grids, open edges, cutting along a level."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -69,6 +70,11 @@ def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
     """Cubic step of `value` from 0 at `low` to 1 at `high`; `low` may be the larger one."""
     t = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
+
+
+def smootherstep(value: Any) -> Any:
+    """Rise from 0 to 1 with `value`, an array or a tensor of 0 ... 1, smooth to the second derivative at both ends."""
+    return value * value * value * (10 - 15 * value + 6 * value * value)
 
 
 def cut_where_negative(

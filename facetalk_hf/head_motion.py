@@ -4,6 +4,7 @@
 import numpy as np
 
 from .animation import HeadAnimation
+from .geometry import smootherstep
 from .smoothing import gaussian_filter
 from .upper_face import loudness, pitch
 
@@ -90,6 +91,5 @@ def _nods(audio: np.ndarray, sampling_rate: int, frames: int, fps: float, rng: n
         if rng.random() < 0.6:
             depth = rng.uniform(0.7, 2.2) * min(accent[peak], 1.3)
             down, up = (times - last) / 0.2 + 1, 1 - (times - last) / 0.4
-            shape = np.minimum(down, up).clip(0, 1)
-            nods += depth * shape * shape * shape * (10 - 15 * shape + 6 * shape * shape)
+            nods += depth * smootherstep(np.minimum(down, up).clip(0, 1))
     return nods, 2.0 * gaussian_filter(level, 0.4 * fps)

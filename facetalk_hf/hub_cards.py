@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from torch import nn
 
 from .errors import FaceTalkError
-from .evaluation_report import eval_results, markdown_table
+from .evaluation_report import card_table, eval_results
 
 
 TAGS = ["facetalk", "facetalk_hf", "nphm", "audio-driven", "talking-head", "3d", "diffusers:FaceTalkPipeline"]
@@ -54,7 +54,7 @@ def evaluation_text(measured: dict[str, Any]) -> str:
         f"On voices never trained on ({', '.join(scores)}), {settings['clips']} sentences each, seed "
         f"{settings['seed']}, {settings['samples']} sample(s) of each, by `training/evaluate.py`. "
         '"regression" is the audio encoder\'s own deterministic head, "diffusion" the pipeline; docs/evaluation.md '
-        "in the code repository defines the scores.\n\n" + markdown_table(scores) + "\n\n"
+        "in the code repository defines the scores.\n\n" + card_table(scores) + "\n\n"
         "Every score of this kind measures agreement with the motion of the corpus. Where rules made that motion, as "
         "for facetalk-tiny,\na perfect score would be a perfect imitation of the rules, not of a face."
     )

@@ -10,6 +10,7 @@ import torch
 from .arkit import canonical_channel
 from .controls import Channels
 from .errors import FaceTalkError
+from .geometry import smootherstep
 from .models.nphm import NPHMModel
 
 
@@ -206,8 +207,7 @@ class _Blend:
 
 def _fall(s: torch.Tensor) -> torch.Tensor:
     """1 at 0, 0 from 1 on, smooth to the second derivative."""
-    s = s.clamp(0, 1).float()
-    return 1 - s**3 * (10 - 15 * s + 6 * s * s)
+    return 1 - smootherstep(s.clamp(0, 1).float())
 
 
 def constrain_batch(

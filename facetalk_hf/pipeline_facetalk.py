@@ -237,6 +237,7 @@ class FaceTalkPipeline(StreamingMixin, PipelineLoading, DiffusionPipeline):
         upper_face_intensity: float | None = None,
         silence_gate: bool = False,
         smoothing: float = 0.0,
+        blink_contrast: float | None = None,
         blink_rate: float | None = None,
         gaze: tuple[float | np.ndarray, float | np.ndarray] | None = None,
         head_motion: float = 0.0,
@@ -269,6 +270,8 @@ class FaceTalkPipeline(StreamingMixin, PipelineLoading, DiffusionPipeline):
             upper_face_intensity (`float`, *optional*): another factor for all but mouth and jaw.
             silence_gate (`bool`, *optional*, defaults to `False`): rest the mouth where nobody speaks.
             smoothing (`float`, *optional*, defaults to 0): Gaussian over time, of so many seconds; 0.02 to 0.04 calms.
+            blink_contrast (`float`, *optional*): how far half blinks are shut or left out, 0 to 1; by default 1 where
+                a head names its lids.
             blink_rate (`float`, *optional*): blinks a minute, at most 60, in place of those generated; 0 for none.
             gaze (two `float` or (N,) arrays, *optional*): degrees to the subject's left and up.
             head_motion (`float`, *optional*, defaults to 0): strength of seeded sway and nods, at most 2; 1 is usual.
@@ -300,7 +303,7 @@ class FaceTalkPipeline(StreamingMixin, PipelineLoading, DiffusionPipeline):
         self.check_inputs(identity, num_inference_steps, guidance_scale, num_samples, output_type, tensors)
         controls = MotionControls(
             intensity, upper_face_intensity, silence_gate, smoothing, blink_rate, gaze, head_motion, fps,
-            mouth_temperature,
+            mouth_temperature, blink_contrast,
         )  # fmt: skip
         controls.check(self.head, output_type)
         self._guidance_scale = guidance_scale
@@ -355,7 +358,7 @@ class FaceTalkPipeline(StreamingMixin, PipelineLoading, DiffusionPipeline):
 
         # 6. Codes, each cut to its own length and changed as was asked
         codes = [self.denoiser.denormalize(item.to(self.denoiser.code_mean.device)).float().cpu() for item in sample]
-        codes = controls.cool(*codes, self.head)
+        codes = controls.settle(*codes, self.head)
         expressions = [controls.scale(item[:count], self.head) for item, count in zip(codes, frames, strict=True)]
         sources = [seeded_rng(generator, index) for index in range(batch_size)]
         for index, constraint in enumerate(constraints):

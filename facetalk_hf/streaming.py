@@ -185,7 +185,7 @@ class SpeechStream:
             sample = self._denoise(self.features.pull())
             denoiser, head = self.pipe.denoiser, self.pipe.head
             parts = [denoiser.denormalize(item.to(denoiser.code_mean.device)).float().cpu() for item in sample]
-            codes.append(self.controls.scale(self.controls.cool(*parts, head), head))
+            codes.append(self.controls.scale(self.controls.settle(*parts, head), head))
             self.num_frames += self.hop
         return torch.cat(codes)
 
@@ -223,6 +223,7 @@ class StreamingMixin:
         generator: torch.Generator | None = None,
         hop: int = 2,
         warm_up: np.ndarray | torch.Tensor | None = None,
+        blink_contrast: float | None = None,
     ) -> SpeechStream:
         """A stream to push sound into, where `stream` with its iterator does not fit. Arguments as there."""
         defaults = self._call_defaults()
@@ -232,7 +233,8 @@ class StreamingMixin:
             identity=None, num_inference_steps=steps, guidance_scale=scale, num_samples=1,
             output_type="expression", callback_on_step_end_tensor_inputs=[],
         )  # fmt: skip
-        controls = MotionControls(intensity, upper_face_intensity, mouth_temperature=mouth_temperature)
+        cooling = {"mouth_temperature": mouth_temperature, "blink_contrast": blink_contrast}
+        controls = MotionControls(intensity, upper_face_intensity, **cooling)
         controls.check(self.head, "expression")
         if not isinstance(sampling_rate, (int, np.integer)) or not 1 <= sampling_rate < 2**31:
             raise FaceTalkError(f"sampling_rate must be a positive whole number of Hz, not {sampling_rate}")
@@ -258,6 +260,7 @@ class StreamingMixin:
         output_type: str = "animation",
         hop: int = 2,
         warm_up: np.ndarray | torch.Tensor | None = None,
+        blink_contrast: float | None = None,
     ) -> Iterator[SpeechStreamOutput]:
         """
         Animate sound while it comes: frames leave as soon as `SpeechStream.delay` seconds of sound after their start
@@ -276,6 +279,7 @@ class StreamingMixin:
             hop (`int`, *optional*, defaults to 2): frames made at a time. 1 has the shortest delay, more cost less.
             warm_up ((S,) numbers, *optional*): some seconds of the same voice and microphone, at the rate of the
                 audio encoder, so that the first words are normalised as well as later ones.
+            blink_contrast (`float`, *optional*): as in `__call__`.
 
         Returns:
             iterator of [`SpeechStreamOutput`], one for each chunk that completes frames. The frames of a stream whose
@@ -297,7 +301,7 @@ class StreamingMixin:
             raise FaceTalkError("chunks must be an iterable of arrays: for one whole clip, call the pipeline itself")
         stream = self.open_stream(
             sampling_rate, num_inference_steps, guidance_scale, mouth_temperature, intensity, upper_face_intensity,
-            generator, hop, warm_up,
+            generator, hop, warm_up, blink_contrast,
         )  # fmt: skip
         if output_type == "animation":
             self.decoder.geometry(code)  # takes seconds: now, not when the first frame is due

@@ -6,48 +6,30 @@ The scripts in benchmarks/ share this; nothing of it is needed to use a model.
 
 import hashlib
 import json
-import os
-import platform
 import re
 import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from . import TINY
 from .blendshapes import INDEX
-from .corpus import decode_audio, read
+from .corpus import decode_audio
 from .errors import FaceTalkError
-from .evaluation import COLUMNS, FixedMesh, Predictor, evaluate
+from .evaluation import FixedMesh, Predictor, evaluate, held_out_voices
 from .files import atomic_path
 from .pipeline_facetalk import FaceTalkPipeline
+from .timing import machine
 
 
 BLINK_SHUT = 0.8
 """Weight of eyeBlink from which on a blink counts as one that shuts the eye."""
-
-
-def held_out_rows(corpus: str | Path, clips: int, split: str = "test") -> list[dict[str, Any]]:
-    """The first clips of every voice of a split, with the fields that `evaluate` reads.
-
-    Args:
-        corpus (`str` or `Path`): folder of shards. clips (`int`): of each voice. split (`str`): the held-out voices.
-
-    Raises:
-        FaceTalkError: the split is empty.
-    """
-    voices: dict[str, list[dict[str, Any]]] = {}
-    for row in read(corpus, (split,), COLUMNS):
-        rows = voices.setdefault(row["id"].rsplit("-", 2)[0], [])
-        if len(rows) < clips:
-            rows.append(row)
-    if not voices:
-        raise FaceTalkError(f"{corpus} has no clips in its split {split!r}")
-    return [row for rows in voices.values() for row in rows]
 
 
 def blink_peaks(weights: np.ndarray, floor: float = 0.3) -> np.ndarray:
@@ -163,19 +145,60 @@ class StudyResults:
         return f"Last measured {last}: `{written['command']}`; {written['machine']}."
 
 
+class Study(NamedTuple):
+    """What every row of a study is measured with: a pipeline, its clips, the mesh of its head, and the rows' file."""
+
+    pipe: FaceTalkPipeline
+    rows: list[dict[str, Any]]
+    mesh: FixedMesh
+    results: StudyResults
+
+
+def study_parser(description: str, results: Path, page: Path, clips: int, samples: int | None) -> ArgumentParser:
+    """A command line with the options that all studies have; each adds its own.
+
+    Args:
+        description (`str`): the script's docstring. results, page (`Path`): defaults of --output and --page.
+        clips (`int`): default of --clips. samples (`int` or `None`): of --samples; `None` for no such option.
+    """
+    parser = ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--corpus", type=Path, required=True, help="folder of training/build_corpus.py")
+    add("--model", type=Path, default=Path(TINY), help="folder of a pipeline")
+    add("--output", type=Path, default=results, help="all scores")
+    add("--page", type=Path, default=page, help="page with the tables")
+    add("--clips", type=int, default=clips, help="of each held-out voice")
+    if samples is not None:
+        add("--samples", type=int, default=samples, help="motions of each clip, for the diversity")
+    add("--resolution", type=int, default=64, help="of the mesh that errors in mm are measured on")
+    add("--seed", type=int, default=0)
+    return parser
+
+
+def open_study(args: Namespace, **settings: Any) -> Study:
+    """The set-up that the options of `study_parser` ask for, on one thread.
+
+    Args:
+        args: the parsed options. settings: what rows depend on besides model, corpus, clips, samples and seed.
+
+    Raises:
+        FaceTalkError: see `StudyResults` and `held_out_voices`.
+    """
+    torch.set_num_threads(1)
+    common = {"model": digest(args.model), "corpus": args.corpus.name, "clips": args.clips, "seed": args.seed}
+    common |= {"samples": args.samples} if hasattr(args, "samples") else {}
+    results = StudyResults(args.output, common | settings)
+    rows = [row for voice in held_out_voices(args.corpus, args.clips).values() for row in voice]
+    pipe = FaceTalkPipeline.from_pretrained(args.model)
+    pipe.set_progress_bar_config(disable=True)
+    return Study(pipe, rows, FixedMesh(pipe.head, resolution=args.resolution), results)
+
+
 def command() -> str:
     """The line that started this script, with the last part alone of absolute paths, which are of one machine."""
     script = Path(sys.argv[0])
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return " ".join(["python", f"{script.parent.name}/{script.name}", *words])
-
-
-def machine() -> str:
-    """What timings depend on, in words without the name of the machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    used = f"{torch.get_num_threads()} of {cores} CPU cores{device}"
-    return f"{used}, {platform.system()} {platform.machine()}, torch {torch.__version__}"
 
 
 def digest(folder: str | Path) -> str:

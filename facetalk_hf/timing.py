@@ -143,11 +143,22 @@ def peak_memory() -> float:
         return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
+def cores() -> int:
+    """Processor cores that this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def machine() -> str:
+    """What timings depend on, in words without the name of the machine."""
+    device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    used = f"{torch.get_num_threads()} of {cores()} CPU cores{device}"
+    return f"{used}, {platform.system()} {platform.machine()}, torch {torch.__version__}"
+
+
 def conditions() -> dict[str, Any]:
     """What timings depend on: versions, processor, cores, threads, device; date, and load of the machine now."""
     from . import __version__
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = {name: found for name in PACKAGES if (found := _version(name))}
     return (
         {"facetalk_hf": __version__}
@@ -156,7 +167,7 @@ def conditions() -> dict[str, Any]:
             "python": platform.python_version(),
             "system": f"{platform.system()} {platform.machine()}",
             "cpu": _cpu_model(),
-            "cores": cores,
+            "cores": cores(),
             "threads": torch.get_num_threads(),
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",

@@ -128,6 +128,8 @@ def test_training_benchmark_runs(tmp_path, monkeypatch, capsys):
         "1",
         "--clips",
         "2",
+        "--segment-frames",
+        "12",
         "--json",
         str(tmp_path / "x.json"),
     ]
@@ -135,7 +137,12 @@ def test_training_benchmark_runs(tmp_path, monkeypatch, capsys):
     runpy.run_path(str(SCRIPT.with_name("training.py")))["main"]()
     assert "x online" in capsys.readouterr().out
     written = json.loads((tmp_path / "x.json").read_text())
-    assert written["speedup"] > 1 and set(written["seconds"]) == {"loader", "encoder", "update"}
+    part, whole = written["rows"]
+    assert (part["segment_frames"], whole["segment_frames"]) == (12, 24)
+    for row in written["rows"]:
+        assert row["speedup"]["wall"] > 1 and min(row[name]["cpu"] for name in ("loader", "encoder", "update")) > 0
+        cached = row["loader"]["wall"] + row["update"]["wall"]
+        assert row["speedup"]["wall"] == pytest.approx(1 + row["encoder"]["wall"] / cached)
 
 
 def test_official_heads_benchmark_runs(monkeypatch, capsys):

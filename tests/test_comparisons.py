@@ -182,3 +182,13 @@ def test_fewest_steps_within_the_tolerance():
     rows = {("a", 1): row(0.5, shut=0.1), ("a", 4): row(1.01, speed=0.8), ("a", 8): row(1.02), ("a", 50): row(1.0)}
     rows |= {("b", 4): row(1.5), ("b", 8): row(1.03)}
     assert script.smallest(rows, rows["a", 50], 0.02) == {"a": (1, 8), "b": (None, None)}
+
+
+def test_blinks_before_and_after(folder):
+    paths = ["--corpus", str(folder / "corpus"), "--output", str(folder / "b.json"), "--page", str(folder / "b.md")]
+    load("blinks").main([*paths, "--clips", "1", "--resolution", "32", "--samples", "2"])
+    rows = json.loads((folder / "b.json").read_text())["rows"]
+    target, raw, half, decided = rows.values()
+    assert target["blinks"] == pytest.approx(30) and target["shut"] == 1
+    assert (decided["shut"] or 0) >= (raw["shut"] or 0) and decided["half"] <= raw["half"]
+    assert "`blink_contrast=1`, the default" in (folder / "b.md").read_text()

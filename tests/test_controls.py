@@ -9,7 +9,7 @@ from conftest import CODE_DIM, RATE, codes, make_head, make_named_head, make_pip
 from facetalk_hf import FaceTalkError
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX, MOUTH
 from facetalk_hf.controls import Channels, MotionControls, seeded_rng
-from facetalk_hf.upper_face import blinks, replace_blinks
+from facetalk_hf.upper_face import LID_REST, blinks, replace_blinks, sharpen_blinks
 
 
 BLINK = [INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]
@@ -67,6 +67,40 @@ def tracks(count: int = 24 * 600) -> np.ndarray:
 
 def count_blinks(track: np.ndarray) -> int:
     return int(((track[1:] > 0.6) & (track[:-1] <= 0.6)).sum())
+
+
+def test_half_blinks_are_shut_or_left_out():
+    """Blinks of all depths: afterwards the deep ones shut, the shallow ones do not show, and the lids' rest stays."""
+    before, depth = tracks(), np.repeat(np.linspace(0.2, 1, 150), 96)
+    before[:, BLINK] = np.where(
+        before[:, BLINK] > 0.25, np.minimum(before[:, BLINK], depth[:, None]), before[:, BLINK]
+    )
+    before[:, INDEX["jawOpen"]] = 0.3
+    after = sharpen_blinks(before, EXPRESSIONS)
+    peaks = np.array([track[:, BLINK].max() for track in (before, after) for track in track.reshape(150, 96, -1)])
+    assert (peaks[150:][peaks[:150] < 0.5] <= LID_REST + 1e-6).all() and (peaks[150:][peaks[:150] > 0.72] > 0.99).all()
+    undecided = [((track[:, BLINK] > 0.3) & (track[:, BLINK] < 0.8)).sum() for track in (before, after)]
+    assert undecided[1] < 0.5 * undecided[0]
+    calm = (before[:, BLINK] < LID_REST).all(axis=1)
+    np.testing.assert_array_equal(after[calm], before[calm])
+    change = (after - before)[:, INDEX["eyeBlink_L"]]
+    np.testing.assert_allclose((after - before)[:, INDEX["cheekSquint_L"]], 0.1 * change, atol=1e-6)
+    moved = np.flatnonzero(np.abs(after - before).max(axis=0))
+    assert {EXPRESSIONS[i].split("_")[0] for i in moved} == {"eyeBlink", "eyeSquint", "cheekSquint"}
+    np.testing.assert_allclose(sharpen_blinks(before, EXPRESSIONS, 0.5), (before + after) / 2, atol=1e-6)
+    np.testing.assert_array_equal(sharpen_blinks(before[100:110], EXPRESSIONS), after[100:110])  # frame by frame
+
+
+def test_blink_contrast_changes_nothing_but_the_lids(named):
+    plain, decided = (weights(named, blink_contrast=c, upper_face_intensity=1) for c in (0.0, 1.0))
+    np.testing.assert_allclose(decided, sharpen_blinks(plain, named.head.config.expression_names), atol=1e-5)
+    assert np.abs(decided - plain).max() > 0.1
+    np.testing.assert_array_equal(weights(named), decided)  # the default
+    with pytest.raises(FaceTalkError, match="blink_contrast must be a number between 0 and 1"):
+        weights(named, blink_contrast=1.5)
+    with pytest.raises(FaceTalkError, match="blink_contrast needs a head whose shapes have names"):
+        codes(make_pipeline(), blink_contrast=0.5)
+    assert torch.equal(codes(make_pipeline())[0], codes(make_pipeline(), blink_contrast=0.0)[0])
 
 
 @pytest.mark.parametrize("rate", [0, 5, 20, 60])

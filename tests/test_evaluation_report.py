@@ -33,7 +33,7 @@ def test_tables_hold_every_number():
     rows = {line.split("  ")[0]: line for line in plain[2:]}
     assert rows["lip aperture, Pearson r"].split()[-3:] == ["0.900", "0.800", "0.600"]
     assert rows["made_up"].split() == ["made_up", "3.000"] and "0.250" in rows["MVE, mm, best of the samples"]
-    markdown = evaluation_report.markdown_table(SCORES, ("aperture", "mve_min")).splitlines()
+    markdown = evaluation_report.card_table(SCORES, ("aperture", "mve_min")).splitlines()
     assert markdown[2:] == ["| rms | regression | 0.900 |  |", "| rms | diffusion | 0.800 | 0.250 |",
                             "| lj | diffusion | 0.600 |  |"]  # fmt: skip
 

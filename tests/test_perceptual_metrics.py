@@ -1,6 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The maths on numbers whose answer is known; the networks with weights of no value, in files and on a fake Hub."""
 
+import subprocess
+import sys
+from pathlib import Path
+
+import fake_hub
 import numpy as np
 import pytest
 import torch
@@ -112,6 +117,23 @@ def test_weights_come_from_a_file(tmp_path):
     (tmp_path / "bad.model").write_bytes(b"no weights")
     with pytest.raises(FaceTalkError, match="no weights"):
         perceptual_metrics.load_syncnet(tmp_path / "bad.model")
+
+
+def test_weights_come_from_the_hub(tmp_path):
+    """By the default names, with stand-ins of no value that have the published files' names and shapes."""
+    source, (network, weights), (_, other) = tmp_path / "hub", perceptual_metrics.INCEPTION, perceptual_metrics.SYNCNET
+    (source / other).parent.mkdir(parents=True)
+    state = {name: value.half() for name, value in InceptionFeatures().state_dict().items()}
+    state |= {"fc.weight": torch.zeros(1000, 2048).half(), "AuxLogits.fc.bias": torch.zeros(1000).half()}
+    save_file(state, source / weights)
+    torch.save({name: value.half() for name, value in SyncNet().state_dict().items()}, source / other)
+    program = "from facetalk_hf import perceptual_metrics as pm; pm.load_inception(); pm.load_syncnet(pm.INCEPTION[0])"
+    with fake_hub.serve(source, network) as (address, fetched):
+        environment = fake_hub.client_environment(address, tmp_path / "home")
+        environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert sorted(fetched) == [other, weights]
 
 
 @pytest.mark.parametrize("load", [perceptual_metrics.load_syncnet, perceptual_metrics.load_inception])

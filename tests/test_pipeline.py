@@ -40,6 +40,7 @@ def test_call_signature():
         "upper_face_intensity": None,
         "silence_gate": False,
         "smoothing": 0.0,
+        "blink_contrast": None,
         "blink_rate": None,
         "gaze": None,
         "head_motion": 0.0,

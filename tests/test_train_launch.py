@@ -70,6 +70,21 @@ def test_two_processes_are_one_with_twice_the_batch(data, tmp_path):  # noqa: F8
     assert (first["sample_out.weight"] != 0).any()
 
 
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio"])
+def test_losses_go_to_a_tracker(data, tmp_path, name):  # noqa: F811
+    """Without a network and without an account: each tracker writes files of its own."""
+    pytest.importorskip(name, reason=f"needs the package {name}")
+    run = (*PLAIN, "--validation_steps", "1", "--ema_decay", "0", "--report_to", name)
+    places = {"WANDB_MODE": "offline", "WANDB_DIR": tmp_path, "TRACKIO_DIR": tmp_path / "trackio"}
+    places |= {"WANDB_SILENT": "true", "HF_HUB_OFFLINE": "1"}
+    start(SCRIPT, *arguments(data, tmp_path / "out", *run, steps=2), **{key: str(x) for key, x in places.items()})
+    patterns = {"tensorboard": "out/*/events.out.tfevents.*", "wandb": "wandb/offline-run-*/*.wandb"}
+    files = list(tmp_path.glob(patterns.get(name, "trackio/*.db")))
+    written = b"".join(file.read_bytes() for file in files)
+    assert b"validation" in written and b"learning_rate" in written
+    assert weights(tmp_path / "out")
+
+
 def test_result_goes_to_the_hub(script, data, trained, monkeypatch):  # noqa: F811
     encoder, extractor = script.load_audio_encoder(data / "encoder")
     parts = {"audio_encoder": encoder, "feature_extractor": extractor, "fps": 24.0}

@@ -15,8 +15,7 @@ from pathlib import Path
 import torch
 
 from facetalk_hf import FaceTalkError, FaceTalkPipeline
-from facetalk_hf.corpus import read
-from facetalk_hf.evaluation import COLUMNS, FixedMesh, evaluate, pipeline_predictor, regression_predictor
+from facetalk_hf.evaluation import FixedMesh, evaluate, held_out_voices, pipeline_predictor, regression_predictor
 from facetalk_hf.evaluation_report import plain_table
 from facetalk_hf.files import atomic_path
 
@@ -31,6 +30,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1, help="of each clip; from 2 on also diversity")
     parser.add_argument("--steps", type=int, help="denoising steps; the pipeline's default if left out")
     parser.add_argument("--guidance-scale", type=float)
+    parser.add_argument("--mouth-temperature", type=float)
+    parser.add_argument("--blink-contrast", type=float)
     parser.add_argument("--seed", type=int, default=0, help="of the first clip; the next one has the next")
     parser.add_argument("--batch", type=int, default=8, help="clips at once; changes the time, not the scores")
     parser.add_argument("--window", type=int, help="frames between the seams of a motion made in windows")
@@ -41,7 +42,8 @@ def main() -> None:
     pipe.set_progress_bar_config(disable=True)
     if pipe.head is None:
         raise FaceTalkError(f"{options.model} has no head, so its codes cannot be compared with the corpus")
-    settings = {"num_inference_steps": options.steps, "guidance_scale": options.guidance_scale}
+    settings = {"num_inference_steps": options.steps}
+    settings |= {name: getattr(options, name) for name in ("guidance_scale", "mouth_temperature", "blink_contrast")}
     settings = {name: value for name, value in settings.items() if value is not None}
     models = {}
     if hasattr(pipe.audio_encoder, "predict_motion"):
@@ -49,11 +51,7 @@ def main() -> None:
     if not options.encoder_only:
         models["diffusion"] = (pipeline_predictor(pipe, **settings), options.samples)
 
-    voices: dict[str, list[dict]] = {}
-    for row in read(options.corpus, (options.split,), COLUMNS):
-        rows = voices.setdefault(row["id"].rsplit("-", 2)[0], [])
-        if len(rows) < options.clips:
-            rows.append(row)
+    voices = held_out_voices(options.corpus, options.clips, options.split)
     mesh, scores, begin = FixedMesh(pipe.head), {}, time.time()
     for voice, rows in voices.items():
         scores[voice] = {}

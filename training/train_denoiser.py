@@ -48,9 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--audio_encoder", help="folder or Hub id of the frozen encoder and its feature extractor")
     add("--feature_extractor", help="folder or Hub id of the feature extractor, where it lies elsewhere")
     add("--output_dir", help="checkpoints and the result go there")
-    add(
-        "--online_audio", action="store_true", help="encode every segment anew at every step instead of all clips once"
-    )
+    add("--online_audio", action="store_true", help="encode a batch's clips at every step instead of all clips once")
     add("--cache_dir", help="keep the encoded corpus in this folder, for this and later runs; by default in memory")
     add("--preset", choices=("paper", "tiny"), default="paper", help="size of the network")
     add("--model_config", type=json.loads, default={}, help="JSON: changes to the preset")
@@ -160,7 +158,8 @@ def upload(folder: Path, parts: dict[str, Any], hub_model_id: str, **hub: str) -
 
 def make_accelerator(args: argparse.Namespace) -> Accelerator:
     """With errors that say what to change, before any work is done."""
-    if args.report_to and args.report_to not in get_available_trackers():
+    trackers = [str(name) for name in get_available_trackers()]  # an enumeration whose members equal no string
+    if args.report_to and args.report_to not in trackers:
         raise FaceTalkError(f"--report_to {args.report_to} needs a package: pip install {args.report_to}")
     try:
         return Accelerator(
