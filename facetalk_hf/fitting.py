@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .blink_fitting import find_blinks
 from .errors import FaceTalkError
 from .files import atomic_path
 from .posed_field import PosedField
@@ -83,6 +84,8 @@ def fit_expressions(
         terms = {name: terms.get(name, 0.0) + value for name, value in result.terms.items()}
         if progress is not None:
             progress(number + 1, len(starts))
+    weights, blinks = find_blinks(field, frames, weights, config)
+    terms |= blinks
     bad = [i for i in range(total) if not frames[i].trust or far[i] > config.bad_frame or not np.isfinite(residual[i])]
     return SequenceFit(weights.numpy(), field.codes(weights).numpy(), residual, far, bad, terms)
 

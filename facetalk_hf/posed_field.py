@@ -78,6 +78,18 @@ class PosedField:
         parts = [self._sdf(self._canonical(part, weights)) for part in points.split(self.chunk)]
         return torch.cat(parts)
 
+    @torch.no_grad()
+    def distances(self, points: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Signed distances (K, P), model units, of a few posed points (P, 3) under each of weights (K, W)."""
+        coefficients = weights @ self.mix.T + self.rest
+        posed = self.controls + torch.einsum("crk,br->bck", self.control_fields, coefficients)
+        count = len(weights)
+        places = points.expand(count, -1, -1)
+        offset = self.head.backward_net(
+            places, self.controls.expand(count, -1, -1), posed, self.glob.expand(count, -1), coefficients
+        )
+        return self._sdf((places + offset).flatten(0, 1)).view(count, -1)
+
     def _sdf(self, points: torch.Tensor) -> torch.Tensor:
         return self.head.ensemble(points[None], self.anchors, self.members)[0]
 

@@ -13,6 +13,8 @@ from .ensemble import LocalEnsemble
 from .official import OfficialDeformation, OfficialEnsemble, anchor_network, precise_gradients
 
 
+MILLIMETRES = 250.0
+"""In a model unit."""
 NUM_LANDMARKS = 68
 NUM_FEATURES = 14
 """Besides the landmarks: eyeball centres (left, right), eyeball fronts (left, right), 5 upper and 5 lower tooth crowns
