@@ -17,6 +17,8 @@ from .window_solver import BLINKS, FittingConfig, FrameObservation, knows_lids, 
 
 LEVELS = np.linspace(0, 1, 5)
 """Closures that the evidence is computed at."""
+MOST = 120
+"""Points at the eyes of a frame that are asked: more of them share their errors."""
 
 
 def find_blinks(
@@ -31,7 +33,7 @@ def find_blinks(
     columns = [field.names.index(name) for name in BLINKS]
     weights = weights.clone()
     open_eyes = [not knows_lids(frame) for frame in frames]
-    evidence, _ = blink_evidence(field, frames, weights, config)
+    evidence = blink_evidence(field, frames, weights, config)
     evidence[~np.array(open_eyes)] = 0
     closure, gain, cost = best_blinks(evidence, config)
     for row, shut, ours in zip(weights, closure, open_eyes, strict=True):
@@ -42,40 +44,61 @@ def find_blinks(
 
 def blink_evidence(
     field: PosedField, frames: list[FrameObservation], weights: torch.Tensor, config: FittingConfig
-) -> tuple[np.ndarray, float]:
-    """Logarithm of how much likelier each frame is with lids shut by `LEVELS` than open: (T, 5), and the noise in mm.
+) -> np.ndarray:
+    """How much better lids shut by `LEVELS` explain each frame than open ones: (T, 5), logarithm of a likelihood.
 
-    Points' distances are compared after what other frames' points nearby are off by with open eyes, a robust mean
-    with a Gaussian of `blink_bias` mm, was taken from them.
+    Two things that a head is off by are no blinks, and are learnt from the sequence itself. What points nearby in
+    other frames lie off the surface of open eyes by (a robust mean, Gaussian of `blink_bias` mm) is taken from every
+    distance. And `typical` evidence for shut lids, as a share of what truly shut ones would add, is what frames have
+    whose eyes are open; a blink has to stand out from it. A sequence too short to say what is typical is taken as is.
     """
     columns = [field.names.index(name) for name in BLINKS]
     tries = weights.float().repeat(len(LEVELS), 1, 1)
     tries[:, :, columns] = torch.from_numpy(LEVELS).float()[:, None, None]
-    distances, places, owner = [], [], []
+    distances, places, owners = [np.zeros((0, len(LEVELS)))], [np.zeros((0, 3))], [np.zeros(0, int)]
     for index, frame in enumerate(frames):
-        if not frame.trust or not len(frame.points):
-            continue
         points = frame.points[near_lids(field, frame.points, config)]
-        distances.append(field.distances(points, tries[:, index]).numpy().T * MILLIMETRES)
-        places.append(points.numpy() * MILLIMETRES)
-        owner.append(np.full(len(points), index))
-    result = np.zeros((len(frames), len(LEVELS)))
-    if not owner or sum(map(len, owner)) < 30:
-        return result, float("nan")
-    distance, place, owner = np.concatenate(distances), np.concatenate(places), np.concatenate(owner)
-    pull = 1 / (1 + (distance[:, 0] / config.outlier_scale) ** 2) ** 2
-    bias = np.zeros(len(place))
-    for index in np.unique(owner):  # frame by frame: all pairs of a long sequence would fill the memory
+        points = points[:: -(-len(points) // MOST) or 1]
+        if frame.trust and len(points):
+            distances.append(field.distances(points, tries[:, index]).numpy().T * MILLIMETRES)
+            places.append(points.numpy() * MILLIMETRES)
+            owners.append(np.full(len(points), index))
+    distance, place, owner = (np.concatenate(parts) for parts in (distances, places, owners))
+    gain, strength = np.zeros((2, len(frames), len(LEVELS)))
+    if len(owner) < 30:
+        return gain
+    error = distance - surface_bias(distance[:, 0], place, owner, config)[:, None]
+    noise = max(float(np.median(np.abs(error[:, 0]))) / 0.6745, 0.1)
+    cost = robust(error, config.outlier_scale) / (2 * noise**2)
+    np.add.at(gain, owner, cost[:, :1] - cost)
+    np.add.at(strength, owner, robust(distance - distance[:, :1], config.outlier_scale) / (2 * noise**2))
+    if len(np.unique(owner)) < 12:
+        return gain
+    for level in range(1, len(LEVELS)):
+        ratio = gain[:, level] / np.maximum(strength[:, level], 1e-9)
+        order = ratio.argsort()
+        share = np.cumsum(strength[order, level])
+        typical = ratio[order][np.searchsorted(share, 0.4 * share[-1])]  # eyes are open in most frames
+        gain[:, level] -= (typical + config.blink_contrast) * strength[:, level]
+    return gain
+
+
+def robust(distance: np.ndarray, scale: float) -> np.ndarray:
+    """Geman and McClure's d^2 / (1 + (d / scale)^2)."""
+    return distance**2 / (1 + (distance / scale) ** 2)
+
+
+def surface_bias(distance: np.ndarray, place: np.ndarray, owner: np.ndarray, config: FittingConfig) -> np.ndarray:
+    """(N,) mm: what points of other frames near each place (N, 3) are off by; none where few are known."""
+    pull = 1 / (1 + (distance / config.outlier_scale) ** 2) ** 2
+    bias = np.zeros(len(distance))
+    for index in np.unique(owner):  # a frame at a time, and not too many others: all pairs would fill the memory
         mine = owner == index
-        others = np.flatnonzero(~mine & (np.abs(owner - index) <= config.blink_memory))
+        others = ~mine & (np.abs(owner - index) <= 120)
         apart = ((place[mine][:, None] - place[others]) ** 2).sum(-1)
         near = np.exp(-0.5 * apart / config.blink_bias**2) * pull[others]
-        bias[mine] = near @ distance[others, 0] / (near.sum(1) + 3)
-    error = distance - bias[:, None]
-    noise = float(np.median(np.abs(error[:, 0]))) / 0.6745
-    cost = error**2 / (1 + (error / config.outlier_scale) ** 2)
-    np.add.at(result, owner, (cost[:, :1] - cost) / (2 * max(noise, 0.1) ** 2))
-    return result, noise
+        bias[mine] = near @ distance[others] / (near.sum(1) + 3)
+    return bias
 
 
 def blink_shapes(fps: float, phases: int = 3) -> list[np.ndarray]:

@@ -84,7 +84,7 @@ def fit_expressions(
         terms = {name: terms.get(name, 0.0) + value for name, value in result.terms.items()}
         if progress is not None:
             progress(number + 1, len(starts))
-    weights, blinks = find_blinks(field, frames, weights, config)
+    weights, blinks = find_blinks(field, observations, weights, config)
     terms |= blinks
     bad = [i for i in range(total) if not frames[i].trust or far[i] > config.bad_frame or not np.isfinite(residual[i])]
     return SequenceFit(weights.numpy(), field.codes(weights).numpy(), residual, far, bad, terms)
@@ -103,7 +103,7 @@ def thin(frame: FrameObservation, count: int, seed: int) -> FrameObservation:
     if len(frame.points) <= count:
         return frame
     rows = np.sort(np.random.default_rng(seed).choice(len(frame.points), count, replace=False))
-    return FrameObservation(frame.points[torch.from_numpy(rows)], frame.landmarks, frame.trust)
+    return frame.take(torch.from_numpy(rows))
 
 
 def fingerprint(field: PosedField, frames: list[FrameObservation], config: FittingConfig) -> str:
@@ -113,7 +113,8 @@ def fingerprint(field: PosedField, frames: list[FrameObservation], config: Fitti
         digest.update(tensor.detach().cpu().numpy().tobytes())
     for frame in frames:
         digest.update(frame.points.cpu().numpy().tobytes())
-        digest.update(b"" if frame.landmarks is None else frame.landmarks.cpu().numpy().tobytes())
+        for known in (frame.landmarks, frame.normals):
+            digest.update(b"none" if known is None else known.cpu().numpy().tobytes())
         digest.update(str(frame.trust).encode())
     return digest.hexdigest()
 

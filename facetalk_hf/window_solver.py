@@ -52,10 +52,10 @@ class FittingConfig:
     symmetry: float = 0.3
     blink_inertia: float = 0.2
     blink_hold: float = 100.0
-    blink_cost: float = 9.0
+    blink_cost: float = 6.0
     blink_hold_cost: float = 1.5
-    blink_bias: float = 4.0
-    blink_memory: int = 120
+    blink_contrast: float = 0.4
+    blink_bias: float = 3.0
     fps: float = 24.0
     gaze_hold: float = 10.0
     landmarks: float = 0.1
@@ -80,12 +80,20 @@ class FittingConfig:
 class FrameObservation:
     """What is known of a frame, in canonical units: `points` (P, 3), `landmarks` (68, 3) or `None`.
 
-    `trust` (0 to 1) scales all that the frame says: 0 for a frame that is missing.
+    `trust` (0 to 1) scales all that the frame says: 0 for a frame that is missing. `normals` (P, 3), outwards, of unit
+    length or zero where unknown: a point whose normal is not that of the surface it is compared with counts less.
     """
 
     points: torch.Tensor
     landmarks: torch.Tensor | None = None
     trust: float = 1.0
+    normals: torch.Tensor | None = None
+
+    def take(self, rows: torch.Tensor) -> "FrameObservation":
+        """The frame with some of its points: (P,) bool, or (n,) indices."""
+        return replace(
+            self, points=self.points[rows], normals=None if self.normals is None else self.normals[rows]
+        )
 
 
 @dataclass
@@ -109,7 +117,7 @@ def solve_window(
         previous (`torch.Tensor`, *optional*): (W,) weights of the frame before, which stay as they are.
     """
     weights, best, parts = start.double().clone(), None, []
-    frames = [replace(frame, points=frame.points[within_model(field, frame.points)]) for frame in frames]
+    frames = [frame.take(within_model(field, frame.points)) for frame in frames]
     masks = [Lookout(near_lids(field, frame.points, config)) for frame in frames]
     damping = 1e-3
     # Without landmarks of the lids no frame alone tells a blink: find_blinks asks them together.
@@ -169,20 +177,22 @@ class Lookout:
         # The first steps are long: half of the points show them the way.
         self.first = lids | (torch.arange(len(lids)) % 2 == 0)
         self.jacobian: torch.Tensor | None = None
+        self.match: torch.Tensor | None = None
 
     def rows(self, step: int) -> torch.Tensor:
         """(P,) bool: points of this step."""
         return self.moving & self.first if step < COARSE_STEPS else self.moving.clone()
 
     def slopes(
-        self, field: PosedField, points: torch.Tensor, weights: torch.Tensor, step: int, still: float
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Rows (P,) of this step, their distances (n,) and Jacobian (n, W) in mm."""
+        self, field: PosedField, frame: FrameObservation, weights: torch.Tensor, step: int, still: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Rows (P,) of this step, their distances (n,) and Jacobian (n, W) in mm, and how well normals fit (n,)."""
         rows = self.rows(step)
         if step >= KEPT_FROM and self.jacobian is not None:
-            return rows, field.distance(points[rows], weights) * MILLIMETRES, self.jacobian
-        distance, _, jacobian = field.slopes(points[rows], weights)
+            return rows, field.distance(frame.points[rows], weights) * MILLIMETRES, self.jacobian, self.match
+        distance, gradient, jacobian = field.slopes(frame.points[rows], weights)
         distance, jacobian = distance * MILLIMETRES, jacobian * MILLIMETRES
+        match = normal_match(None if frame.normals is None else frame.normals[rows], gradient)
         # Points that no expression moves say nothing: from the next step on they are left out.
         new = ~self.seen[rows]
         moves = jacobian.abs().amax(-1) > still
@@ -190,8 +200,17 @@ class Lookout:
         self.moving[index[new & ~moves]] = False
         self.seen |= rows
         if step >= COARSE_STEPS:
-            self.jacobian = jacobian[self.moving[index]]
-        return rows, distance, jacobian
+            kept = self.moving[index]
+            self.jacobian, self.match = jacobian[kept], match[kept]
+        return rows, distance, jacobian, match
+
+
+def normal_match(normals: torch.Tensor | None, gradient: torch.Tensor) -> torch.Tensor:
+    """(n,) from 1 where a normal (n, 3) is within 60 degrees of the field's gradient (n, 3) to 0 at 90; 1 if unknown."""
+    if normals is None:
+        return torch.ones(len(gradient))
+    cosine = (normals * torch.nn.functional.normalize(gradient, dim=-1)).sum(-1)
+    return torch.where(normals.square().sum(-1) > 0.25, (2 * cosine).clamp(0, 1), torch.ones_like(cosine))
 
 
 def frame_system(
@@ -205,8 +224,8 @@ def frame_system(
     if len(frame.points) and frame.trust:
         gain = 1 + config.eye_gain * mask.lids
         total = gain.sum() if step >= COARSE_STEPS else gain[mask.first].sum()
-        rows, distance, jacobian = mask.slopes(field, frame.points, weights, step, config.still)
-        gain = gain[rows]
+        rows, distance, jacobian, match = mask.slopes(field, frame, weights, step, config.still)
+        gain = gain[rows] * match
         shrink = 1 / (1 + (distance / scale).square())
         share = gain * (config.sdf * frame.trust / total)
         pull = jacobian * (share * shrink.square())[:, None]
