@@ -13,6 +13,7 @@ import torch
 from .blink_fitting import find_blinks
 from .errors import FaceTalkError
 from .files import atomic_path
+from .models.nphm import MILLIMETRES
 from .posed_field import PosedField
 from .window_solver import FittingConfig, FrameObservation, WindowResult, solve_window
 
@@ -144,7 +145,7 @@ def read_window(path: Path | None, key: str) -> WindowResult | None:
 
 def velocity(field: PosedField, weights: np.ndarray) -> np.ndarray:
     """(T,) mean speed of the 20 mouth landmarks in mm a frame; the first frame has that of the second."""
-    places = field.posed_landmarks(torch.from_numpy(weights).float())[:, 48:] * 250.0
+    places = field.posed_landmarks(torch.from_numpy(weights).float())[:, 48:] * MILLIMETRES
     if len(places) < 2:
         return np.zeros(len(places))
     speed = (places[1:] - places[:-1]).norm(dim=-1).mean(-1).numpy()

@@ -8,9 +8,9 @@ import torch
 
 from .errors import FaceTalkError
 from .fitting import start_weights, thin
-from .models.nphm import NPHMModel
+from .models.nphm import MILLIMETRES, NPHMModel
 from .posed_field import PosedField
-from .window_solver import MILLIMETRES, FittingConfig, FrameObservation, solve_window, within_model
+from .window_solver import FittingConfig, FrameObservation, solve_window, within_model
 
 
 @dataclass

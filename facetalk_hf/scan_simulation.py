@@ -10,10 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from .models.nphm import NUM_LANDMARKS
-
-
-MILLIMETRES = 250.0
+from .models.nphm import MILLIMETRES, NUM_LANDMARKS
 
 
 @dataclass

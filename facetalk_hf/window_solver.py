@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from .errors import FaceTalkError
+from .models.nphm import MILLIMETRES
 from .posed_field import PosedField
 
 
-MILLIMETRES = 250.0
 LIDS = slice(36, 48)  # iBUG order
 COARSE_STEPS = 4  # with half of the points
 KEPT_FROM = 6  # from this step on the Jacobian stays: what changes is less than what noise does
@@ -91,9 +91,7 @@ class FrameObservation:
 
     def take(self, rows: torch.Tensor) -> "FrameObservation":
         """The frame with some of its points: (P,) bool, or (n,) indices."""
-        return replace(
-            self, points=self.points[rows], normals=None if self.normals is None else self.normals[rows]
-        )
+        return replace(self, points=self.points[rows], normals=None if self.normals is None else self.normals[rows])
 
 
 @dataclass
@@ -318,7 +316,4 @@ def near_lids(field: PosedField, points: torch.Tensor, config: FittingConfig) ->
 
 def within_model(field: PosedField, points: torch.Tensor) -> torch.Tensor:
     """(P,) bool: points on the model's side of the cut through the neck, a centimetre above it."""
-    if field.head.config.neck_plane is None:
-        return torch.ones(len(points), dtype=torch.bool)
-    *normal, offset = field.head.config.neck_plane
-    return points @ torch.tensor(normal).to(points) < offset - 10 / MILLIMETRES
+    return field.head.above_neck(points) > 10 / MILLIMETRES

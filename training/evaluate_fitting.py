@@ -25,9 +25,10 @@ from facetalk_hf.files import atomic_path
 from facetalk_hf.fitting import fit_expressions
 from facetalk_hf.head_metrics import REGIONS, fit_identities
 from facetalk_hf.identity_fitting import fit_identity
+from facetalk_hf.models.nphm import MILLIMETRES
 from facetalk_hf.posed_field import PosedField
 from facetalk_hf.scan_simulation import ScanFaults, SpeakingHead
-from facetalk_hf.window_solver import MILLIMETRES, FrameObservation
+from facetalk_hf.window_solver import FrameObservation
 
 
 FAULTS = {
@@ -128,7 +129,7 @@ def main() -> None:
             fit = fit_expressions(field, seen)
             cost = (time.process_time() - start) / len(true)
             add(name, errors(field, person, torch.from_numpy(fit.weights), true) | {"cpu_s": cost})
-            print(f"# {name}: {({key: round(value, 3) for key, value in rows[name][-1].items()})}", flush=True)
+            print(f"# {name}: { ({key: round(value, 3) for key, value in rows[name][-1].items()}) }", flush=True)
             if options.from_clouds and faults == ScanFaults():
                 found = PosedField(head, fit_identity(head, seen))
                 fit = fit_expressions(found, seen)
