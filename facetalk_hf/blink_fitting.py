@@ -102,7 +102,7 @@ def surface_bias(distance: np.ndarray, place: np.ndarray, owner: np.ndarray, con
 
 
 def blink_shapes(fps: float, phases: int = 3) -> list[np.ndarray]:
-    """Closures frame by frame of blinks that shut within 70 or 100 ms, stay for 30 to 640 ms, open in 130 or 200 ms."""
+    """Closures a frame of blinks that shut within 70 or 100 ms, stay for 30 to 640 ms and open in 130 or 200 ms."""
     fine, shapes = 10, []
     for close in (0.07, 0.1):
         for hold in (0.03, 0.08, 0.16, 0.32, 0.64):

@@ -110,7 +110,7 @@ def thin(frame: FrameObservation, count: int, seed: int) -> FrameObservation:
 def fingerprint(field: PosedField, frames: list[FrameObservation], config: FittingConfig) -> str:
     """A hash of all that a fit depends on: points, identity, config, and the head's weights by a sample."""
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
-    for tensor in (field.identity, field.controls, field.mix, field.head.backward_net.output.weight):
+    for tensor in field.signature():
         digest.update(tensor.detach().cpu().numpy().tobytes())
     for frame in frames:
         digest.update(frame.points.cpu().numpy().tobytes())
@@ -144,8 +144,11 @@ def read_window(path: Path | None, key: str) -> WindowResult | None:
 
 
 def velocity(field: PosedField, weights: np.ndarray) -> np.ndarray:
-    """(T,) mean speed of the 20 mouth landmarks in mm a frame; the first frame has that of the second."""
-    places = field.posed_landmarks(torch.from_numpy(weights).float())[:, 48:] * MILLIMETRES
+    """(T,) mean speed of the 20 mouth landmarks in mm a frame, of the anchors where a head has no landmarks.
+
+    The first frame has that of the second.
+    """
+    places = field.mouth(torch.from_numpy(weights).float()) * MILLIMETRES
     if len(places) < 2:
         return np.zeros(len(places))
     speed = (places[1:] - places[:-1]).norm(dim=-1).mean(-1).numpy()

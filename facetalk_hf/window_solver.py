@@ -204,7 +204,7 @@ class Lookout:
 
 
 def normal_match(normals: torch.Tensor | None, gradient: torch.Tensor) -> torch.Tensor:
-    """(n,) from 1 where a normal (n, 3) is within 60 degrees of the field's gradient (n, 3) to 0 at 90; 1 if unknown."""
+    """(n,) from 1 where a normal (n, 3) is within 60 degrees of the gradient (n, 3) to 0 at 90; 1 if unknown."""
     if normals is None:
         return torch.ones(len(gradient))
     cosine = (normals * torch.nn.functional.normalize(gradient, dim=-1)).sum(-1)
@@ -234,9 +234,10 @@ def frame_system(
         result["residual"] = float(distance[near].abs().mean()) if near.any() else float("inf")
         result["far"] = float(1 - near.float().mean())
     if frame.landmarks is not None and config.landmarks:
-        error = (field.posed_landmarks(weights[None])[0] - frame.landmarks) * MILLIMETRES
+        places, fields = field.landmark_slopes(weights)
+        error = (places - frame.landmarks) * MILLIMETRES
         known = torch.isfinite(error).all(-1)
-        error, fields = error[known].flatten(), field.landmark_fields[known] * MILLIMETRES
+        error, fields = error[known].flatten(), fields[known] * MILLIMETRES
         fields = fields.transpose(1, 2).flatten(0, 1)  # (3 L, W)
         shrink = 1 / (1 + (error / (2.5 * scale)).square())
         each = config.landmarks / max(len(error) / 3, 1)
@@ -311,6 +312,8 @@ def twins(names: tuple[str, ...]) -> tuple[list[int], list[int]]:
 def near_lids(field: PosedField, points: torch.Tensor, config: FittingConfig) -> torch.Tensor:
     """(P,) bool: points within `eye_reach` of the landmarks of the lids."""
     lids = field.posed_landmarks(torch.zeros(1, field.size))[0, LIDS]
+    if not len(lids):  # a head without landmarks
+        return torch.zeros(len(points), dtype=torch.bool)
     return torch.cdist(points, lids).amin(-1) * MILLIMETRES < config.eye_reach
 
 
