@@ -33,6 +33,10 @@ class Alignment:
         """Recorded points (P, 3) of a frame in canonical space, float32."""
         return (self.scale * points @ self.rotations[index].T + self.translations[index]).astype(np.float32)
 
+    def turned(self, index: int, directions: np.ndarray) -> np.ndarray:
+        """Recorded directions (P, 3) of a frame in canonical space, float32."""
+        return (directions @ self.rotations[index].T).astype(np.float32)
+
     def from_model(self, index: int, points: np.ndarray) -> np.ndarray:
         """The inverse of `to_model`."""
         return ((points - self.translations[index]) @ self.rotations[index] / self.scale).astype(np.float32)
