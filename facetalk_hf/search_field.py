@@ -114,7 +114,8 @@ class SearchField(PosedField):
                 stretch = torch.eye(3) + torch.stack(rows, 1)  # d posed / d canonical
                 gradient = torch.linalg.lstsq(stretch.transpose(1, 2), normal[..., None]).solution[..., 0]
                 # Where the map folds, a step of the weights would be boundless.
-                gradient = gradient / (gradient.norm(dim=-1, keepdim=True) / 4).clamp_min(1)
+                size = gradient.norm(dim=-1, keepdim=True) / normal[:, :3].norm(dim=-1, keepdim=True).clamp_min(1e-6)
+                gradient = gradient / (size / 4).clamp_min(1)
                 jacobian = -self._pull(places, weights, gradient)
             value = torch.where(lost, OUTSIDE, value.detach())
             results.append((value, gradient, torch.where(lost[:, None], 0.0, jacobian)))

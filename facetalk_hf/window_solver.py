@@ -31,7 +31,12 @@ class FittingConfig:
         points: points a frame that are looked at.
         iterations: steps of a window at most; it ends early when no weight moves by `tolerance`.
         outlier_scale: mm at which a point has lost three quarters of its pull.
-        blink_inertia: the lids' share of `temporal` and `code`, for they are quick and show little.
+        blink_inertia: the lids' share of `temporal` and `code`, for they are quick, where landmarks show them.
+        blink_hold: factor of `code` for the lids where no landmarks show them: `find_blinks` finds them afterwards.
+        blink_cost, blink_hold_cost: evidence (natural logarithm) that a blink has to bring, and more for each frame
+            beyond 0.4 s. blink_contrast: how far a shut lid stands out from the sequence's usual, of what it should.
+        blink_bias: mm around a point in which other frames tell what the head's surface is off by.
+        fps: frames a second, for a blink takes its time.
         gaze_hold: factor of `code` for the shapes of gaze.
         ease: factor of `code` in the first step, a third of it in the next, down to 1.
         eye_gain, eye_reach: how much more a point within `eye_reach` mm of the lids' landmarks counts.
@@ -72,8 +77,9 @@ class FittingConfig:
                 raise FaceTalkError(f"fitting: {name} must be a number of at least 0, not {value}")
         if not 0 <= self.overlap < self.window:
             raise FaceTalkError(f"fitting: overlap {self.overlap} must be smaller than the window of {self.window}")
-        if not self.outlier_scale or not self.points or not self.huber:
-            raise FaceTalkError("fitting: outlier_scale, points and huber must be positive")
+        for name in ("outlier_scale", "points", "huber", "fps", "blink_bias"):
+            if not getattr(self, name):
+                raise FaceTalkError(f"fitting: {name} must be positive")
 
 
 @dataclass
@@ -119,7 +125,7 @@ def solve_window(
     masks = [Lookout(near_lids(field, frame.points, config)) for frame in frames]
     damping = 1e-3
     # Without landmarks of the lids no frame alone tells a blink: find_blinks asks them together.
-    held = not all(knows_lids(frame) for frame in frames)
+    held = not any(knows_lids(frame) for frame in frames)
     for step in range(config.iterations + 1):
         # Far points may pull at first, when the mouth is still in another place.
         scale = config.outlier_scale * max(1.0, 3.0 - step)

@@ -66,7 +66,7 @@ def test_a_blink_is_found_in_points_in_spite_of_a_head_that_is_off():
         normal = torch.nn.functional.normalize(gradient, dim=-1)
         frames.append(FrameObservation(points + torch.randn(48, 3, generator=generator) * 0.0016 + 0.0016 * normal))
     found, terms = find_blinks(field, frames, torch.zeros(18, field.size), FittingConfig())
-    assert (found[:, columns] - truth[:, columns]).abs().mean() < 0.05 and found[:, columns].max() > 0.9
+    assert (found - truth).abs().sum() < 0.35 * truth.sum() and found[:, columns].max() > 0.9
     assert terms["blinks"] < -terms["blink_prior"] < 0
     still = [FrameObservation(frame.points) for frame in frames[:6]] * 3
     assert not find_blinks(field, still, torch.zeros(18, field.size), FittingConfig())[0].any()
