@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from .errors import FaceTalkError
+from .models.nphm import MILLIMETRES
 from .posed_field import PosedField
 
 
-MILLIMETRES = 250.0
 STABLE = (0, 16, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45)
 """Landmarks that speech hardly moves: the ears' ends of the jaw line, the nose, the corners of the eyes."""
 
@@ -32,6 +32,10 @@ class Alignment:
     def to_model(self, index: int, points: np.ndarray) -> np.ndarray:
         """Recorded points (P, 3) of a frame in canonical space, float32."""
         return (self.scale * points @ self.rotations[index].T + self.translations[index]).astype(np.float32)
+
+    def turned(self, index: int, directions: np.ndarray) -> np.ndarray:
+        """Recorded directions (P, 3) of a frame in canonical space, float32."""
+        return (directions @ self.rotations[index].T).astype(np.float32)
 
     def from_model(self, index: int, points: np.ndarray) -> np.ndarray:
         """The inverse of `to_model`."""
@@ -145,10 +149,7 @@ def register(
 def inside(field: PosedField, points: torch.Tensor) -> np.ndarray:
     """(P,) bool: above the cut through the neck, and no further than 20 cm from the head's middle."""
     near = np.linalg.norm(points.numpy(), axis=1) < 0.9
-    if field.head.config.neck_plane is None:
-        return near
-    *normal, offset = field.head.config.neck_plane
-    return near & (points.numpy() @ np.asarray(normal) < offset - 0.04)
+    return near & (field.head.above_neck(points).numpy() > 0.04)
 
 
 def rotation_matrix(vector: np.ndarray) -> np.ndarray:

@@ -15,12 +15,11 @@ from .eyelids import seal_blink
 from .geometry import boundary_edges, cut_where_negative
 from .lips import seal_lips
 from .meshing import graded_axis, sample_field, smooth_surface, triangulate
-from .models.nphm import NUM_LANDMARKS, NPHMModel
+from .models.nphm import MILLIMETRES, NUM_LANDMARKS, NPHMModel
 from .smoothing import facial_weights
 from .topology import remove_handles
 
 
-MILLIMETRES = 250.0
 UPPER_LIP, LOWER_LIP = (61, 62, 63), (67, 66, 65)  # inner contour, iBUG order
 Identity = str | int | np.ndarray | torch.Tensor | None
 FOCUS = ((-0.19, 0.19), (-0.25, 0.2), (0.04, 0.36))  # where eyes, nose and mouth are: the grid is finest there
@@ -176,8 +175,7 @@ class HeadDecoder:
             raise FaceTalkError("this identity code has no surface; use one near the codes the head was trained on")
         if head.config.neck_plane is not None:
             # The field rounds off the edge of the cap under the neck: end the mesh just above it, along a clean line.
-            *normal, offset = head.config.neck_plane
-            above = offset - canonical @ np.asarray(normal, np.float32)
+            above = head.above_neck(canonical)
             canonical, faces, _, _ = cut_where_negative(canonical, faces, above)
         canonical, faces, _, _ = cut_eye_openings(canonical * MILLIMETRES, faces, centers, radius)
 

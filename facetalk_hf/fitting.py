@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .blink_fitting import find_blinks
 from .errors import FaceTalkError
 from .files import atomic_path
+from .models.nphm import MILLIMETRES
 from .posed_field import PosedField
 from .window_solver import FittingConfig, FrameObservation, WindowResult, solve_window
 
@@ -83,6 +85,8 @@ def fit_expressions(
         terms = {name: terms.get(name, 0.0) + value for name, value in result.terms.items()}
         if progress is not None:
             progress(number + 1, len(starts))
+    weights, blinks = find_blinks(field, observations, weights, config)
+    terms |= blinks
     bad = [i for i in range(total) if not frames[i].trust or far[i] > config.bad_frame or not np.isfinite(residual[i])]
     return SequenceFit(weights.numpy(), field.codes(weights).numpy(), residual, far, bad, terms)
 
@@ -100,17 +104,18 @@ def thin(frame: FrameObservation, count: int, seed: int) -> FrameObservation:
     if len(frame.points) <= count:
         return frame
     rows = np.sort(np.random.default_rng(seed).choice(len(frame.points), count, replace=False))
-    return FrameObservation(frame.points[torch.from_numpy(rows)], frame.landmarks, frame.trust)
+    return frame.take(torch.from_numpy(rows))
 
 
 def fingerprint(field: PosedField, frames: list[FrameObservation], config: FittingConfig) -> str:
     """A hash of all that a fit depends on: points, identity, config, and the head's weights by a sample."""
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
-    for tensor in (field.identity, field.controls, field.mix, field.head.backward_net.output.weight):
+    for tensor in field.signature():
         digest.update(tensor.detach().cpu().numpy().tobytes())
     for frame in frames:
         digest.update(frame.points.cpu().numpy().tobytes())
-        digest.update(b"" if frame.landmarks is None else frame.landmarks.cpu().numpy().tobytes())
+        for known in (frame.landmarks, frame.normals):
+            digest.update(b"none" if known is None else known.cpu().numpy().tobytes())
         digest.update(str(frame.trust).encode())
     return digest.hexdigest()
 
@@ -139,8 +144,11 @@ def read_window(path: Path | None, key: str) -> WindowResult | None:
 
 
 def velocity(field: PosedField, weights: np.ndarray) -> np.ndarray:
-    """(T,) mean speed of the 20 mouth landmarks in mm a frame; the first frame has that of the second."""
-    places = field.posed_landmarks(torch.from_numpy(weights).float())[:, 48:] * 250.0
+    """(T,) mean speed of the 20 mouth landmarks in mm a frame, of the anchors where a head has no landmarks.
+
+    The first frame has that of the second.
+    """
+    places = field.mouth(torch.from_numpy(weights).float()) * MILLIMETRES
     if len(places) < 2:
         return np.zeros(len(places))
     speed = (places[1:] - places[:-1]).norm(dim=-1).mean(-1).numpy()

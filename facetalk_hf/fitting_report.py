@@ -11,7 +11,7 @@ import torch
 
 from .files import atomic_path
 from .fitting import SequenceFit, velocity
-from .models.nphm import NPHMModel
+from .models.nphm import MILLIMETRES, NPHMModel
 from .posed_field import PosedField
 
 
@@ -70,7 +70,7 @@ def write_comparison(
     size: int = 384,
 ) -> None:  # fmt: skip
     """Write an mp4 with the clouds (T arrays (P, 3), canonical, model units) on the left and the fit on the right."""
-    from .decoding import MILLIMETRES, HeadDecoder
+    from .decoding import HeadDecoder
     from .rendering import HeadRenderer, write_mp4
 
     with torch.no_grad():

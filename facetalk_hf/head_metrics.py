@@ -12,10 +12,10 @@ import torch
 from scipy.spatial import cKDTree
 
 from .blendshapes import EXPRESSIONS, INDEX
-from .decoding import MILLIMETRES, HeadDecoder, aperture
+from .decoding import HeadDecoder, aperture
 from .errors import FaceTalkError
 from .expression_sampling import sample_weights
-from .models.nphm import NUM_LANDMARKS, NPHMModel
+from .models.nphm import MILLIMETRES, NUM_LANDMARKS, NPHMModel
 
 
 REGIONS = {"face": (1, 2, 3), "lips": (2,), "lids": (3,)}
@@ -116,7 +116,7 @@ def surface_scores(head: NPHMModel, code: torch.Tensor, scan: dict, pool: dict, 
     for points, own, samples, normals in (
         (ours, ours_normals, theirs, theirs_normals), (theirs, theirs_normals, ours, ours_normals),
     ):  # fmt: skip
-        keep = above_neck(head, points / MILLIMETRES)
+        keep = head.above_neck(points / MILLIMETRES) > 0
         points, own = points[keep][::3], own[keep][::3]
         distance, index = surface_distance(points, samples, normals)
         consistency = np.abs((own * normals[index]).sum(1))
@@ -126,14 +126,6 @@ def surface_scores(head: NPHMModel, code: torch.Tensor, scan: dict, pool: dict, 
         result[f"chamfer_{name}"] = float(np.mean([d[c].mean() for (d, _, _), c in zip(sides, chosen, strict=True)]))
         result[f"normals_{name}"] = float(np.mean([n[c].mean() for (_, n, _), c in zip(sides, chosen, strict=True)]))
     return result
-
-
-def above_neck(head: NPHMModel, points: np.ndarray) -> np.ndarray:
-    """(n,) bool: canonical points (n, 3) in model units that the decoder keeps."""
-    if head.config.neck_plane is None:
-        return np.ones(len(points), bool)
-    *normal, offset = head.config.neck_plane
-    return points @ np.asarray(normal) < offset
 
 
 def handles(vertices: np.ndarray, faces: np.ndarray) -> int:

@@ -8,9 +8,9 @@ import torch
 
 from .errors import FaceTalkError
 from .fitting import start_weights, thin
-from .models.nphm import NPHMModel
+from .models.nphm import MILLIMETRES, NPHMModel
 from .posed_field import PosedField
-from .window_solver import MILLIMETRES, FittingConfig, FrameObservation, solve_window, within_model
+from .window_solver import FittingConfig, FrameObservation, solve_window, within_model
 
 
 @dataclass
@@ -62,7 +62,7 @@ def fit_identity(
     generator = torch.Generator().manual_seed(0)
     for turn in range(config.rounds):
         field = PosedField(head, code)
-        frames_now = [replace(frame, points=frame.points[within_model(field, frame.points)]) for frame in frames]
+        frames_now = [frame.take(within_model(field, frame.points)) for frame in frames]
         # Wrong shape must not be explained by an expression: the codes are held back until the shape is known.
         held = replace(fitting, code=fitting.code * 10 ** (1 - min(turn, 1)), iterations=6, temporal=0.0)
         weights = solve_window(field, frames_now, start_weights(field, len(frames)), None, held).weights.float()

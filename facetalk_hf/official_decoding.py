@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from .animation import HeadAnimation
-from .decoding import MILLIMETRES, HeadDecoder, HeadGeometry, Identity, aperture
+from .decoding import HeadDecoder, HeadGeometry, Identity, aperture
 from .errors import FaceTalkError
 from .geometry import cut_where_negative
-from .models.nphm import NPHMModel
+from .models.nphm import MILLIMETRES, NPHMModel
 from .official_meshing import canonical_surface, evaluate, uniform_axes
 from .surface_tracking import SurfaceTracker, posed_vertices
 
@@ -98,8 +98,7 @@ class VertexDecoder(HeadDecoder):
         if not len(faces):
             raise FaceTalkError("this identity code has no surface; use one near the codes the head was trained on")
         if head.config.neck_plane is not None:
-            *normal, offset = head.config.neck_plane
-            vertices, faces, _, _ = cut_where_negative(vertices, faces, offset - vertices @ np.float32(normal))
+            vertices, faces, _, _ = cut_where_negative(vertices, faces, head.above_neck(vertices))
         landmarks = np.zeros((0, 3), np.float32)
         if head.config.official_ensemble is None:
             landmarks = head.landmarks(code[None].to(head.anchor_mean))[0].cpu().numpy()

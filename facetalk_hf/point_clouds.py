@@ -5,10 +5,15 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import FaceTalkError
+
+
+if TYPE_CHECKING:
+    import trimesh
 
 
 SUFFIXES: tuple[str, ...] = (".ply", ".obj", ".npz")
@@ -99,7 +104,24 @@ def read_cloud(path: Path, least: int = 50) -> Cloud:
         raise FaceTalkError(f"{path}: point {row} is NaN or infinite; remove such points")
     if landmarks is not None:
         landmarks = check_landmarks(np.asarray(landmarks, np.float32), path)
-    return Cloud(path.stem, points, None if normals is None else np.asarray(normals, np.float32), landmarks)
+        if landmarks.ndim != 2:
+            raise FaceTalkError(f"{path}: landmarks have shape {landmarks.shape}, not (68, 3)")
+    return Cloud(path.stem, points, None if normals is None else check_normals(normals, points, path), landmarks)
+
+
+def check_normals(normals: np.ndarray, points: np.ndarray, place: Path) -> np.ndarray:
+    """Normals (P, 3) of points (P, 3) as unit vectors that lead away from the cloud's middle; zero where unknown.
+
+    Raises:
+        FaceTalkError: another shape than the points.
+    """
+    normals = np.asarray(normals, np.float32)
+    if normals.shape != points.shape:
+        raise FaceTalkError(f"{place}: normals have shape {normals.shape} for {len(points)} points")
+    normals = np.where(np.isfinite(normals).all(1, keepdims=True), normals, 0)
+    normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    inwards = (normals * (points - points.mean(0))).sum(1).mean() < 0
+    return -normals if inwards else normals
 
 
 def check_landmarks(landmarks: np.ndarray, place: Path) -> np.ndarray:
@@ -125,7 +147,21 @@ def _read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
     thing = trimesh.load(path, process=False)
     parts = list(thing.geometry.values()) if isinstance(thing, trimesh.Scene) else [thing]
-    return np.concatenate([part.vertices for part in parts]) if parts else np.zeros((0, 3)), None
+    if not parts:
+        return np.zeros((0, 3)), None
+    normals = [_ply_normals(part) for part in parts]
+    points = np.concatenate([part.vertices for part in parts])
+    return points, None if any(part is None for part in normals) else np.concatenate(normals)
+
+
+def _ply_normals(part: "trimesh.Trimesh | trimesh.PointCloud") -> np.ndarray | None:
+    """Normals (P, 3) that a ply file names nx, ny, nz; else those of its faces; `None` for points alone."""
+    try:
+        rows = part.metadata["_ply_raw"]["vertex"]["data"]
+        return np.stack([np.asarray(rows[name], np.float32).reshape(-1) for name in ("nx", "ny", "nz")], 1)
+    except (KeyError, ValueError, IndexError, TypeError):
+        faces = len(getattr(part, "faces", ()))
+        return np.array(part.vertex_normals, np.float32) if faces and np.isfinite(part.vertices).all() else None
 
 
 def check_unit(points: np.ndarray, unit: str, place: str) -> float:
@@ -148,6 +184,28 @@ def check_unit(points: np.ndarray, unit: str, place: str) -> float:
         hint = f"they look like {guess}: use --unit {guess}" if guess else "is the cloud a head?"
         raise FaceTalkError(f"{place}: the points are {size:.3g} {unit} across, no head's size; {hint}")
     return UNITS[unit]
+
+
+def check_placed(points: np.ndarray, place: str, source: str) -> None:
+    """Points (P, 3) in canonical space, where `source` put them, are a head's size and at the head's place.
+
+    Raises:
+        FaceTalkError: they are not; where another unit would explain it, the message names it.
+    """
+    size = float(np.linalg.norm(np.subtract(*np.percentile(points, [98, 2], axis=0))))
+    if not 0.4 < size < 3.2:
+        steps = {"mm, not m": 1e-3, "cm, not m": 1e-2, "mm, not cm": 0.1, "m, not mm": 1e3, "m, not cm": 100.0}
+        fits = [name for name, factor in steps.items() if 0.4 < size * factor < 3.2]
+        hint = f"the points seem to be in {fits[0]}, that s was made for" if fits else "is s right?"
+        raise FaceTalkError(
+            f"{place}: with {source} the points are {size * 250:.3g} mm across, no head's size; {hint}"
+        )
+    middle = float(np.linalg.norm(np.median(points, axis=0)))
+    if middle > 1.2:
+        raise FaceTalkError(
+            f"{place}: with {source} the points are {middle * 250:.0f} mm away from where a head is; are R and t for "
+            "x_model = s R x + t?"
+        )
 
 
 def read_transforms(path: Path, frames: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,8 +3,6 @@
 
 import torch
 
-from .errors import FaceTalkError
-from .models.deformation import BilinearDeformation
 from .models.nphm import NPHMModel
 
 
@@ -17,22 +15,20 @@ class PosedField:
     computed once.
 
     Args:
-        head (`NPHMModel`): `config.deformation` is "both", forward bilinear.
+        head (`NPHMModel`): `config.deformation` is "both", forward bilinear; any other makes a slower [`SearchField`].
         identity (`torch.Tensor`): (Z,).
         chunk (`int`): points that are evaluated at a time; small enough for the processor's cache.
-
-    Raises:
-        FaceTalkError: a head that cannot carry points back.
     """
 
+    def __new__(cls, head: NPHMModel, *inputs: object, **named: object) -> "PosedField":
+        """A field of the class that the head needs."""
+        if cls is PosedField and (head.config.deformation != "both" or head.config.forward_type != "bilinear"):
+            from .search_field import SearchField
+
+            cls = SearchField
+        return super().__new__(cls)
+
     def __init__(self, head: NPHMModel, identity: torch.Tensor, chunk: int = 2048):
-        if head.config.deformation != "both" or head.config.forward_type != "bilinear":
-            raise FaceTalkError(
-                "fitting needs a head that deforms both ways (deformation 'both', forward 'bilinear'); "
-                f"this one is {head.config.deformation!r}: train it with train_nphm.py --backward-steps"
-            )
-        if not isinstance(head.forward_net, BilinearDeformation):
-            raise FaceTalkError("fitting needs a bilinear forward deformation")
         self.head, self.chunk = head.requires_grad_(False), chunk
         self.names = tuple(head.config.expression_names or ())
         with torch.no_grad():
@@ -66,6 +62,18 @@ class PosedField:
         """(T, W) -> (T, 68, 3) model units."""
         return self.landmarks + torch.einsum("cwk,tw->tck", self.landmark_fields, weights)
 
+    def landmark_slopes(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Landmarks (68, 3) under weights (W,), and how each moves with them (68, W, 3)."""
+        return self.posed_landmarks(weights[None])[0], self.landmark_fields
+
+    def mouth(self, weights: torch.Tensor) -> torch.Tensor:
+        """(T, W) -> posed places (T, M, 3) that tell the mouth's speed: its 20 landmarks."""
+        return self.posed_landmarks(weights)[:, 48:]
+
+    def signature(self) -> list[torch.Tensor]:
+        """What a kept window depends on of the head."""
+        return [self.identity, self.controls, self.mix, self.head.backward_net.output.weight]
+
     def _canonical(self, points: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         coefficients = (weights @ self.mix.T + self.rest)[None]
         posed = self.controls + torch.einsum("crk,br->bck", self.control_fields, coefficients)
@@ -77,6 +85,18 @@ class PosedField:
         """Signed distance (P,), model units, at posed points (P, 3) under weights (W,)."""
         parts = [self._sdf(self._canonical(part, weights)) for part in points.split(self.chunk)]
         return torch.cat(parts)
+
+    @torch.no_grad()
+    def distances(self, points: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Signed distances (K, P), model units, of a few posed points (P, 3) under each of weights (K, W)."""
+        coefficients = weights @ self.mix.T + self.rest
+        posed = self.controls + torch.einsum("crk,br->bck", self.control_fields, coefficients)
+        count = len(weights)
+        places = points.expand(count, -1, -1)
+        offset = self.head.backward_net(
+            places, self.controls.expand(count, -1, -1), posed, self.glob.expand(count, -1), coefficients
+        )
+        return self._sdf((places + offset).flatten(0, 1)).view(count, -1)
 
     def _sdf(self, points: torch.Tensor) -> torch.Tensor:
         return self.head.ensemble(points[None], self.anchors, self.members)[0]

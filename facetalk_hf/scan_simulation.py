@@ -10,10 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from .models.nphm import NUM_LANDMARKS
-
-
-MILLIMETRES = 250.0
+from .models.nphm import MILLIMETRES, NUM_LANDMARKS
 
 
 @dataclass
@@ -68,16 +65,21 @@ class SpeakingHead:
         """(53,) -> (68, 3)."""
         return self.landmarks + np.einsum("kpc,k->pc", self.landmark_fields, weights - self.canonical_weights)
 
-    def scan(self, weights: np.ndarray, count: int, faults: ScanFaults, seed: int) -> np.ndarray:
-        """What cameras from the front and both sides see of a frame: (count, 3) float32 points."""
+    def scan(
+        self, weights: np.ndarray, count: int, faults: ScanFaults, seed: int, with_normals: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """What cameras from the front and both sides see of a frame: (count, 3) float32 points.
+
+        With normals also these, (count, 3) float32: of the plane through the 16 nearest true points, towards the
+        cameras that see it, and 10 degrees off.
+        """
         rng = np.random.default_rng(seed)
         skin = self.region != 4
         points = np.concatenate([self.posed(weights, skin), self.eyes])
         area = np.concatenate([self._area[skin] / 8 * np.pi, self._eye_area])
-        seen = np.zeros(len(points), bool)
-        for yaw in (-50, 0, 50):
-            seen |= visible(points, np.radians(yaw))
-        share = np.where(seen, area, 0)
+        yaws = np.radians([-50, 0, 50])
+        seen = np.stack([visible(points, yaw) for yaw in yaws], 1)
+        share = np.where(seen.any(1), area, 0)
         if faults.hole:
             # The subject's right cheek outwards, as far as it takes.
             order = np.argsort(points[:, 0])
@@ -88,7 +90,15 @@ class SpeakingHead:
         wild = rng.random(len(result)) < faults.outliers
         low, high = points.min(0), points.max(0)
         result[wild] = rng.uniform(low, high, (int(wild.sum()), 3))
-        return result.astype(np.float32)
+        if not with_normals:
+            return result.astype(np.float32)
+        near = points[cKDTree(points).query(points[chosen], 16)[1]]
+        normals = np.linalg.svd(near - near.mean(1, keepdims=True))[2][:, 2]
+        cameras = seen[chosen] @ np.stack([np.sin(yaws), 0 * yaws, np.cos(yaws)], 1)
+        normals *= np.where((normals * cameras).sum(1, keepdims=True) < 0, -1, 1)
+        normals += rng.normal(size=normals.shape) * np.radians(10)
+        normals[wild] = rng.normal(size=(int(wild.sum()), 3))
+        return result.astype(np.float32), (normals / np.linalg.norm(normals, axis=1, keepdims=True)).astype(np.float32)
 
 
 def visible(points: np.ndarray, yaw: float, cell: float = 0.012, depth: float = 0.016) -> np.ndarray:

@@ -118,7 +118,7 @@ def posed_vertices(
         raise FaceTalkError("this head deforms forward: add head.deform to its vertices")
     identity, expression = (code.reshape(1, -1).to(head.anchor_mean) for code in (identity, expression))
     results = [
-        _invert(
+        invert(
             lambda x: head.deform_backward(x[None], identity, expression)[0, :, :3], target, x, tolerance, iterations
         )
         for target, x in zip(
@@ -133,10 +133,13 @@ def posed_vertices(
     return points, residuals
 
 
-def _invert(
+def invert(
     offset: Callable, target: torch.Tensor, x: torch.Tensor, tolerance: float, iterations: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Solve x + offset(x) = target row by row: (n, 3) solutions and (n,) residuals."""
+    """Solve x + offset(x) = target row by row: (n, 3) solutions and (n,) residuals.
+
+    Broyden's method from the identity as Jacobian, for each row by itself, of `offset` (m, 3) -> (m, 3).
+    """
     inverse = torch.eye(3).to(x).repeat(len(x), 1, 1)
     value = x + offset(x) - target
     best, residual = x.clone(), value.norm(dim=-1)

@@ -7,11 +7,13 @@ import numpy as np
 import torch
 
 from .errors import FaceTalkError
+from .models.nphm import MILLIMETRES
 from .posed_field import PosedField
 
 
-MILLIMETRES = 250.0
 LIDS = slice(36, 48)  # iBUG order
+COARSE_STEPS = 4  # with half of the points
+KEPT_FROM = 6  # from this step on the Jacobian stays: what changes is less than what noise does
 BLINKS = ("eyeBlink_R", "eyeBlink_L")
 
 
@@ -29,7 +31,12 @@ class FittingConfig:
         points: points a frame that are looked at.
         iterations: steps of a window at most; it ends early when no weight moves by `tolerance`.
         outlier_scale: mm at which a point has lost three quarters of its pull.
-        blink_inertia: the lids' share of `temporal` and `code`, for they are quick and show little.
+        blink_inertia: the lids' share of `temporal` and `code`, for they are quick, where landmarks show them.
+        blink_hold: factor of `code` for the lids where no landmarks show them: `find_blinks` finds them afterwards.
+        blink_cost, blink_hold_cost: evidence (natural logarithm) that a blink has to bring, and more for each frame
+            beyond 0.4 s. blink_contrast: how far a shut lid stands out from the sequence's usual, of what it should.
+        blink_bias: mm around a point in which other frames tell what the head's surface is off by.
+        fps: frames a second, for a blink takes its time.
         gaze_hold: factor of `code` for the shapes of gaze.
         ease: factor of `code` in the first step, a third of it in the next, down to 1.
         eye_gain, eye_reach: how much more a point within `eye_reach` mm of the lids' landmarks counts.
@@ -49,6 +56,12 @@ class FittingConfig:
     box: float = 1.0
     symmetry: float = 0.3
     blink_inertia: float = 0.2
+    blink_hold: float = 100.0
+    blink_cost: float = 6.0
+    blink_hold_cost: float = 1.5
+    blink_contrast: float = 0.4
+    blink_bias: float = 3.0
+    fps: float = 24.0
     gaze_hold: float = 10.0
     landmarks: float = 0.1
     outlier_scale: float = 4.0
@@ -64,20 +77,27 @@ class FittingConfig:
                 raise FaceTalkError(f"fitting: {name} must be a number of at least 0, not {value}")
         if not 0 <= self.overlap < self.window:
             raise FaceTalkError(f"fitting: overlap {self.overlap} must be smaller than the window of {self.window}")
-        if not self.outlier_scale or not self.points or not self.huber:
-            raise FaceTalkError("fitting: outlier_scale, points and huber must be positive")
+        for name in ("outlier_scale", "points", "huber", "fps", "blink_bias"):
+            if not getattr(self, name):
+                raise FaceTalkError(f"fitting: {name} must be positive")
 
 
 @dataclass
 class FrameObservation:
     """What is known of a frame, in canonical units: `points` (P, 3), `landmarks` (68, 3) or `None`.
 
-    `trust` (0 to 1) scales all that the frame says: 0 for a frame that is missing.
+    `trust` (0 to 1) scales all that the frame says: 0 for a frame that is missing. `normals` (P, 3), outwards, of unit
+    length or zero where unknown: a point whose normal is not that of the surface it is compared with counts less.
     """
 
     points: torch.Tensor
     landmarks: torch.Tensor | None = None
     trust: float = 1.0
+    normals: torch.Tensor | None = None
+
+    def take(self, rows: torch.Tensor) -> "FrameObservation":
+        """The frame with some of its points: (P,) bool, or (n,) indices."""
+        return replace(self, points=self.points[rows], normals=None if self.normals is None else self.normals[rows])
 
 
 @dataclass
@@ -101,11 +121,11 @@ def solve_window(
         previous (`torch.Tensor`, *optional*): (W,) weights of the frame before, which stay as they are.
     """
     weights, best, parts = start.double().clone(), None, []
-    frames = [replace(frame, points=frame.points[within_model(field, frame.points)]) for frame in frames]
-    masks = [
-        (torch.ones(len(frame.points), dtype=torch.bool), near_lids(field, frame.points, config)) for frame in frames
-    ]
-    damping, searched = 1e-3, False
+    frames = [frame.take(within_model(field, frame.points)) for frame in frames]
+    masks = [Lookout(near_lids(field, frame.points, config)) for frame in frames]
+    damping = 1e-3
+    # Without landmarks of the lids no frame alone tells a blink: find_blinks asks them together.
+    held = not any(knows_lids(frame) for frame in frames)
     for step in range(config.iterations + 1):
         # Far points may pull at first, when the mouth is still in another place.
         scale = config.outlier_scale * max(1.0, 3.0 - step)
@@ -115,18 +135,18 @@ def solve_window(
                 for frame, part in zip(frames, parts, strict=True)
             ]
         parts = [
-            frame_system(field, frame, mask, row.float(), scale, config)
+            frame_system(field, frame, mask, row.float(), scale, config, step)
             for frame, mask, row in zip(frames, masks, weights, strict=True)
         ]
         # Codes are held back at first, so that the jaw answers before the many small shapes do.
         eased = replace(config, code=config.code * max(1.0, config.ease / 3**step))
-        prior, slope, curve = priors(weights, previous, field, eased)
+        prior, slope, curve = priors(weights, previous, field, eased, held)
         energy = sum(part["energy"] for part in parts) + sum(prior.values())
         final_scale = scale == config.outlier_scale and eased.code == config.code
         if best is not None and final_scale and best[3] and energy > best[0]:
             damping *= 8
             weights, parts, prior = best[1], best[2], best[4]
-            _, slope, curve = priors(weights, previous, field, config)
+            _, slope, curve = priors(weights, previous, field, config, held)
         else:
             damping = max(damping / 3, 1e-4)
             best = (energy, weights, parts, final_scale, prior)
@@ -139,10 +159,7 @@ def solve_window(
         move = torch.linalg.solve(curve + damping * torch.eye(len(curve), dtype=torch.float64), -slope)
         move = move.view_as(weights).clamp(-0.4, 0.4)
         weights = weights + move
-        if not searched and step >= 1:
-            searched = True
-            weights = search_blinks(field, frames, masks, weights, config)
-        elif final_scale and step > 2 and float(move.abs().max()) < config.tolerance:
+        if final_scale and step > 2 and float(move.abs().max()) < config.tolerance:
             break
     _, weights, parts, _, prior = best
     terms = {name: sum(part[name] for part in parts) for name in ("sdf", "landmarks")} | prior
@@ -151,36 +168,82 @@ def solve_window(
     )
 
 
+class Lookout:
+    """Which of a frame's points are looked at in a step, and their Jacobian for as long as it is kept.
+
+    Args:
+        lids ((P,) bool): points at the eyes.
+    """
+
+    def __init__(self, lids: torch.Tensor):
+        self.lids, self.moving = lids, torch.ones(len(lids), dtype=torch.bool)
+        self.seen = torch.zeros_like(self.moving)
+        # The first steps are long: half of the points show them the way.
+        self.first = lids | (torch.arange(len(lids)) % 2 == 0)
+        self.jacobian: torch.Tensor | None = None
+        self.match: torch.Tensor | None = None
+
+    def rows(self, step: int) -> torch.Tensor:
+        """(P,) bool: points of this step."""
+        return self.moving & self.first if step < COARSE_STEPS else self.moving.clone()
+
+    def slopes(
+        self, field: PosedField, frame: FrameObservation, weights: torch.Tensor, step: int, still: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Rows (P,) of this step, their distances (n,) and Jacobian (n, W) in mm, and how well normals fit (n,)."""
+        rows = self.rows(step)
+        if step >= KEPT_FROM and self.jacobian is not None:
+            return rows, field.distance(frame.points[rows], weights) * MILLIMETRES, self.jacobian, self.match
+        distance, gradient, jacobian = field.slopes(frame.points[rows], weights)
+        distance, jacobian = distance * MILLIMETRES, jacobian * MILLIMETRES
+        match = normal_match(None if frame.normals is None else frame.normals[rows], gradient)
+        # Points that no expression moves say nothing: from the next step on they are left out.
+        new = ~self.seen[rows]
+        moves = jacobian.abs().amax(-1) > still
+        index = torch.nonzero(rows)[:, 0]
+        self.moving[index[new & ~moves]] = False
+        self.seen |= rows
+        if step >= COARSE_STEPS:
+            kept = self.moving[index]
+            self.jacobian, self.match = jacobian[kept], match[kept]
+        return rows, distance, jacobian, match
+
+
+def normal_match(normals: torch.Tensor | None, gradient: torch.Tensor) -> torch.Tensor:
+    """(n,) from 1 where a normal (n, 3) is within 60 degrees of the gradient (n, 3) to 0 at 90; 1 if unknown."""
+    if normals is None:
+        return torch.ones(len(gradient))
+    cosine = (normals * torch.nn.functional.normalize(gradient, dim=-1)).sum(-1)
+    return torch.where(normals.square().sum(-1) > 0.25, (2 * cosine).clamp(0, 1), torch.ones_like(cosine))
+
+
 def frame_system(
-    field: PosedField, frame: FrameObservation, mask: tuple, weights: torch.Tensor, scale: float,
-    config: FittingConfig,
+    field: PosedField, frame: FrameObservation, mask: Lookout, weights: torch.Tensor, scale: float,
+    config: FittingConfig, step: int,
 ) -> dict:  # fmt: skip
     """A frame's share of the normal equations: `curve` (W, W), `slope` (W,), `energy` and its parts."""
     result = {"sdf": 0.0, "landmarks": 0.0, "residual": 0.0, "far": 0.0}
     curve = torch.zeros(field.size, field.size, dtype=torch.float64)
     slope = torch.zeros(field.size, dtype=torch.float64)
     if len(frame.points) and frame.trust:
-        active, lids = mask
-        gain = 1 + config.eye_gain * lids
-        total, gain = gain.sum(), gain[active]
-        distance, _, jacobian = field.slopes(frame.points[active], weights)
-        distance, jacobian = distance * MILLIMETRES, jacobian * MILLIMETRES
+        gain = 1 + config.eye_gain * mask.lids
+        total = gain.sum() if step >= COARSE_STEPS else gain[mask.first].sum()
+        rows, distance, jacobian, match = mask.slopes(field, frame, weights, step, config.still)
+        gain = gain[rows] * match
         shrink = 1 / (1 + (distance / scale).square())
         share = gain * (config.sdf * frame.trust / total)
-        rows = jacobian * (share * shrink.square())[:, None]
-        curve += (rows.T @ jacobian).double()
-        slope += (rows.T @ distance).double()
+        pull = jacobian * (share * shrink.square())[:, None]
+        curve += (pull.T @ jacobian).double()
+        slope += (pull.T @ distance).double()
         result["sdf"] = float(0.5 * (share * distance.square() * shrink).sum())
         near = distance.abs() < 2 * config.outlier_scale
         result["residual"] = float(distance[near].abs().mean()) if near.any() else float("inf")
         result["far"] = float(1 - near.float().mean())
-        if active.all():
-            # Points that no expression moves say nothing: from now on they are left out.
-            active &= jacobian.abs().amax(-1) > config.still
     if frame.landmarks is not None and config.landmarks:
-        error = (field.posed_landmarks(weights[None])[0] - frame.landmarks) * MILLIMETRES
+        places, fields = field.landmark_slopes(weights)
+        error = (places - frame.landmarks) * MILLIMETRES
         known = torch.isfinite(error).all(-1)
-        error, fields = error[known].flatten(), field.landmark_fields[known] * MILLIMETRES
+        error, fields = error[known].flatten(), fields[known] * MILLIMETRES
         fields = fields.transpose(1, 2).flatten(0, 1)  # (3 L, W)
         shrink = 1 / (1 + (error / (2.5 * scale)).square())
         each = config.landmarks / max(len(error) / 3, 1)
@@ -192,8 +255,9 @@ def frame_system(
 
 
 def priors(
-    weights: torch.Tensor, previous: torch.Tensor | None, field: PosedField, config: FittingConfig
-) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:
+    weights: torch.Tensor, previous: torch.Tensor | None, field: PosedField, config: FittingConfig,
+    held: bool = False,
+) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:  # fmt: skip
     """What is expected of the codes before a point is seen: terms, slope (T W,) and curvature (T W, T W)."""
     count, size = weights.shape
     curve = torch.zeros(count, size, count, size, dtype=torch.float64)
@@ -203,7 +267,7 @@ def priors(
     uneven = weights[:, left] - weights[:, right]
     lids = [field.names.index(name) for name in BLINKS if name in field.names]
     shrink = torch.full((size,), config.code, dtype=torch.float64)
-    shrink[lids] *= config.blink_inertia
+    shrink[lids] *= config.blink_hold if held else config.blink_inertia
     # Where an eye looks is not seen in its shape; what it does to the lids would be taken for a blink.
     shrink[[i for i, name in enumerate(field.names) if name.startswith("eyeLook")]] *= config.gaze_hold
     slope = shrink * weights + config.box * outside
@@ -236,6 +300,11 @@ def priors(
     return terms, slope.flatten(), curve.view(count * size, count * size)
 
 
+def knows_lids(frame: FrameObservation) -> bool:
+    """Whether a frame's landmarks say how far the lids are open: six of the twelve are known."""
+    return frame.landmarks is not None and int(torch.isfinite(frame.landmarks[LIDS]).all(-1).sum()) >= 6
+
+
 def twins(names: tuple[str, ...]) -> tuple[list[int], list[int]]:
     """Indices of the left shapes that have a right twin, and of these twins."""
     pairs = [
@@ -249,41 +318,11 @@ def twins(names: tuple[str, ...]) -> tuple[list[int], list[int]]:
 def near_lids(field: PosedField, points: torch.Tensor, config: FittingConfig) -> torch.Tensor:
     """(P,) bool: points within `eye_reach` of the landmarks of the lids."""
     lids = field.posed_landmarks(torch.zeros(1, field.size))[0, LIDS]
+    if not len(lids):  # a head without landmarks
+        return torch.zeros(len(points), dtype=torch.bool)
     return torch.cdist(points, lids).amin(-1) * MILLIMETRES < config.eye_reach
 
 
 def within_model(field: PosedField, points: torch.Tensor) -> torch.Tensor:
     """(P,) bool: points on the model's side of the cut through the neck, a centimetre above it."""
-    if field.head.config.neck_plane is None:
-        return torch.ones(len(points), dtype=torch.bool)
-    *normal, offset = field.head.config.neck_plane
-    return points @ torch.tensor(normal).to(points) < offset - 10 / MILLIMETRES
-
-
-def search_blinks(
-    field: PosedField, frames: list[FrameObservation], masks: list, weights: torch.Tensor, config: FittingConfig
-) -> torch.Tensor:
-    """Try both lids open, half and shut: a step may end between, where an eyeball close behind hides the slope.
-
-    A try is taken only where it explains the points better by more than noise does, four standard deviations.
-    """
-    if not set(BLINKS) <= set(field.names):
-        return weights
-    weights = weights.clone()
-    columns = [field.names.index(name) for name in BLINKS]
-    for row, frame, (_, lids) in zip(weights, frames, masks, strict=True):
-        if not frame.trust or lids.sum() < 10:
-            continue
-        tries = []
-        for value in (None, 0.0, 0.5, 1.0):
-            guess = row.float().clone()
-            if value is not None:
-                guess[columns] = value
-            distance = field.distance(frame.points[lids], guess) * MILLIMETRES
-            cost = distance.square() / (1 + (distance / config.outlier_scale).square())
-            tries.append((float(cost.sum()), value))
-        noise = tries[0][0] / int(lids.sum())
-        cost, value = min(tries[1:])
-        if tries[0][0] - cost > 16 * noise:
-            row[columns] = value
-    return weights
+    return field.head.above_neck(points) > 10 / MILLIMETRES

@@ -153,11 +153,6 @@ def test_telling_frames_are_those_that_cover_most():
     assert 3 in telling_frames(frames, 2)
 
 
-def test_heads_that_cannot_go_back_are_refused():
-    with pytest.raises(FaceTalkError, match="both ways"):
-        PosedField(make_head(), torch.zeros(make_head().identity_dim))
-
-
 @pytest.mark.parametrize("options", [{"overlap": 10}, {"code": float("nan")}, {"points": 0}, {"sdf": -1.0}])
 def test_config_refuses_what_makes_no_sense(options):
     with pytest.raises(FaceTalkError):

@@ -9,6 +9,7 @@ against where it truly is. "surface" is the distance of true points from the fit
 """
 
 import argparse
+import itertools
 import json
 import time
 from pathlib import Path
@@ -24,17 +25,34 @@ from facetalk_hf.files import atomic_path
 from facetalk_hf.fitting import fit_expressions
 from facetalk_hf.head_metrics import REGIONS, fit_identities
 from facetalk_hf.identity_fitting import fit_identity
+from facetalk_hf.models.nphm import MILLIMETRES
 from facetalk_hf.posed_field import PosedField
 from facetalk_hf.scan_simulation import ScanFaults, SpeakingHead
-from facetalk_hf.window_solver import MILLIMETRES, FrameObservation
+from facetalk_hf.window_solver import FrameObservation
 
 
 FAULTS = {
     "1 mm noise": ScanFaults(),
     "2 mm noise": ScanFaults(noise=2.0),
     "1 mm, 30 % missing on one side": ScanFaults(hole=0.3),
+    "1 mm, 5 % outliers": ScanFaults(outliers=0.05),
     "2 mm, 30 % missing, 5 % outliers": ScanFaults(noise=2.0, outliers=0.05, hole=0.3),
 }
+EXTRAS = ("", ", landmarks", ", normals")
+
+
+def observe(
+    person: SpeakingHead, weights: np.ndarray, points: int, faults: ScanFaults, seed: int, extra: str
+) -> FrameObservation:
+    """A frame's scan; landmarks have the noise of points, normals are 10 degrees off."""
+    cloud, normals = person.scan(weights, points, faults, seed), None
+    if "normals" in extra:
+        cloud, normals = map(torch.from_numpy, person.scan(weights, points, faults, seed, with_normals=True))
+    marks = None
+    if "landmarks" in extra:
+        noise = np.random.default_rng(seed + 500).normal(size=(68, 3)) * faults.noise / MILLIMETRES
+        marks = torch.from_numpy((person.posed_landmarks(weights) + noise).astype(np.float32))
+    return FrameObservation(torch.as_tensor(cloud), marks, normals=normals)
 
 
 def clips(corpus: Path, count: int, frames: int) -> list[np.ndarray]:
@@ -83,6 +101,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--points", type=int, default=1600)
     parser.add_argument("--cases", type=int, default=len(FAULTS), help="how many rows of faults")
+    parser.add_argument("--extras", nargs="*", choices=EXTRAS, default=EXTRAS, help="what is given with the points")
     parser.add_argument("--from-clouds", action="store_true", help="find the person from the clouds as well")
     parser.add_argument("--output", type=Path, help="all numbers as JSON")
     options = parser.parse_args()
@@ -100,15 +119,17 @@ def main() -> None:
         person, field = SpeakingHead(pool, scan), PosedField(head, code)
         add("no expression (z = 0)", errors(field, person, torch.zeros(len(true), field.size), true))
         add("true weights", errors(field, person, torch.from_numpy(true), true))
-        for name, faults in list(FAULTS.items())[: options.cases]:
+        for extra, (name, faults) in itertools.product(options.extras, list(FAULTS.items())[: options.cases]):
+            name, seeds = name + extra, range(1000 * number, 1000 * number + len(true))
             seen = [
-                FrameObservation(torch.from_numpy(person.scan(row, options.points, faults, 1000 * number + t)))
-                for t, row in enumerate(true)
+                observe(person, row, options.points, faults, seed, extra)
+                for row, seed in zip(true, seeds, strict=True)
             ]
             start = time.process_time()
             fit = fit_expressions(field, seen)
             cost = (time.process_time() - start) / len(true)
             add(name, errors(field, person, torch.from_numpy(fit.weights), true) | {"cpu_s": cost})
+            print(f"# {name}: { ({key: round(value, 3) for key, value in rows[name][-1].items()}) }", flush=True)
             if options.from_clouds and faults == ScanFaults():
                 found = PosedField(head, fit_identity(head, seen))
                 fit = fit_expressions(found, seen)

@@ -20,10 +20,9 @@ from facetalk_hf.blendshapes import EXPRESSIONS
 from facetalk_hf.expression_sampling import sample_weights
 from facetalk_hf.files import atomic_path
 from facetalk_hf.meshing import extract_surface
-from facetalk_hf.models.nphm import NUM_LANDMARKS, NPHMModel
+from facetalk_hf.models.nphm import MILLIMETRES, NUM_LANDMARKS, NPHMModel
 
 
-MM = 250.0
 NECK_PLANE = (0.0, -0.9285, -0.3714, 0.507)  # build_heads.py closes the scans 5 mm below
 
 
@@ -162,9 +161,9 @@ def train_identity(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, op
         error = (predicted.clamp(-0.2, 0.2) - truth).abs()
         points_error = torch.cat([model.anchors(code), model.feature_points(code)], 1) - scans.controls[chosen]
         return {
-            "surface": MM * 2 * error[:, surface].mean() * 0.1,
-            "space": MM * 2 * (weight * error)[:, surface.stop :].mean() * 0.1,
-            "points": MM * points_error.norm(dim=-1).mean() * 0.02,
+            "surface": MILLIMETRES * 2 * error[:, surface].mean() * 0.1,
+            "space": MILLIMETRES * 2 * (weight * error)[:, surface.stop :].mean() * 0.1,
+            "points": MILLIMETRES * points_error.norm(dim=-1).mean() * 0.02,
             "code": 1e-3 * code.square().sum(-1).mean(),
         }
 
@@ -187,7 +186,7 @@ def train_forward(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, poo
     net = model.forward_net
     groups = [{"params": [p for p in net.parameters() if p.requires_grad], "lr": 2e-3}]
     trainer = Trainer("forward", options.forward_steps, groups, net, options)
-    extent = pool["expressions"].float().norm(dim=-1).amax(0) * MM
+    extent = pool["expressions"].float().norm(dim=-1).amax(0) * MILLIMETRES
     scale = (extent / extent.median()).clamp_min(0.1).rsqrt()
     offset = net.coefficient_map.bias.detach()
 
@@ -201,7 +200,7 @@ def train_forward(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, poo
             code = codes(chosen) * (chosen > 0)[:, None]
             code = code + 0.02 * torch.randn(code.shape, generator=generator)
             controls, glob = model.controls(code), model.split_identity(code)[0]
-        error = (net.basis(points, controls, glob) - pool["expressions"][rows].float()) * MM
+        error = (net.basis(points, controls, glob) - pool["expressions"][rows].float()) * MILLIMETRES
         weight = region_weights(pool["region"][rows])
         weight = weight / weight.mean()
         single = ((error.square().sum(-1) + 1e-4).sqrt() * scale).mean(-1)
@@ -235,13 +234,13 @@ def train_backward(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, po
             code = codes(chosen) * (chosen > 0)[:, None]
             code = code + 0.02 * torch.randn(code.shape, generator=generator)
             expression = model.expression_from_weights(weights)
-        error = (model.deform_backward(posed, code, expression) + motion) * MM
+        error = (model.deform_backward(posed, code, expression) + motion) * MILLIMETRES
         error = (error.square().sum(-1) + 1e-4).sqrt()
         weight = region_weights(pool["region"][rows])
         free = torch.rand(points.shape[0], 16, 3, generator=generator) - 0.5
         return {
             "corresp": (error * weight / weight.mean()).mean(),
-            "free": 0.05 * MM * model.deform_backward(free, code, expression).square().sum(-1).mean(),
+            "free": 0.05 * MILLIMETRES * model.deform_backward(free, code, expression).square().sum(-1).mean(),
         }
 
     trainer.run(step)

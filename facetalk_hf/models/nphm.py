@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """NPHM: a neural parametric head, from identity and expression codes to a signed distance field and its motion."""
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
@@ -13,6 +15,12 @@ from .ensemble import LocalEnsemble
 from .official import OfficialDeformation, OfficialEnsemble, anchor_network, precise_gradients
 
 
+if TYPE_CHECKING:
+    import numpy as np
+
+
+MILLIMETRES = 250.0
+"""In a model unit."""
 NUM_LANDMARKS = 68
 NUM_FEATURES = 14
 """Besides the landmarks: eyeball centres (left, right), eyeball fronts (left, right), 5 upper and 5 lower tooth crowns
@@ -243,6 +251,14 @@ class NPHMModel(ModelMixin, ConfigMixin):
             self._with_hyper(points), self.anchors(identity), self.member_codes(identity),
             _join(*self._split(identity[..., self.geometry_dim :], appearance[0])),
         )  # fmt: skip
+
+    def above_neck(self, points: "torch.Tensor | np.ndarray") -> "torch.Tensor | np.ndarray":
+        """How far canonical points (P, 3), tensor or array, are above the cut through the neck: (P,) model units, of
+        the same kind. Everywhere infinitely far where a head has none."""
+        if self.config.neck_plane is None:
+            return points[:, 0] * 0 + float("inf")
+        x, y, z, offset = self.config.neck_plane
+        return offset - (points[:, 0] * x + points[:, 1] * y + points[:, 2] * z)
 
     def _with_hyper(self, points: torch.Tensor) -> torch.Tensor:
         size = 3 + (self.config.official_ensemble or {}).get("hyper_dim", 0)
