@@ -62,14 +62,10 @@ class FieldBatcher:
         """Answers to (field, points (P_i, 3), weights (W,)): one batch, short clouds filled up with their last point."""
         longest = max(len(points) for _, points, _ in questions)
         padded = torch.stack([points[torch.arange(longest).clamp_max(len(points) - 1)] for _, points, _ in questions])
-        inputs = {
-            name: torch.cat([field.constants[name] for field, _, _ in questions])
-            for name in ("controls", "posed", "glob", "anchors", "members")
-            if name != "posed"
-        }
-        mix = torch.stack([weights @ field.mix.T + field.rest for field, _, weights in questions])
-        moved = torch.stack([field.control_fields for field, _, _ in questions])
-        inputs["coefficients"], inputs["moved"] = mix, moved
+        names = ("controls", "glob", "anchors", "members")
+        inputs = {name: torch.cat([getattr(field, name) for field, _, _ in questions]) for name in names}
+        inputs["fields"] = torch.stack([field.control_fields for field, _, _ in questions])
+        inputs["coefficients"] = torch.stack([weights @ field.mix.T + field.rest for field, _, weights in questions])
         inputs = {name: value.to(self.device) for name, value in inputs.items()}
         points = padded.to(self.device)
         lengths = [len(part) for _, part, _ in questions]
@@ -90,7 +86,7 @@ class FieldBatcher:
 
     def _canonical(self, points: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         coefficients = inputs["coefficients"]
-        posed = inputs["controls"] + torch.einsum("bcrk,br->bck", inputs["moved"], coefficients)
+        posed = inputs["controls"] + torch.einsum("bcrk,br->bck", inputs["fields"], coefficients)
         return points + self.head.backward_net(points, inputs["controls"], posed, inputs["glob"], coefficients)
 
     def _sdf(self, points: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -108,7 +104,6 @@ class SharedField(PosedField):
     def __init__(self, head: NPHMModel, identity: torch.Tensor, batcher: FieldBatcher, number: int):
         super().__init__(head, identity)
         self.batcher, self.number = batcher, number
-        self.constants = {name: getattr(self, name) for name in ("controls", "glob", "anchors", "members")}
 
     def distance(self, points: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """As [`PosedField.distance`]."""

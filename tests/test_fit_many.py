@@ -13,9 +13,12 @@ import pytest
 import torch
 from test_fitting import make_field
 
-from facetalk_hf import FaceTalkError
+from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.batched_field import FieldBatcher, SharedField
+from facetalk_hf.blendshapes import INDEX
+from facetalk_hf.cli_fit import load_head
 from facetalk_hf.point_clouds import read_sequence
+from facetalk_hf.posed_field import PosedField
 
 
 pytest.importorskip("accelerate", reason='needs accelerate: pip install "facetalk_hf[train]"')
@@ -140,13 +143,45 @@ def test_other_points_are_fitted_again_and_a_mended_sequence_is_no_failure(scrip
     assert json.loads((output / "report.json").read_text())["failed"] == {}
 
 
-def test_batched_fits_are_those_of_single_ones(script, scans, head_folder, tmp_path):
-    script.main(arguments(scans, head_folder, tmp_path / "single"))
-    script.main(arguments(scans, head_folder, tmp_path / "batched", "--batch", "3"))
+def test_what_is_batched_does_not_depend_on_threads_or_on_how_often_it_was_stopped(
+    script, scans, head_folder, tmp_path
+):
+    """The path of a GPU, on the CPU. On a head of random numbers a rounding error grows to another fit: bits count."""
+    for name in ("once", "again"):
+        script.main(arguments(scans, head_folder, tmp_path / name, "--batch", "3"))
+    once, again = fits(tmp_path / "once"), fits(tmp_path / "again")
+    assert set(once) == set(again) == {"anna", "bert", "carl"}
+    assert all(np.array_equal(codes, again[name]) for name, codes in once.items())
+
+
+def test_batched_fits_are_those_of_single_ones(script, tmp_path):
+    """On facetalk-tiny's head, with points on its own surface: there a rounding error stays one."""
+    head = load_head(str(TINY))
+    generator = torch.Generator().manual_seed(0)
+    for seed, name in enumerate(("anna", "bert")):
+        field = PosedField(head, head.identity_codes[seed].float())
+        cloud = []
+        for jaw in (0.1, 0.4):
+            weights = torch.zeros(field.size)
+            weights[INDEX["jawOpen"]] = jaw
+            points = field.posed_landmarks(weights[None])[0].repeat(3, 1)
+            points = points + 0.02 * torch.randn(points.shape, generator=generator)
+            for _ in range(4):
+                value, gradient, _ = field.slopes(points, weights)
+                points = points - value[:, None] * gradient / gradient.square().sum(-1, keepdim=True)
+            cloud.append(points.numpy())
+        folder = tmp_path / "scans" / name
+        folder.mkdir(parents=True)
+        np.savez(folder / "clouds.npz", points=np.stack(cloud))
+        np.savez(folder / "transforms.npz", s=1.0, R=np.eye(3), t=np.zeros(3))
+        np.save(folder / "identity.npy", field.identity[0].numpy())
+    script.main(arguments(tmp_path / "scans", TINY, tmp_path / "single"))
+    script.main(arguments(tmp_path / "scans", TINY, tmp_path / "batched", "--batch", "2"))
     single, batched = fits(tmp_path / "single"), fits(tmp_path / "batched")
-    assert set(single) == set(batched)
+    assert len(single) == len(batched) == 2
     for name, codes in single.items():
-        np.testing.assert_allclose(codes, batched[name], atol=2e-3)
+        assert codes.std() > 0.02
+        np.testing.assert_allclose(codes, batched[name], atol=1e-3)
 
 
 def test_a_batch_answers_as_the_fields_do_and_nobody_waits_for_a_fit_that_ended():
