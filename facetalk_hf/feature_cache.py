@@ -40,7 +40,7 @@ def load_audio_encoder(
 
 def _rows(folder: str | Path, split: str, label: str) -> Iterator[dict]:
     for row in tqdm(corpus.read(folder, (split,), COLUMNS), desc=f"{label} {split}", unit=" clips"):
-        if "expression" not in row:
+        if row.get("expression") is None:
             raise FaceTalkError(f"{folder} has no expression codes; training/build_corpus.py adds them")
         yield row
 

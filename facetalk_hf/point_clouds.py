@@ -34,12 +34,27 @@ def frame_files(folder: Path) -> list[Path]:
     Raises:
         FaceTalkError: no such files, two for one frame, or a number left out in the middle.
     """
-    folder = Path(folder)
+    order = numbered_files(Path(folder), SUFFIXES)
+    for (a, first), (b, second) in zip(order[:-1], order[1:], strict=True):
+        if b - a > 1:
+            raise FaceTalkError(
+                f"{folder}: frame {a + 1} is missing between {first.name} and {second.name}; "
+                "put it back, or fit the parts before and after it as two sequences"
+            )
+    return [path for _, path in order]
+
+
+def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> list[tuple[int, Path]]:
+    """Files of a folder with the last number in their names, in its order.
+
+    Raises:
+        FaceTalkError: no such folder or files, a name without a number, two files of one number.
+    """
     if not folder.is_dir():
-        raise FaceTalkError(f"no folder {folder}: give one with a point cloud or mesh a frame")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+        raise FaceTalkError(f"no folder {folder}: give one with a file a frame")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.name[0] != ".")
     if not files:
-        raise FaceTalkError(f"no frames in {folder}: no {', '.join(SUFFIXES)} file")
+        raise FaceTalkError(f"no frames in {folder}: no {', '.join(suffixes)} file")
     numbers = [re.findall(r"\d+", path.stem) for path in files]
     if not all(numbers):
         bad = next(path for path, found in zip(files, numbers, strict=True) if not found)
@@ -48,12 +63,7 @@ def frame_files(folder: Path) -> list[Path]:
     for (a, first), (b, second) in zip(order[:-1], order[1:], strict=True):
         if a == b:
             raise FaceTalkError(f"{first} and {second} are both frame {a}: leave one")
-        if b - a > 1:
-            raise FaceTalkError(
-                f"{folder}: frame {a + 1} is missing between {first.name} and {second.name}; "
-                "put it back, or fit the parts before and after it as two sequences"
-            )
-    return [path for _, path in order]
+    return order
 
 
 def read_sequence(folder: Path, least: int = 50) -> tuple[list[Path], list[Cloud]]:

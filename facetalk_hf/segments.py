@@ -5,6 +5,7 @@ The audio encoder is frozen, so its features are kept: in memory, or in a folder
 """
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -17,6 +18,78 @@ import numpy as np
 import torch
 
 from .errors import FaceTalkError
+
+
+SEGMENT_FRAMES = 48
+"""Length of a training sequence, 2 s at 24 fps (FaceTalk, section 4)."""
+
+
+def segment_starts(frames: int, length: int = SEGMENT_FRAMES, stride: int | None = None) -> list[int]:
+    """First frames of the segments that cover a sequence; the last one is moved back to end with it.
+
+    Args:
+        frames (`int`): frames of the sequence.
+        length (`int`): frames of a segment.
+        stride (`int`, *optional*, defaults to `length`): frames from one start to the next.
+
+    Returns:
+        list of int; [0] where the sequence is shorter than a segment.
+    """
+    stride = stride or length
+    if frames <= length:
+        return [0]
+    starts = list(range(0, frames - length + 1, stride))
+    if starts[-1] + length < frames:
+        starts.append(frames - length)
+    return starts
+
+
+def first_sample(frame: int, sampling_rate: int, fps: float) -> int:
+    """The first audio sample of a video frame, ceil(frame * rate / fps), immune to rounding."""
+    return math.ceil(frame * sampling_rate / fps - 1e-6)
+
+
+def padded_cut(values: np.ndarray, start: int, length: int) -> np.ndarray:
+    """values[start : start + length] of (T, ...), zeros behind the end: always (length, ...)."""
+    cut = values[start : start + length]
+    return cut if len(cut) == length else np.pad(cut, [(0, length - len(cut))] + [(0, 0)] * (values.ndim - 1))
+
+
+def cut_segment(
+    codes: np.ndarray,
+    audio: np.ndarray,
+    start: int,
+    length: int = SEGMENT_FRAMES,
+    sampling_rate: int = 16000,
+    fps: float = 24.0,
+) -> dict[str, np.ndarray]:
+    """A segment of a sequence with the audio that belongs to it. Training and tests cut by this function.
+
+    A sequence that ends before the segment does is followed by zeros, and `frame_mask` says so. Where the segment
+    ends with the sequence, audio behind the last frame's end is cut off.
+
+    Args:
+        codes ((T, D) float), audio ((S,) float): the sequence.
+        start (`int`), length (`int`): first frame and number of frames.
+        sampling_rate (`int`), fps (`float`): Hz, frames a second.
+
+    Returns:
+        dict of "expression" (length, D), "audio" (ceil(length * sampling_rate / fps),), "frame_mask" (length,) bool.
+
+    Raises:
+        FaceTalkError: the first frame is none of the sequence's.
+    """
+    if not 0 <= start < len(codes):
+        raise FaceTalkError(f"no segment from frame {start} of a sequence of {len(codes)} frames")
+    samples = first_sample(length, sampling_rate, fps)
+    kept = min(length, len(codes) - start)
+    first = first_sample(start, sampling_rate, fps)
+    heard = audio[first : min(first + samples, first_sample(start + kept, sampling_rate, fps))]
+    return {
+        "expression": padded_cut(codes, start, length),
+        "audio": padded_cut(heard, 0, samples),
+        "frame_mask": np.arange(length) < kept,
+    }
 
 
 @dataclass

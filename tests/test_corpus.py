@@ -3,7 +3,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from facetalk_hf import FaceTalkError, corpus
 
@@ -69,21 +68,44 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("frames", [1, 47, 48, 49, 96, 100, 143])
-def test_segments_cover_every_frame(frames):
-    starts = corpus.segment_starts(frames)
-    covered = np.zeros(max(frames, 48), bool)
-    for start in starts:
-        assert start == 0 or start + 48 <= frames
-        covered[start : start + 48] = True
-    assert covered.all()
-    assert len(starts) == max(1, -(-frames // 48))
+def test_what_a_fit_knows_comes_back(tmp_path):
+    row = make_row(0, 30, code_dim=8)
+    rotation = np.broadcast_to(np.eye(3), (30, 3, 3)) * 0.5
+    row["poses"] = corpus.pack_poses(0.25, rotation, np.arange(90).reshape(30, 3))
+    residual = np.r_[np.nan, RNG.random(29)].astype(np.float32)
+    row |= {"identity": RNG.random(12).astype(np.float32), "residual": residual, "sequence": "hello", "source": "me"}
+    bare = {name: row[name] for name in corpus.REQUIRED} | {"id": "bare", "expression": row["expression"][:20]}
+    corpus.write_shard([row, bare], tmp_path / "a.parquet")
+    full, other = corpus.read(tmp_path)
+    for name in ("poses", "identity", "residual", "expression"):
+        np.testing.assert_array_equal(full[name], row[name])
+    scale, turn, move = corpus.unpack_poses(full["poses"])
+    assert (scale == 0.25).all() and np.array_equal(turn, rotation) and np.array_equal(move[1], [3, 4, 5])
+    assert all(other[name] is None for name in ("poses", "identity", "residual", "weights", "phones", "text"))
+    assert set(full) == set(corpus.SCHEMA) and corpus.load(tmp_path, "train")[1]["poses"] is None
 
 
-def test_collate():
-    rows = [{"expression": np.ones((3, 4), np.float32), "closure": np.ones(3, np.float32)},
-            {"expression": torch.ones(5, 4), "closure": torch.ones(5)}]  # fmt: skip
-    batch = corpus.collate(rows)
-    assert batch["expression"].shape == (2, 5, 4) and batch["closure"].shape == (2, 5)
-    assert batch["frame_mask"].tolist() == [[True] * 3 + [False] * 2, [True] * 5]
-    assert not batch["expression"][0, 3:].any()
+def test_shards_of_an_older_version_can_be_read(tmp_path):
+    """Written without the columns that came later, as facetalk-tiny's corpus was."""
+    import datasets
+
+    schema = corpus.features(8)
+    row = make_row(0, code_dim=8)
+    older = datasets.Features({name: schema[name] for name in row})
+    plain = {key: getattr(value, "tolist", lambda value=value: value)() for key, value in row.items()}
+    datasets.Dataset.from_list([plain], features=older).to_parquet(tmp_path / "a.parquet")
+    (back,) = corpus.read(tmp_path, columns=("expression", "poses"))
+    assert set(back) == {"expression", "split"}
+    np.testing.assert_array_equal(back["expression"], row["expression"])
+    assert len(corpus.load(tmp_path, "train")) == 1
+
+
+def test_rows_that_do_not_fit_the_schema(tmp_path):
+    rows = [make_row(0, code_dim=8), make_row(1, code_dim=9)]
+    with pytest.raises(FaceTalkError, match="voice-000-001 has expression codes of 9 numbers.* have 8"):
+        corpus.write_shard(rows, tmp_path / "a.parquet")
+    with pytest.raises(FaceTalkError, match="no column colour"):
+        corpus.write_shard([make_row(0) | {"colour": "red"}], tmp_path / "a.parquet")
+    with pytest.raises(FaceTalkError, match="lacks fps"):
+        corpus.write_shard([make_row(0) | {"fps": None}], tmp_path / "a.parquet")
+    assert not list(tmp_path.iterdir())

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Add the head's expression codes z = E w to a corpus of blendshape weights.
+"""Build the corpus that the denoiser is trained on, from speech with blendshape weights or from recordings.
 
-    python training/build_corpus.py --speech DIR --head DIR --output DIR
+    python training/build_corpus.py --speech DIR --head DIR --output DIR              # weights -> codes z = E w
+    python training/build_corpus.py --from fits --input DIR --audio DIR --output DIR  # results of `facetalk fit`
+    python training/build_corpus.py --from tracked --input DIR --output DIR           # layout of FaceTalk's authors
+    python training/build_corpus.py --from vertices --input DIR --output DIR --fps 60 --every 2   # VOCASET, FLAME
 
-Shards that exist already are kept. Beside them goes `lips.npy`, the motion in mm of the mean head's lip landmarks for
-a unit of each number of the code, (64, 60): the matrix of train_denoiser.py's lip loss. `--head` is a folder of
-NPHMModel with an expression basis (training/train_nphm.py).
+The folder appears when it is complete; docs/corpus.md says what it holds. `--speech` is resumable, and puts `lips.npy`
+beside the shards: the motion in mm of the mean head's lip landmarks for a unit of each number of the code, (64, 60),
+the matrix of train_denoiser.py's lip loss. `--head` is a folder of NPHMModel with an expression basis
+(training/train_nphm.py). `vertices` puts `basis.npz` there, and `lips.npy` where `--lips` is given.
 """
 
 import argparse
@@ -17,42 +21,149 @@ import torch
 from tqdm import tqdm
 
 from facetalk_hf import FaceTalkError
-from facetalk_hf.corpus import read_shard, shards, write_shard
+from facetalk_hf.corpus import read, read_shard, shards
+from facetalk_hf.corpus_building import building, complete, split_speakers, write_rows, write_splits
+from facetalk_hf.corpus_checks import SPLITS
+from facetalk_hf.corpus_import import ImportOptions, Recording, find_fits, find_tracked, import_rows
 from facetalk_hf.files import atomic_path
 from facetalk_hf.models.nphm import NPHMModel
+from facetalk_hf.vertex_import import encode_vertices, find_vertices, read_lips, read_templates
 
 
-def main() -> None:
+ABOUT = {
+    "speech": "Synthesised speech with the motion that rules give it: scores on it are agreement with those rules.",
+    "fits": "Recordings of talking people, as expression codes fitted to point clouds.",
+    "tracked": "Recordings of talking people, as tracked NPHM expression codes.",
+    "vertices": "Recordings of talking people, as coefficients of the vertex basis in basis.npz.",
+}
+
+
+def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--speech", type=Path, required=True, help="corpus of training/build_speech.py")
-    parser.add_argument("--head", type=Path, required=True, help="folder of the head")
-    parser.add_argument("--output", type=Path, required=True)
+    add = parser.add_argument
+    add("--from", dest="kind", choices=tuple(ABOUT), default="speech", help="what the input is")
+    add("--input", type=Path, nargs="+", default=[], help="folder; several for fits and tracked")
+    add("--speech", type=Path, help="corpus of training/build_speech.py: short for --from speech --input DIR")
+    add("--output", type=Path, required=True)
+    add("--head", type=Path, help="speech: folder of the head")
+    add("--audio", type=Path, help="fits, vertices: folder of NAME.wav, where sounds lie apart")
+    add("--fps", type=float, default=24.0, help="frames a second of the recordings; fits know their own")
+    add("--every", type=int, default=1, help="keep every so-manieth frame: --fps 60 --every 2 makes 30 a second")
+    add("--speaker", choices=("first", "last"), help="underscore of a name that the speaker's part ends at")
+    add("--validation", type=float, default=0.1, help="share of the speakers")
+    add("--test", type=float, default=0.1, help="share of the speakers")
+    add("--validation-speakers", nargs="*", help="names, in place of a share")
+    add("--test-speakers", nargs="*", help="names, in place of a share")
+    add("--keep-splits", action=argparse.BooleanOptionalAction, default=True, help="speech: splits as they are there")
+    add("--seed", type=int, default=0, help="another one gives speakers to other splits")
+    add("--source", help="where the recordings are from; the input's name by default")
+    add("--licence", help="terms of the recordings")
+    add("--language", help="of the speech, ISO 639-1")
+    add("--components", type=int, default=64, help="vertices: numbers of a code; 0: the displacements themselves")
+    add("--unit", choices=("auto", "mm", "cm", "m"), default="auto", help="vertices: unit of the files")
+    add("--templates", type=Path, help="vertices: faces at rest, where the input does not have them in a usual place")
+    add("--topology", type=Path, help="vertices: mesh with the triangles, where templates have none")
+    add("--lips", type=Path, help="vertices: .npy or text with the indices of the lips' vertices")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    datasets.disable_progress_bars()
+    options.input = options.input or ([options.speech] if options.speech else [])
+    if not options.input:
+        parser.error("--input is needed")
+    if len(options.input) > 1 and options.kind in ("speech", "vertices"):
+        parser.error(f"--from {options.kind} takes one --input")
+    if options.kind == "speech" and options.head is None:
+        parser.error("--from speech needs --head")
+    if options.every < 1 or not options.fps > 0:
+        parser.error("--fps and --every must be positive")
+    return options
+
+
+def splits_of(speakers: set[str], options: argparse.Namespace) -> dict[str, str]:
+    """The split of every speaker, by name where names are given."""
+    named = {name: "validation" for name in options.validation_speakers or ()}
+    named |= {name: "test" for name in options.test_speakers or ()}
+    if unknown := sorted(set(named) - speakers):
+        raise FaceTalkError(f"no speaker {unknown[0]}; there are {', '.join(sorted(speakers)[:12])}")
+    shares = {
+        "validation": 0.0 if options.validation_speakers is not None else options.validation,
+        "test": 0.0 if options.test_speakers is not None else options.test,
+    }
+    return split_speakers(speakers - set(named), **shares, seed=options.seed) | named
+
+
+def build_speech(options: argparse.Namespace, work: Path) -> None:
+    """Codes of weights, shard by shard; shards that are there already are kept."""
+    (folder,) = options.input
     head = NPHMModel.from_pretrained(options.head)
     if head.config.expression_names is None:
-        raise SystemExit(f"{options.head}: this head has no expression basis, so weights cannot become codes")
+        raise FaceTalkError(f"{options.head}: this head has no expression basis, so weights cannot become codes")
     basis = head.expression_basis.float()
     drift = (basis.T @ basis - torch.eye(basis.shape[1])).abs().max().item()
     if drift > 1e-2:
-        raise SystemExit(f"{options.head}: the expression basis is not orthonormal (off by {drift:.2g})")
+        raise FaceTalkError(f"{options.head}: the expression basis is not orthonormal (off by {drift:.2g})")
     with torch.no_grad():
         lips = head.float().landmark_jacobian(torch.zeros(1, head.identity_dim))[0, :, 48:]
-    with atomic_path(options.output / "lips.npy") as temporary:
+    with atomic_path(work / "lips.npy") as temporary:
         np.save(temporary, 250 * lips.flatten(1).numpy())
-    for path in tqdm(shards(options.speech), desc="codes", unit=" shards"):
-        target = options.output / path.name
-        if target.exists():
+    splits = None
+    if not options.keep_splits:
+        splits = splits_of({row["speaker"] for row in read(folder, SPLITS, ("speaker",))}, options)
+    for path in tqdm(shards(folder), desc="codes", unit=" shards"):
+        name = "-".join(path.relative_to(folder).with_suffix("").parts)
+        stamp = work / f".{name}.done"
+        if stamp.exists():
             continue
         rows = list(read_shard(path))
         for row in rows:
             row["expression"] = head.expression_from_weights(torch.from_numpy(row["weights"])).numpy()
-        write_shard(rows, target, code_dim=len(basis))
+            row["split"] = splits[row["speaker"]] if splits else row["split"]
+            row["source"] = row.get("source") or options.source or "training/build_speech.py"
+        write_splits(rows, work, name if splits else path.stem, code_dim=len(basis))
+        stamp.touch()
+    for stamp in work.glob(".*.done"):
+        stamp.unlink()
+
+
+def build_recordings(options: argparse.Namespace, work: Path) -> None:
+    """Recordings found by an importer, read one after the other."""
+    folder, audio = options.input[0], options.audio
+    rest = ImportOptions(options.fps, options.every, options.source or folder.name, options.licence, options.language)
+    recordings: list[Recording] = []
+    if options.kind == "vertices":
+        sequences = find_vertices(folder, audio, options.speaker or "last")
+        splits = splits_of({item.recording.speaker for item in sequences}, options)
+        templates, faces = read_templates(folder, sequences, options.templates, options.topology)
+        lips = read_lips(options.lips, len(next(iter(templates.values())))) if options.lips else None
+        basis, recordings = encode_vertices(
+            sequences, splits, templates, faces, options.components, options.unit, lips
+        )
+        basis.save(work)
+        if lips is not None and options.components:
+            np.save(work / "lips.npy", basis.loss_matrix())
+    else:
+        for folder in options.input:
+            speaker = options.speaker or "first"
+            found = find_fits(folder, audio, speaker) if options.kind == "fits" else find_tracked(folder, speaker)
+            recordings += found
+        splits = splits_of({recording.speaker for recording in recordings}, options)
+    rows = import_rows(recordings, splits, rest)
+    count = write_rows(tqdm(rows, total=len(recordings), desc="recordings", unit=""), work)
+    print(f"{options.output}: {count} sequences of {len(splits)} speakers")
+
+
+def main() -> None:
+    options = parse_args()
+    torch.set_num_threads(1)
+    datasets.disable_progress_bars()
+    if complete(options.output) and options.kind == "speech":
+        print(f"{options.output} is complete; remove it to build it anew")
+        return
+    build = build_speech if options.kind == "speech" else build_recordings
+    with building(options.output, about=ABOUT[options.kind], keep=options.kind == "speech") as work:
+        build(options, work)
 
 
 if __name__ == "__main__":
     try:
         main()
     except FaceTalkError as error:
-        raise SystemExit(str(error)) from None
+        raise SystemExit(f"build_corpus.py: {error}") from None

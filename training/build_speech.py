@@ -22,7 +22,8 @@ import numpy as np
 import scipy.signal
 import soundfile
 
-from facetalk_hf.corpus import encode_audio, write_shard
+from facetalk_hf.corpus import encode_audio
+from facetalk_hf.corpus_building import building, complete, write_splits
 from facetalk_hf.files import atomic_path
 from facetalk_hf.phone_alphabets import SILENCE, normalise_all
 from facetalk_hf.phonemes import Segment, mouth_weights
@@ -192,7 +193,8 @@ def speak(name: str, texts: list[str], rng: np.random.Generator) -> list:
 
 
 def build_shard(task: tuple[str, int, int, Path]) -> tuple[str, float, float]:
-    """One shard of `CLIPS` clips of a voice; all chance comes from the voice, the shard's number and the seed."""
+    """`CLIPS` clips of a voice, a file a split, the last of which is `path`; all chance comes from the voice, the
+    shard's number and the seed."""
     name, number, seed, path = task
     if path.exists():
         return path.name, 0, 0
@@ -224,7 +226,7 @@ def build_shard(task: tuple[str, int, int, Path]) -> tuple[str, float, float]:
         fields |= {"text": " ".join(texts), "speaker": f"espeak {voice}" if voice else speaker}
         result.append(make_row(audio, segments, rng, id=f"{name}-{number:03d}-{index:03d}", **fields))
         seconds += len(audio) / RATE
-    write_shard(result, path)
+    write_splits(result, path.parents[1], path.stem)
     return path.name, seconds, time.time() - began
 
 
@@ -238,7 +240,7 @@ def build_silence(seed: int, count: int, path: Path) -> tuple[str, float, float]
         result.append(
             make_row(clip, [Segment(SILENCE, 0, len(clip) / RATE)], rng, id=f"silence-000-{index:03d}", **fields)
         )
-    write_shard(result, path)
+    write_splits(result, path.parents[1], path.stem)
     return path.name, 0, 0
 
 
@@ -266,12 +268,22 @@ def main() -> None:
     if options.demo:
         write_demo(options.demo)
         return
+    if complete(options.output):
+        print(f"{options.output} is complete; remove it to build it anew")
+        return
+    about = "Synthesised speech with exact phone times, and the motion that the rules of facetalk_hf.phonemes give it."
+    with building(options.output, about=about, keep=True) as work:
+        build(options, work)
+
+
+def build(options: argparse.Namespace, work: Path) -> None:
+    """All shards that are not there yet."""
     total = sum(share for *_, share in VOICES.values())
-    tasks = [(name, 0, options.seed, options.output / f"test-{name}-000.parquet") for name in TEST_VOICES]
+    tasks = [(name, 0, options.seed, work / "test" / f"test-{name}-000.parquet") for name in TEST_VOICES]
     for name, (*_, share) in VOICES.items():
         count = max(1, round(options.hours * 3600 / 6.3 / CLIPS * share / total))
-        tasks += [(name, n, options.seed, options.output / f"{name}-{n:03d}.parquet") for n in range(count)]
-    tasks.append(("silence", max(20, int(8 * options.hours)), options.seed, options.output / "silence-000.parquet"))
+        tasks += [(name, n, options.seed, work / "train" / f"{name}-{n:03d}.parquet") for n in range(count)]
+    tasks.append(("silence", max(20, int(8 * options.hours)), options.seed, work / "train" / "silence-000.parquet"))
     seconds = 0.0
     # A process a shard: espeak's next sentence depends on the last one, and a shard must not depend on its neighbours.
     with multiprocessing.get_context("fork").Pool(options.processes, maxtasksperchild=1) as pool:
