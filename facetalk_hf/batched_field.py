@@ -59,7 +59,7 @@ class FieldBatcher:
         self.lock.notify_all()
 
     def evaluate(self, kind: str, questions: list[tuple]) -> list[tuple]:
-        """Answers to (field, points (P_i, 3), weights (W,)): one batch, short clouds filled up with their last point."""
+        """Answers to (field, points (P_i, 3), weights (W,)): one batch; short clouds repeat their last point."""
         longest = max(len(points) for _, points, _ in questions)
         padded = torch.stack([points[torch.arange(longest).clamp_max(len(points) - 1)] for _, points, _ in questions])
         names = ("controls", "glob", "anchors", "members")

@@ -135,7 +135,7 @@ def read_cloud(path: Path, least: int = 50) -> Cloud:
 
 
 def check_points(points: np.ndarray, place: Path, least: int) -> np.ndarray:
-    """Points (P, 3) as they are. FaceTalkError for another shape, fewer than `least`, or numbers that are not finite."""
+    """Points (P, 3) as they are. FaceTalkError for another shape, fewer than `least`, and what is not finite."""
     if points.ndim != 2 or points.shape[1:] != (3,):
         raise FaceTalkError(f"{place}: points have shape {points.shape}, not (P, 3)")
     if len(points) < least:

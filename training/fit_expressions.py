@@ -33,7 +33,7 @@ from facetalk_hf.fitting import fit_expressions
 from facetalk_hf.fitting_report import write_report
 from facetalk_hf.identity_fitting import fit_identity, typical
 from facetalk_hf.models.nphm import NPHMModel
-from facetalk_hf.point_clouds import SEQUENCE_FILE, SUFFIXES, read_sequence
+from facetalk_hf.point_clouds import SEQUENCE_FILE, read_sequence
 from facetalk_hf.posed_field import PosedField
 from facetalk_hf.window_solver import FittingConfig, FrameObservation
 
@@ -44,10 +44,10 @@ MakeField = Callable[[NPHMModel, torch.Tensor], PosedField]
 
 def find_sequences(folder: Path) -> list[Path]:
     """Folders with sequences, by name."""
-    found = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] != ".") if folder.is_dir() else []
+    found = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."] if folder.is_dir() else []
     if not found:
-        raise FaceTalkError(f"no sequences in {folder}: it needs a folder for each, with {SEQUENCE_FILE} or its frames")
-    return found
+        raise FaceTalkError(f"no sequences in {folder}: it needs a folder for each, with {SEQUENCE_FILE} or frames")
+    return sorted(found)
 
 
 def fingerprint(folder: Path, head: NPHMModel, options: argparse.Namespace) -> str:
@@ -169,7 +169,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--points", type=int, default=1600, help="points a frame that are used")
     parser.add_argument("--unit", default="auto", choices=("auto", "m", "cm", "mm", "model"))
     parser.add_argument("--fps", type=float, default=24.0, help="frames a second, written into fit.npz")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is one")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is")
     parser.add_argument("--batch", type=int, default=1, help="sequences whose frames are evaluated together")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # small networks: more threads wait for each other

@@ -41,7 +41,7 @@ def speaks(row: dict, frames: int) -> np.ndarray:
 
 
 def stretch(row: dict, frames: int, blink: bool, rng: np.random.Generator) -> int | None:
-    """First frame of a stretch that is speech for 70 % at least, with a blink in it if asked; `None`: there is none."""
+    """First frame of a stretch that is speech for 70 % at least, with a blink if asked; `None`: there is none."""
     said = np.concatenate([[0], np.cumsum(speaks(row, len(row["weights"])))])
     shut = row["weights"][:, INDEX["eyeBlink_L"]] > 0.5
     starts = [
@@ -133,7 +133,7 @@ def write_sequence(
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder written by build_heads.py")
-    parser.add_argument("--corpus", type=Path, required=True, help="folder written by build_speech.py or build_corpus.py")
+    parser.add_argument("--corpus", type=Path, required=True, help="folder written by build_speech.py")
     parser.add_argument("--model", default=str(TINY), help="model or head whose identity codes are written")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--sequences", type=int, default=210)
@@ -145,6 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--noise", type=float, default=1.0, help="mm")
     parser.add_argument("--outliers", type=float, default=0.0, help="share of the points that lie anywhere")
     parser.add_argument("--hole", type=float, default=0.0, help="share of the points missing on one side")
+    parser.add_argument("--identity-steps", type=int, default=400, help="steps in which a person's code is found")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -167,7 +168,7 @@ def main(arguments: list[str] | None = None) -> None:
         own = [(n, row) for n, row in own if not (options.output / row["name"] / "sequence.json").is_file()]
         if own:
             scan = dict(np.load(path))
-            code, person = fit_identities(head, [scan], 400)[0].numpy(), SpeakingHead(pool, scan)
+            code, person = fit_identities(head, [scan], options.identity_steps)[0].numpy(), SpeakingHead(pool, scan)
             for number, row in own:
                 write_sequence(options.output / row["name"], row, person, code, options, number)
                 progress.update()
