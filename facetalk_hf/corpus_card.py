@@ -17,7 +17,7 @@ TEXT = """
 
 {about}
 
-Made with [facetalk_hf](https://github.com/facetalk-hf/facetalk_hf): one row a spoken sequence, audio together with the
+Made with facetalk_hf: one row a spoken sequence, audio together with the
 motion of the face{codes}.
 
 | split | sequences | speakers | frames | minutes |

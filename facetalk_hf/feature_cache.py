@@ -14,11 +14,12 @@ from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel, Seque
 from . import corpus
 from .audio import num_frames
 from .audio_features import LogMelEncoder, LogMelEncoderConfig, LogMelFeatureExtractor, encode_speech
+from .corpus_checks import check_finite
 from .errors import FaceTalkError
-from .segments import EncodedClips
+from .segments import EncodedClips, segment_audio
 
 
-COLUMNS = ("audio", "sampling_rate", "expression", "fps")
+COLUMNS = ("id", "audio", "sampling_rate", "expression", "fps")
 
 
 def load_audio_encoder(
@@ -39,9 +40,17 @@ def load_audio_encoder(
 
 
 def _rows(folder: str | Path, split: str, label: str) -> Iterator[dict]:
+    size = None
     for row in tqdm(corpus.read(folder, (split,), COLUMNS), desc=f"{label} {split}", unit=" clips"):
         if row.get("expression") is None:
             raise FaceTalkError(f"{folder} has no expression codes; training/build_corpus.py adds them")
+        size = row["expression"].shape[1] if size is None else size
+        if row["expression"].shape[1] != size:
+            raise FaceTalkError(
+                f"{folder}: row {row['id']} has codes of {row['expression'].shape[1]} numbers, those before it have "
+                f"{size}: they belong to another head or basis"
+            )
+        check_finite(row["expression"], f"{folder}: row {row['id']}: expression")
         yield row
 
 
@@ -114,13 +123,9 @@ class OnlineAudio:
     def segment(self, start: int, length: int) -> np.ndarray:
         """Samples (S,) float32 of `length` frames, the first being frame `start` of all clips laid end to end."""
         clip = np.searchsorted(self.starts, start, side="right") - 1
-        samples, first = self.clips[clip], start - self.starts[clip]
-        last = first + length
-        stop = len(samples) if last >= self.starts[clip + 1] - self.starts[clip] else self._sample(last)
-        return samples[self._sample(first) : stop].astype(np.float32) / 32768
-
-    def _sample(self, frame: int) -> int:
-        return int(np.ceil(frame * self.sampling_rate / self.fps))
+        first, frames = int(start - self.starts[clip]), int(self.starts[clip + 1] - self.starts[clip])
+        samples = segment_audio(self.clips[clip], first, length, frames, self.sampling_rate, self.fps)
+        return samples.astype(np.float32) / 32768
 
     @torch.no_grad()
     def __call__(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:

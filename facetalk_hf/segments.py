@@ -55,6 +55,17 @@ def padded_cut(values: np.ndarray, start: int, length: int) -> np.ndarray:
     return cut if len(cut) == length else np.pad(cut, [(0, length - len(cut))] + [(0, 0)] * (values.ndim - 1))
 
 
+def segment_audio(
+    audio: np.ndarray, start: int, length: int, frames: int, sampling_rate: int = 16000, fps: float = 24.0
+) -> np.ndarray:
+    """The samples of `length` frames from `start` on, of a sequence of `frames` frames and (S,) samples.
+
+    Where the segment reaches the end of the sequence, it has all samples that there are.
+    """
+    stop = len(audio) if start + length >= frames else first_sample(start + length, sampling_rate, fps)
+    return audio[first_sample(start, sampling_rate, fps) : stop]
+
+
 def cut_segment(
     codes: np.ndarray,
     audio: np.ndarray,
@@ -63,10 +74,10 @@ def cut_segment(
     sampling_rate: int = 16000,
     fps: float = 24.0,
 ) -> dict[str, np.ndarray]:
-    """A segment of a sequence with the audio that belongs to it. Training and tests cut by this function.
+    """A segment of a sequence with the audio that belongs to it, always of the same size.
 
-    A sequence that ends before the segment does is followed by zeros, and `frame_mask` says so. Where the segment
-    ends with the sequence, audio behind the last frame's end is cut off.
+    A sequence that ends before the segment does is followed by zeros, and `frame_mask` says so. [`SegmentDataset`] and
+    `feature_cache.OnlineAudio` cut by the same `padded_cut` and `segment_audio`.
 
     Args:
         codes ((T, D) float), audio ((S,) float): the sequence.
@@ -81,14 +92,11 @@ def cut_segment(
     """
     if not 0 <= start < len(codes):
         raise FaceTalkError(f"no segment from frame {start} of a sequence of {len(codes)} frames")
-    samples = first_sample(length, sampling_rate, fps)
-    kept = min(length, len(codes) - start)
-    first = first_sample(start, sampling_rate, fps)
-    heard = audio[first : min(first + samples, first_sample(start + kept, sampling_rate, fps))]
+    heard = segment_audio(audio, start, length, len(codes), sampling_rate, fps)
     return {
         "expression": padded_cut(codes, start, length),
-        "audio": padded_cut(heard, 0, samples),
-        "frame_mask": np.arange(length) < kept,
+        "audio": padded_cut(heard, 0, first_sample(length, sampling_rate, fps)),
+        "frame_mask": np.arange(length) < len(codes) - start,
     }
 
 
@@ -132,6 +140,11 @@ class EncodedClips:
                         raise FaceTalkError(
                             f"clip {len(lengths)} has {len(codes)} frames of codes but {len(audio)} of audio: the "
                             "frame rates of corpus and audio encoder must be the same"
+                        )
+                    if widths and codes.shape[1] != widths["code_dim"]:
+                        raise FaceTalkError(
+                            f"clip {len(lengths)} has codes of {codes.shape[1]} numbers, those before it have "
+                            f"{widths['code_dim']}: they belong to another head or basis"
                         )
                     length = min(len(codes), len(audio))
                     np.ascontiguousarray(codes[:length], np.float32).tofile(codes_file)
@@ -249,9 +262,9 @@ class SegmentDataset(torch.utils.data.Dataset):
             length = min(size, last - start)
             starts[row] = start
             factor = rng.uniform(*self.augmentation)
-            codes[row, :length] = clips.codes[start : start + length]
-            codes[row, :length] *= factor
-            audio[row, :length] = clips.audio[start : start + length]
+            codes[row] = padded_cut(clips.codes[start:last], 0, size)
+            codes[row] *= factor
+            audio[row] = padded_cut(clips.audio[start:last], 0, size)
             mask[row, :length] = True
             timestep[row] = rng.integers(self.num_timesteps)
             keep[row] = rng.random() >= self.null_probability

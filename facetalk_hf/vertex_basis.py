@@ -98,7 +98,11 @@ class VertexBasis:
             return cls(people, tuple(templates), faces, None, lips)
         flat = np.asarray(displacements, np.float32).reshape(len(displacements), -1)
         # N is smaller than 3 V: diagonalise the N x N matrix.
-        values, vectors = np.linalg.eigh(flat.astype(np.float64) @ flat.T.astype(np.float64))
+        gram = np.zeros((len(flat), len(flat)))
+        for start in range(0, flat.shape[1], 4096):  # never a second copy of all frames in double precision
+            part = flat[:, start : start + 4096].astype(np.float64)
+            gram += part @ part.T
+        values, vectors = np.linalg.eigh(gram)
         order = np.argsort(values)[::-1][:components]
         order = order[values[order] > values.max(initial=0.0) * 1e-10]
         if not len(order) or values.max() <= 0:

@@ -44,31 +44,36 @@ class VertexFiles:
             FaceTalkError: another number of vertices than `count`, or NaN; names file and frame.
         """
         indices = list(range(self.frames()) if indices is None else indices)
-        frames = [self._frame(i) for i in indices]
-        for index, frame in zip(indices, frames, strict=True):
-            place = f"{self.files[index]}: frame" if isinstance(self.files, list) else f"{self.files}: frame"
-            if frame.shape != (count, 3):
-                raise FaceTalkError(f"{place} {index} has {len(frame)} vertices, the template has {count}")
+        mapped = None if isinstance(self.files, list) else self._map()
+        result = np.zeros((len(indices), count, 3), np.float32)
+        for row, index in enumerate(indices):
+            path = self.files if mapped is not None else self.files[index]
+            frame = mapped[index] if mapped is not None else read_frame(path)
+            if frame.size != 3 * count:
+                raise FaceTalkError(f"{path}: frame {index} has {frame.size // 3} vertices, the template has {count}")
             if not np.isfinite(frame).all():
-                raise FaceTalkError(f"{place} {index} has vertices that are NaN or infinite")
-        return np.stack(frames) if frames else np.zeros((0, count, 3), np.float32)
+                raise FaceTalkError(f"{path}: frame {index} has vertices that are NaN or infinite")
+            result[row] = frame.reshape(count, 3)
+        return result
 
     def _map(self) -> np.ndarray:
         try:
             values = np.load(self.files, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise FaceTalkError(f"cannot read {self.files}: {str(error).splitlines()[0]}") from error
-        if values.ndim not in (2, 3) or values.shape[1:] != (values.shape[1], 3)[: values.ndim - 1]:
+        if not (values.ndim == 3 and values.shape[2] == 3 or values.ndim == 2 and values.shape[1] % 3 == 0):
             raise FaceTalkError(f"{self.files}: vertices must be (T, V, 3) or (T, 3 V), not {values.shape}")
         return values
 
-    def _frame(self, index: int) -> np.ndarray:
-        if isinstance(self.files, list):
-            path = self.files[index]
-            values = np.load(path, allow_pickle=False) if path.suffix == ".npy" else read_mesh(path)[0]
-        else:
-            values = self._map()[index]
-        return np.asarray(values, np.float32).reshape(-1, 3)
+
+def read_frame(path: Path) -> np.ndarray:
+    """Vertices of one frame, of any shape: a .npy, .ply or .obj."""
+    if path.suffix.lower() in MESHES:
+        return read_mesh(path)[0]
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise FaceTalkError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
 
 
 def find_vertices(folder: str | Path, audio: str | Path | None = None, underscore: str = "last") -> list[VertexFiles]:
@@ -158,7 +163,7 @@ def read_templates(
         for name, path in files.items():
             if path.suffix.lower() in MESHES:
                 known[name], faces = read_mesh(path)
-            elif path.suffix == ".npy":
+            elif path.suffix == ".npy" and name in speakers:
                 known[name] = np.load(path, allow_pickle=False)
     elif place.suffix.lower() in MESHES:
         points, faces = read_mesh(place)

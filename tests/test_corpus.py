@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Shards are written, read and cut without an engine, without torchcodec and without a network."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from conftest import make_encoder
 
-from facetalk_hf import FaceTalkError, corpus
+from facetalk_hf import FaceTalkError, LogMelFeatureExtractor, corpus
+from facetalk_hf.feature_cache import encode_corpus, read_speech
 
 
 pytest.importorskip("datasets", reason='needs datasets: pip install "facetalk_hf[train]"')
@@ -109,3 +113,26 @@ def test_rows_that_do_not_fit_the_schema(tmp_path):
     with pytest.raises(FaceTalkError, match="lacks fps"):
         corpus.write_shard([make_row(0) | {"fps": None}], tmp_path / "a.parquet")
     assert not list(tmp_path.iterdir())
+
+
+def test_training_names_the_row_that_it_cannot_use(tmp_path):
+    """Shards that were put together by hand."""
+    encoder = (make_encoder(), LogMelFeatureExtractor())
+    broken = make_row(1, code_dim=8)
+    broken["expression"][11, 3] = np.nan
+    for row, message in (
+        (make_row(1, code_dim=9), "row voice-000-001 has codes of 9 numbers, those before it have 8"),
+        (broken, "row voice-000-001: expression is NaN or infinite in frame 11"),
+        (make_row(1), "has no expression codes"),
+    ):
+        corpus.write_shard([make_row(0, code_dim=8)], tmp_path / "a.parquet")
+        corpus.write_shard([row], tmp_path / "b.parquet")
+        for read in (encode_corpus, read_speech):
+            with pytest.raises(FaceTalkError, match=message):
+                read(tmp_path, "train", *encoder)
+
+
+def test_the_documented_schema_is_the_schema():
+    text = (Path(__file__).parents[1] / "docs" / "corpus.md").read_text(encoding="utf-8")
+    for name, (kind, meaning) in corpus.SCHEMA.items():
+        assert f"| `{name}` | {kind} | {meaning} |\n" in text

@@ -39,6 +39,8 @@ def test_nothing_is_left_of_clips_that_fail(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(FaceTalkError, match="frame rates"):
         EncodedClips.collect([(np.zeros((24, 3)), np.zeros((30, 2)))])
+    with pytest.raises(FaceTalkError, match="clip 1 has codes of 4 numbers, those before it have 3"):
+        EncodedClips.collect([(np.zeros((24, 3)), np.zeros((24, 2))), (np.zeros((24, 4)), np.zeros((24, 2)))])
     with pytest.raises(FaceTalkError, match="no clips"):
         EncodedClips.collect([])
 
