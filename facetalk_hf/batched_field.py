@@ -5,6 +5,7 @@ import threading
 
 import torch
 
+from .errors import FaceTalkError
 from .models.nphm import NPHMModel
 from .posed_field import PosedField
 
@@ -99,9 +100,17 @@ class SharedField(PosedField):
     Args:
         head, identity: as for [`PosedField`]; the head here stays on the CPU.
         batcher (`FieldBatcher`), number (`int`): who answers, and which of its fits this is.
+
+    Raises:
+        FaceTalkError: the head does not deform both ways: its points cannot be carried back by networks alone.
     """
 
     def __init__(self, head: NPHMModel, identity: torch.Tensor, batcher: FieldBatcher, number: int):
+        if head.config.deformation != "both" or head.config.forward_type != "bilinear":
+            raise FaceTalkError(
+                "fits on a GPU or in batches need a head that deforms both ways (deformation 'both', forward "
+                "'bilinear'); for this one, leave --batch out and take --device cpu"
+            )
         super().__init__(head, identity)
         self.batcher, self.number = batcher, number
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import make_head
 from test_fitting import make_field
 
 from facetalk_hf import TINY, FaceTalkError
@@ -238,3 +239,9 @@ def test_broken_files_are_named(tmp_path, arrays, words):
 def test_a_folder_without_sequences_gets_one_line(script, tmp_path, head_folder):
     with pytest.raises(FaceTalkError, match="no sequences in"):
         script.main(arguments(tmp_path / "nothing", head_folder, tmp_path / "fits"))
+
+
+def test_heads_that_deform_one_way_are_not_batched():
+    head = make_head()
+    with pytest.raises(FaceTalkError, match="leave --batch out"):
+        SharedField(head, torch.zeros(head.identity_dim), FieldBatcher(head, "cpu", 1), 0)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -50,12 +51,19 @@ def find_sequences(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+@cache
+def digest_of(head: NPHMModel) -> bytes:
+    """A hash of a head's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(head.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+    return digest.digest()
+
+
 def fingerprint(folder: Path, head: NPHMModel, options: argparse.Namespace) -> str:
-    """A hash of all that the fit of a sequence depends on: its files, the options, the head by a sample."""
-    settings = asdict(FittingConfig(points=options.points)) | {"unit": options.unit, "batched": options.batch > 1}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for tensor in (head.expression_basis, head.anchor_mean, head.identity_codes):
-        digest.update(tensor.detach().cpu().numpy().tobytes())
+    """A hash of all that the fit of a sequence depends on: its files, the options, the head."""
+    settings = asdict(FittingConfig(points=options.points)) | {"unit": options.unit, "batch": options.batch}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + digest_of(head))
     for path in sorted(path for path in folder.iterdir() if path.is_file() and path.name not in NOT_READ):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
