@@ -180,6 +180,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is")
     parser.add_argument("--batch", type=int, default=1, help="sequences whose frames are evaluated together")
     options = parser.parse_args(arguments)
+    if options.batch < 1:
+        raise FaceTalkError(f"--batch must be at least 1, not {options.batch}")
     torch.set_num_threads(1)  # small networks: more threads wait for each other
     on_cpu = options.device == "cpu" or not torch.cuda.is_available()
     if options.device == "cuda" and on_cpu:

@@ -148,6 +148,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--identity-steps", type=int, default=400, help="steps in which a person's code is found")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    if not 0 <= options.blinks <= 1:
+        raise FaceTalkError(f"--blinks is a share from 0 to 1, not {options.blinks:g}")
     torch.set_num_threads(1)
     people = [
         path
