@@ -69,6 +69,9 @@ def shape_scores(pairs: list[dict]) -> dict:
         "closure_true": closure_score(lips_closed(true), taught)["f1"],
         "blinks": closure_score(*blinks, tolerance=1)["f1"],
     }  # fmt: skip
+    result["shapes"] = {
+        name: correlation(fitted[:, i], true[:, i]) for i, name in enumerate(EXPRESSIONS) if true[:, i].std() > USED
+    }
     for group, start in GROUPS.items():
         columns = [i for i, name in enumerate(EXPRESSIONS) if name.startswith(start)]
         used = [i for i in columns if true[:, i].std() > USED]
@@ -163,6 +166,8 @@ def show(result: dict) -> None:
     columns = ("used", "shapes", "correlation", "rmse", "spread", "false")
     heads = ("group", "shapes in use", "of", "correlation", "error", "spread", "false activity of the others")
     print(markdown_table(heads, [[group, *(parts["all"][group][c] for c in columns)] for group in GROUPS]))
+    shapes = sorted(parts["all"]["shapes"].items(), key=lambda item: -item[1])
+    print("\n" + ", ".join(f"{name} {value:.2f}" for name, value in shapes if not name.endswith("_R")))
     if "points" in result:
         rows = [
             [f"{people}: {kind}", *(values[part] for part in COLUMNS)]
