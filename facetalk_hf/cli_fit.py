@@ -40,7 +40,9 @@ class Unit(StrEnum):
 
 
 def fit(
-    clouds: Annotated[Path, typer.Argument(metavar="CLOUDS_DIR", help="A ply, obj or npz a frame, numbered.")],
+    clouds: Annotated[
+        Path, typer.Argument(metavar="CLOUDS_DIR", help="A ply, obj or npz a frame, numbered; or clouds.npz.")
+    ],
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results; kept windows are used again.")],
     model: Annotated[
         str,
@@ -87,13 +89,12 @@ def fit(
     from .fitting import fit_expressions
     from .fitting_report import write_comparison, write_plot, write_report
     from .identity_fitting import fit_identity, typical
-    from .point_clouds import frame_files, read_cloud
+    from .point_clouds import read_sequence
     from .posed_field import PosedField
     from .window_solver import FrameObservation
 
     settings = read_config(config, points, fps)
-    files = frame_files(clouds)
-    frames = [read_cloud(path) for path in files]
+    files, frames = read_sequence(clouds)
     marks = read_marks(landmarks, frames, files)
     head = load_head(model)
     torch.set_num_threads(1)  # small networks: more threads wait for each other

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 SUFFIXES: tuple[str, ...] = (".ply", ".obj", ".npz")
+SEQUENCE_FILE = "clouds.npz"
+"""All frames of a sequence in one file, in place of one file a frame."""
 UNITS: dict[str, float] = {"m": 4.0, "cm": 0.04, "mm": 0.004, "model": 1.0}
 """Model units in one of each: 1 model unit = 250 mm."""
 
@@ -69,6 +71,42 @@ def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> list[tuple[int, P
     return order
 
 
+def read_sequence(folder: Path, least: int = 50) -> tuple[list[Path], list[Cloud]]:
+    """All frames of a sequence, and where each came from.
+
+    Args:
+        folder (`Path`): with one file a frame, or with all of them in `clouds.npz`: `points` (T, P, 3) and, if known,
+            `landmarks` (T, 68, 3).
+        least (`int`): points that a frame needs.
+
+    Raises:
+        FaceTalkError: as `frame_files` and `read_cloud`; both kinds in one folder.
+    """
+    path = Path(folder) / SEQUENCE_FILE
+    if not path.is_file():
+        files = frame_files(folder)
+        return files, [read_cloud(file, least) for file in files]
+    others = [file.name for file in path.parent.iterdir() if re.match(r"frame.*\.(ply|obj|npz)$", file.name, re.I)]
+    if others:
+        raise FaceTalkError(f"{folder} has {SEQUENCE_FILE} and single frames ({min(others)}): leave one of both")
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            points = np.asarray(data["points"], np.float32)
+            landmarks = np.asarray(data["landmarks"], np.float32) if "landmarks" in data else None
+    except Exception as error:  # a broken file: NumPy and zipfile raise anything
+        raise FaceTalkError(f"cannot read {path}: {str(error).splitlines()[0] if str(error) else error!r}") from error
+    if points.ndim != 3 or points.shape[2] != 3 or not len(points):
+        raise FaceTalkError(f"{path}: points have shape {points.shape}, not (frames, points, 3)")
+    if landmarks is not None and len(check_landmarks(landmarks, path)) != len(points):
+        raise FaceTalkError(f"{path}: {len(landmarks)} frames of landmarks for {len(points)} of points")
+    places = [Path(f"{path} frame {index}") for index in range(len(points))]
+    clouds = [
+        Cloud(place.name, check_points(part, place, least), landmarks=None if landmarks is None else landmarks[index])
+        for index, (place, part) in enumerate(zip(places, points, strict=True))
+    ]
+    return places, clouds
+
+
 def read_cloud(path: Path, least: int = 50) -> Cloud:
     """Read one frame; of a mesh the vertices are taken.
 
@@ -95,13 +133,7 @@ def read_cloud(path: Path, least: int = 50) -> Cloud:
         raise
     except Exception as error:  # a broken file: the readers raise anything
         raise FaceTalkError(f"cannot read {path}: {str(error).splitlines()[0] if str(error) else error!r}") from error
-    if points.ndim != 2 or points.shape[1:] != (3,):
-        raise FaceTalkError(f"{path}: points have shape {points.shape}, not (P, 3)")
-    if len(points) < least:
-        raise FaceTalkError(f"{path} has {len(points)} point(s); fitting needs at least {least}")
-    if not np.isfinite(points).all():
-        row = int(np.flatnonzero(~np.isfinite(points).all(1))[0])
-        raise FaceTalkError(f"{path}: point {row} is NaN or infinite; remove such points")
+    points = check_points(points, path, least)
     if landmarks is not None:
         landmarks = check_landmarks(np.asarray(landmarks, np.float32), path)
         if landmarks.ndim != 2:
@@ -122,6 +154,18 @@ def check_normals(normals: np.ndarray, points: np.ndarray, place: Path) -> np.nd
     normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     inwards = (normals * (points - points.mean(0))).sum(1).mean() < 0
     return -normals if inwards else normals
+
+
+def check_points(points: np.ndarray, place: Path, least: int) -> np.ndarray:
+    """Points (P, 3) as they are. FaceTalkError for another shape, fewer than `least`, and what is not finite."""
+    if points.ndim != 2 or points.shape[1:] != (3,):
+        raise FaceTalkError(f"{place}: points have shape {points.shape}, not (P, 3)")
+    if len(points) < least:
+        raise FaceTalkError(f"{place} has {len(points)} point(s); fitting needs at least {least}")
+    if not np.isfinite(points).all():
+        row = int(np.flatnonzero(~np.isfinite(points).all(1))[0])
+        raise FaceTalkError(f"{place}: point {row} is NaN or infinite; remove such points")
+    return points
 
 
 def check_landmarks(landmarks: np.ndarray, place: Path) -> np.ndarray:
