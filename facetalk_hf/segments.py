@@ -76,8 +76,8 @@ def cut_segment(
 ) -> dict[str, np.ndarray]:
     """A segment of a sequence with the audio that belongs to it, always of the same size.
 
-    A sequence that ends before the segment does is followed by zeros, and `frame_mask` says so. [`SegmentDataset`] cuts
-    codes and features by the same `padded_cut`.
+    A sequence that ends before the segment does is followed by zeros, and `frame_mask` says so. [`SegmentDataset`]
+    cuts codes and features by the same `padded_cut`.
 
     Args:
         codes ((T, D) float), audio ((S,) float): the sequence.
