@@ -62,7 +62,7 @@ def digest_of(head: NPHMModel) -> bytes:
 
 def fingerprint(folder: Path, head: NPHMModel, options: argparse.Namespace) -> str:
     """A hash of all that the fit of a sequence depends on: its files, the options, the head."""
-    settings = asdict(FittingConfig(points=options.points)) | {"unit": options.unit, "batch": options.batch}
+    settings = asdict(FittingConfig(points=options.points, fps=options.fps)) | {"unit": options.unit, "batch": options.batch}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + digest_of(head))
     for path in sorted(path for path in folder.iterdir() if path.is_file() and path.name not in NOT_READ):
         digest.update(path.name.encode() + path.read_bytes())
@@ -82,7 +82,7 @@ def fit_sequence(folder: Path, output: Path, head: NPHMModel, options: argparse.
         if report.get("key") == key:
             return report
     files, frames = read_sequence(folder)
-    marks = read_marks(one_of(folder, "landmarks.npy"), frames)
+    marks = read_marks(one_of(folder, "landmarks.npy"), frames, files)
     code_file = one_of(folder, "identity.npy")
     code = None if code_file is None else read_code(code_file, head.identity_dim)
     transforms = one_of(folder, "transforms.npz", "transforms.json")
@@ -93,13 +93,14 @@ def fit_sequence(folder: Path, output: Path, head: NPHMModel, options: argparse.
         FrameObservation(
             torch.from_numpy(poses.to_model(i, frame.points)),
             None if marks is None else torch.from_numpy(poses.to_model(i, marks[i])),
+            normals=None if frame.normals is None else torch.from_numpy(poses.turned(i, frame.normals)),
         )
         for i, frame in enumerate(frames)
     ]
     code = fit_identity(head, seen) if code is None else code
     field, windows = make(head, code), output / "windows"
     fresh, begin = not windows.is_dir(), (time.thread_time(), time.time())
-    result = fit_expressions(field, seen, FittingConfig(points=options.points), windows)
+    result = fit_expressions(field, seen, FittingConfig(points=options.points, fps=options.fps), windows)
     cost = {"thread_s": time.thread_time() - begin[0], "wall_s": time.time() - begin[1]} if fresh else {}
     save(output / "identity.npy", np.save, code.numpy())
     save(output / "poses.npz", np.savez, s=np.full(len(frames), poses.scale), R=poses.rotations, t=poses.translations)
