@@ -1,5 +1,5 @@
 # make demo      a talking head from the shipped clip, into out/demo (CLIP=my.wav for another one)
-# make test      the whole test suite
+# make test      the whole test suite, in two processes (ARGS="-n 0 -k name": some of it, in one)
 # make quality   ruff: rules and formatting
 # make style     the same, mended where ruff can
 # make docs      the documentation as a site, into site/: open site/index.html
@@ -31,7 +31,7 @@ demo: $(VENV)/.ready-demo
 	@echo "See out/demo/$(basename $(notdir $(CLIP))).mp4; the .glb beside it opens in Blender or any glTF viewer."
 
 test: $(VENV)/.ready-test
-	$(PY) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 quality: $(VENV)/.ready-quality
 	$(PY) -m ruff check .

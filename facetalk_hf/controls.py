@@ -2,6 +2,7 @@
 """What a user may ask of a generated motion, checked before the work and applied after it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from zlib import crc32
 
@@ -112,9 +113,9 @@ class MotionControls:
             Channels(head, "silence_gate")
         if self.mouth_temperature not in (None, 1):
             Channels(head, "mouth_temperature other than 1")
-        if self.blink_rate is not None and "eyeBlink_L" not in Channels(head, "blink_rate").names:
+        if self.blink_rate is not None and not has_lids(Channels(head, "blink_rate").names):
             raise FaceTalkError("blink_rate needs a head with the shapes eyeBlink_L and eyeBlink_R")
-        if self.blink_contrast and "eyeBlink_L" not in Channels(head, "blink_contrast").names:
+        if self.blink_contrast and not has_lids(Channels(head, "blink_contrast").names):
             raise FaceTalkError("blink_contrast needs a head with the shapes eyeBlink_L and eyeBlink_R")
         for name in ("gaze", "head_motion", "fps"):
             if getattr(self, name) and output_type != "animation":
@@ -151,7 +152,7 @@ class MotionControls:
         amount = self.blink_contrast
         if amount is None:
             names = None if head is None else head.config.expression_names
-            amount = BLINK_CONTRAST if names is not None and "eyeBlink_L" in names else 0.0
+            amount = BLINK_CONTRAST if has_lids(names or ()) else 0.0
         if amount == 0:
             return codes
         channels = Channels(head, "blink_contrast")
@@ -222,3 +223,8 @@ def seeded_rng(generator: torch.Generator | list[torch.Generator] | None, index:
         generator, index = generator[index], 0
     seed = crc32(torch.get_rng_state().numpy()) if generator is None else generator.initial_seed()
     return np.random.default_rng([seed % 2**64, index])
+
+
+def has_lids(names: Sequence[str]) -> bool:
+    """Whether both lids are among a head's named shapes."""
+    return {"eyeBlink_L", "eyeBlink_R"} <= set(names)

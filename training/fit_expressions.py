@@ -62,7 +62,10 @@ def digest_of(head: NPHMModel) -> bytes:
 
 def fingerprint(folder: Path, head: NPHMModel, options: argparse.Namespace) -> str:
     """A hash of all that the fit of a sequence depends on: its files, the options, the head."""
-    settings = asdict(FittingConfig(points=options.points, fps=options.fps)) | {"unit": options.unit, "batch": options.batch}
+    settings = asdict(FittingConfig(points=options.points, fps=options.fps)) | {
+        "unit": options.unit,
+        "batch": options.batch,
+    }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + digest_of(head))
     for path in sorted(path for path in folder.iterdir() if path.is_file() and path.name not in NOT_READ):
         digest.update(path.name.encode() + path.read_bytes())
