@@ -177,7 +177,6 @@ def test_files_are_refused_removed_and_kept_apart(server, client, clip, place):
     data = [recording, "zero", 1, 0, True, 1, 1.25, 30, -0.1, 0, False, -1, 0, 0, 0, None]
     event = httpx.post(f"{server}/gradio_api/call/animate", json={"data": data}).json()["event_id"]
     answer = httpx.get(f"{server}/gradio_api/call/animate/{event}", timeout=60).text
-    print("ANSWER", answer)
     assert "event: error" in answer and "event: complete" not in answer
     assert not list(place.glob("facetalk-*"))
 
