@@ -200,8 +200,11 @@ def test_a_visitor_uploads_sees_a_video_and_turns_the_head(page, clip):
     page.get_by_text("everything after").wait_for()
     assert [link.inner_text() for link in page.locator("figcaption a").all()] == 2 * ["mp4", "glb", "npz", "csv"]
     # Both play, in step; the first is still the one that is heard.
+    page.wait_for_function("document.querySelector('.ft-picture video').ended")
     page.locator(".ft-play").click()
-    page.wait_for_function("[...document.querySelectorAll('.ft-picture video')].every(video => video.ended)")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.ft-picture video')].every(video => video.currentTime > 0.2)"
+    )
     assert page.evaluate("[...document.querySelectorAll('.ft-picture video')].map(v => v.muted)") == [False, True]
 
     canvas = page.get_by_label("Animated 3D head")
