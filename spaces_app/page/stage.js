@@ -40,7 +40,7 @@ function fillTake(take, index) {
       film.currentTime = lead.currentTime;
       if (!lead.paused) follow(film);
     };
-    film.onpause = () => { if (film === video()) others().forEach((o) => o.pause()); tick(); };
+    film.onpause = () => { if (film === video() && !film.ended) others().forEach((o) => o.pause()); tick(); };
     film.onseeking = () => { if (film === video()) others().forEach((o) => { o.currentTime = film.currentTime; }); tick(); };
     figure.querySelector(".ft-picture").replaceChildren(film);
     if (index === chosen) { choose(index); quiet(film.play()); } else film.muted = true;
