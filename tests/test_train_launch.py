@@ -78,7 +78,7 @@ def test_losses_go_to_a_tracker(data, tmp_path, name):  # noqa: F811
     places = {"WANDB_MODE": "offline", "WANDB_DIR": tmp_path, "TRACKIO_DIR": tmp_path / "trackio"}
     places |= {"WANDB_SILENT": "true", "HF_HUB_OFFLINE": "1"}
     start(SCRIPT, *arguments(data, tmp_path / "out", *run, steps=2), **{key: str(x) for key, x in places.items()})
-    patterns = {"tensorboard": "out/*/events.out.tfevents.*", "wandb": "wandb/offline-run-*/*.wandb"}
+    patterns = {"tensorboard": "out/**/events.out.tfevents.*", "wandb": "wandb/offline-run-*/*.wandb"}
     files = list(tmp_path.glob(patterns.get(name, "trackio/*.db")))
     written = b"".join(file.read_bytes() for file in files)
     assert b"validation" in written and b"loss" in written
