@@ -85,7 +85,7 @@ def write_comparison(
 
 
 def dots(renderer: "HeadRenderer", points: np.ndarray, size: int) -> np.ndarray:
-    """Points (P, 3) in mm as 2 x 2 pixels, few of them 3 x 3, on a dark image (size, size, 3) uint8; nearer ones are lighter."""
+    """Points (P, 3) in mm as dots of 2 or 3 pixels on a dark image (size, size, 3) uint8; nearer ones are lighter."""
     image = np.full((size, size, 3), (28, 31, 36), np.uint8)
     place = np.floor(renderer.project(points)).astype(int)
     order = np.argsort(points[:, 2])
