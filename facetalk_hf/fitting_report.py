@@ -85,13 +85,14 @@ def write_comparison(
 
 
 def dots(renderer: "HeadRenderer", points: np.ndarray, size: int) -> np.ndarray:
-    """Points (P, 3) in mm as 2 x 2 pixels on a dark image (size, size, 3) uint8; nearer ones are lighter."""
+    """Points (P, 3) in mm as dots of 2 or 3 pixels on a dark image (size, size, 3) uint8; nearer ones are lighter."""
     image = np.full((size, size, 3), (28, 31, 36), np.uint8)
     place = np.floor(renderer.project(points)).astype(int)
     order = np.argsort(points[:, 2])
-    shade = np.interp(points[order, 2], np.percentile(points[:, 2], [5, 98]), [70, 245]).astype(np.uint8)
-    for dx in (0, 1):
-        for dy in (0, 1):
+    shade = np.interp(points[order, 2], np.percentile(points[:, 2], [5, 98]), [110, 250]).astype(np.uint8)
+    wide = range(3 if len(points) < 4000 else 2)
+    for dx in wide:
+        for dy in wide:
             x, y = place[order, 0] + dx, place[order, 1] + dy
             kept = (x >= 0) & (x < size) & (y >= 0) & (y < size)
             image[y[kept], x[kept]] = shade[kept, None]

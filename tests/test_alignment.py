@@ -67,6 +67,30 @@ def test_formats(tmp_path, suffix):
     assert (found.landmarks is not None) == (suffix == "npz")
 
 
+@pytest.mark.parametrize("suffix", ["npz", "ply", "obj"])
+def test_normals_are_read_and_lead_outwards(tmp_path, suffix):
+    points = cloud(80)
+    normals = points / np.linalg.norm(points, axis=1, keepdims=True)
+    path, rows = tmp_path / f"frame_1.{suffix}", np.concatenate([points, -2 * normals], 1)  # inwards, not of length 1
+    if suffix == "npz":
+        np.savez(path, points=points, normals=-2 * normals)
+    elif suffix == "ply":
+        header = "".join(f"property float {name}\n" for name in ("x", "y", "z", "nx", "ny", "nz"))
+        lines = "\n".join(" ".join(map(str, row)) for row in rows.tolist())
+        path.write_text(f"ply\nformat ascii 1.0\nelement vertex 80\n{header}end_header\n{lines}\n")
+    else:
+        path.write_text("".join("v {} {} {}\nvn {} {} {}\n".format(*row) for row in rows.tolist()))
+    assert np.allclose(read_cloud(path).normals, normals, atol=1e-4)
+
+
+def test_meshes_have_the_normals_of_their_faces(tmp_path):
+    import trimesh
+
+    trimesh.creation.icosphere(subdivisions=2).export(tmp_path / "frame_1.ply")
+    found = read_cloud(tmp_path / "frame_1.ply")
+    assert (found.normals * found.points).sum(1).min() > 0.95
+
+
 def test_files_in_the_order_of_their_numbers(tmp_path):
     for number in (9, 10, 11):
         np.savez(tmp_path / f"frame_{number}.npz", points=cloud())
