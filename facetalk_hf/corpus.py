@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The corpus of spoken sequences: schema, shards, reader, and the way to `datasets` and the Hub.
+"""The corpus of spoken sequences: schema, shards, reader, and the way to `datasets` and from the Hub.
 
 A corpus is a folder of Parquet shards in the format of Hugging Face `datasets`, one row a sequence. Audio lies in the
 rows as encoded bytes (FLAC), so `datasets.Audio(decode=False)` reads it and no torchcodec is needed.
@@ -8,8 +8,6 @@ rows as encoded bytes (FLAC), so `datasets.Audio(decode=False)` reads it and no 
 import io
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -52,7 +50,7 @@ columns are null, or absent from shards of an older version."""
 
 REQUIRED = ("id", "split", "audio", "sampling_rate", "fps")
 MANIFEST = "corpus.json"
-"""Written last: the shards of a corpus with their numbers of rows."""
+"""Written last: the shards of a corpus with their numbers of rows, and what was counted in them."""
 
 
 def _datasets() -> Any:
@@ -281,50 +279,3 @@ def load(corpus: str | Path, split: str | None = None, streaming: bool = False, 
             reason = str(error).strip().split("\n")[0]
             raise FaceTalkError(f"cannot load {corpus}, which is no folder, from the Hub: {reason}") from error
     return dataset.cast_column("audio", datasets.Audio(decode=False))
-
-
-def push_to_hub(folder: str | Path, repo_id: str, private: bool | None = None, token: str | None = None) -> str:
-    """Upload a corpus as a dataset: its splits by `datasets`, then all other files (basis.npz, lips.npy, its card).
-
-    On the Hub the audio column is declared as audio, so that the viewer plays it; `load` gives bytes again.
-
-    Args:
-        folder (`str` or `Path`): the corpus.
-        repo_id (`str`): "user/name"; made where it does not exist.
-        private (`bool`, *optional*): for a new repository.
-        token (`str`, *optional*): by default that of `hf auth login`, or HF_TOKEN.
-
-    Returns:
-        `str`: address of the last commit.
-
-    Raises:
-        FaceTalkError: the Hub refuses, or cannot be reached.
-    """
-    from huggingface_hub import DatasetCard, HfApi
-    from huggingface_hub.errors import HTTPError
-
-    datasets, folder = _datasets(), Path(folder)
-    data = load(folder)
-    rate = next(read(folder, tuple(data), ("sampling_rate",)))["sampling_rate"]
-    data = data.cast_column("audio", datasets.Audio(sampling_rate=rate))
-    try:
-        api = HfApi(token=token)
-        api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
-        info = data.push_to_hub(repo_id, token=token)
-        with tempfile.TemporaryDirectory() as place:
-            # `datasets` wrote a card with nothing but features and configs, which fit the files as they are there.
-            card = DatasetCard.load(repo_id, token=token, ignore_metadata_errors=True)
-            if (folder / "README.md").is_file():
-                ours = DatasetCard.load(folder / "README.md")
-                ours.data.configs, ours.data.dataset_info = card.data.configs, card.data.get("dataset_info")
-                ours.text = ours.text.replace("path/to/this/folder", repo_id)
-                ours.save(Path(place) / "README.md")
-            for path in folder.iterdir():
-                if path.is_file() and path.suffix != ".parquet" and path.name not in ("README.md", MANIFEST):
-                    shutil.copy(path, place)
-            if any(Path(place).iterdir()):
-                info = api.upload_folder(repo_id=repo_id, repo_type="dataset", folder_path=place)
-    except (HTTPError, OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise FaceTalkError(f"{folder} could not be uploaded to {repo_id}: {reason}") from error
-    return info.commit_url

@@ -53,7 +53,7 @@ def split_speakers(
 
 @contextmanager
 def building(
-    folder: str | Path, name: str | None = None, about: str = "Speech and the motion of the face.", keep: bool = False
+    folder: str | Path, name: str | None = None, about: str | None = None, keep: bool = False
 ) -> Iterator[Path]:
     """Yield a hidden folder beside `folder` for shards and other files; it becomes `folder` when all is written.
 
@@ -76,7 +76,7 @@ def building(
         shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True, exist_ok=True)
     yield work
-    finish(work, name or folder.name, about)
+    finish(work, name or folder.name, about=about)
     os.replace(work, folder)
 
 
@@ -85,8 +85,13 @@ def complete(folder: str | Path) -> bool:
     return (Path(folder) / MANIFEST).is_file()
 
 
-def finish(folder: str | Path, name: str, about: str) -> dict[str, Any]:
+def finish(folder: str | Path, name: str, **card: Any) -> dict[str, Any]:
     """Check the shards of a folder together, write README.md and then `corpus.json`; return the summary.
+
+    Args:
+        folder (`str` or `Path`): with SPLIT/*.parquet.
+        name (`str`): the card's title.
+        card: more for [`~facetalk_hf.corpus_card.dataset_card`].
 
     Raises:
         FaceTalkError: no rows, a name twice, codes of different lengths.
@@ -94,7 +99,7 @@ def finish(folder: str | Path, name: str, about: str) -> dict[str, Any]:
     folder = Path(folder)
     summary = summarise(folder)
     with atomic_path(folder / "README.md") as temporary:
-        temporary.write_text(dataset_card(summary, name, about), encoding="utf-8")
+        dataset_card(summary, name, **card).save(temporary)
     with atomic_path(folder / MANIFEST) as temporary:
         temporary.write_text(json.dumps(summary, indent=1, ensure_ascii=False), encoding="utf-8")
     return summary
@@ -106,32 +111,36 @@ def summarise(folder: str | Path) -> dict[str, Any]:
     Raises:
         FaceTalkError: no rows, a name twice, codes of different lengths.
     """
+    import pyarrow.parquet
+
     folder = Path(folder)
     if not any(folder.rglob("*.parquet")):
         raise FaceTalkError("there are no sequences to make a corpus of")
-    checker, known = CorpusChecker(), Counter()
+    checker, known, kinds = CorpusChecker(), Counter(), {}
     names: dict[str, int] = {}
     splits: dict[str, dict] = {split: {"rows": 0, "speakers": set(), "frames": 0, "seconds": 0.0} for split in SPLITS}
     files: dict[str, set] = {split: set() for split in SPLITS}
-    sources, licences = Counter(), Counter()
-    columns = [column for column in SCHEMA if column != "audio"]  # every row has it, and it is large
+    told = {"sources": Counter(), "licences": Counter(), "engines": Counter(), "languages": Counter()}
     for path in shards(folder):
         place = path.relative_to(folder)
+        fields = {field.name: str(field.type) for field in pyarrow.parquet.read_schema(path)}
+        kinds |= {column: SCHEMA[column][0] if column in SCHEMA else kind for column, kind in fields.items()}
         count = 0
-        for row in read_shard(path, columns=columns):
+        for row in read_shard(path, columns=set(fields) - {"audio"}):  # every row has it, and it is large
             checker(row, place)
             count += 1
-            known.update(["audio"])
-            known.update(column for column, value in row.items() if value is not None)
-            frames = len(next(row[key] for key in ("expression", "weights") if row.get(key) is not None))
+            known.update(["audio", *(column for column, value in row.items() if value is not None)])
+            motion = next((row[key] for key in ("expression", "weights") if row.get(key) is not None), ())
             part = splits[row["split"]]
             part["rows"] += 1
             part["speakers"].add(row.get("speaker") or "unknown")
-            part["frames"] += frames
-            part["seconds"] += frames / row["fps"]
+            part["frames"] += len(motion)
+            part["seconds"] += len(motion) / row["fps"]
             files[row["split"]].add(f"{place.parent.as_posix()}/*.parquet" if place.parts[1:] else place.as_posix())
-            sources[row.get("source") or "source unknown"] += 1
-            licences[row.get("licence") or "licence unknown"] += 1
+            for key, column in (("sources", "source"), ("licences", "licence")):
+                told[key][row.get(column) or f"{column} unknown"] += 1
+            for key, column in (("engines", "engine"), ("languages", "language")):
+                told[key].update([row[column]] if row.get(column) else [])
         names[place.as_posix()] = count
     used = [split for split in SPLITS if splits[split]["rows"]]
     people = Counter(speaker for split in used for speaker in splits[split]["speakers"])
@@ -139,7 +148,7 @@ def summarise(folder: str | Path) -> dict[str, Any]:
         "version": 1, "code_dim": checker.code_dim,
         "splits": {split: splits[split] | {"speakers": len(splits[split]["speakers"])} for split in used},
         "shared_speakers": sum(count > 1 for count in people.values()),
-        "known": dict(known), "sources": dict(sources), "licences": dict(licences),
+        "columns": kinds, "known": {column: known[column] for column in kinds}, **told,
         "data_files": [{"split": split, "path": sorted(files[split])} for split in used], "shards": names,
     }  # fmt: skip
 

@@ -24,7 +24,7 @@ from .pipeline_few_steps import FOLDER as FEW_STEPS
 from .pipeline_few_steps import FewStepsPipeline
 
 
-STALE = {"model": ["*.safetensors*", "*/*.json"], "dataset": "*.parquet", "space": "facetalk_hf/*"}
+STALE = {"model": ["*.safetensors*", "*/*.json"], "dataset": ["*.parquet", "*.np?"], "space": "facetalk_hf/*"}
 """What of an earlier upload must not stay beside the new files: shards that are no more would be read on."""
 
 

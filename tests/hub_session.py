@@ -11,14 +11,16 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
+import datasets
 import numpy
 import torch
-from huggingface_hub import ModelCard, constants, snapshot_download
+from huggingface_hub import DatasetCard, ModelCard, constants
 
 import facetalk_hf
 from facetalk_hf import FaceTalkError, FaceTalkPipeline, corpus
 from facetalk_hf.cli import main
 from facetalk_hf.decoding import HeadDecoder
+from facetalk_hf.hub_corpus import push_to_hub
 from facetalk_hf.low_rank import merge
 
 
@@ -142,14 +144,33 @@ def load() -> None:
 
 
 def read() -> None:
-    """The published corpus: by the card's own lines, and as a folder."""
-    folder = snapshot_download("someone/speech", repo_type="dataset")
+    """Published corpora: by the card's own lines, by datasets alone, whole, by streaming, for training."""
     names = {}
-    for block in python_of((Path(folder) / "README.md").read_text()):
+    for block in python_of(DatasetCard.load("someone/speech").text):
         exec(compile(block, "card", "exec"), names)  # noqa: S102
-    assert names["rate"] == 16000 and names["row"]["id"] == "a" and len(names["samples"]) == 16000
-    rows = list(corpus.read(folder, ("train", "validation", "test")))
-    assert sorted(row["id"] for row in rows) == ["a", "b", "c"] and rows[0]["weights"].shape[1] == 53
+    assert names["rate"] == 16000 and names["row"]["id"] == "anna_one" and len(names["samples"]) == 16000
+    ids = {"train": ["anna_one", "anna_two"], "validation": ["bob_one"], "test": ["cy_one"]}
+    for data in (datasets.load_dataset("someone/speech"), corpus.load("someone/speech")):
+        assert {name: part["id"][:] for name, part in data.items()} == ids
+    second = list(corpus.read("corpus"))[1]
+    numpy.testing.assert_array_equal(data["train"].with_format("numpy")[1]["expression"], second["expression"])
+    numpy.testing.assert_array_equal(corpus.decode_audio(data["train"][1]), corpus.decode_audio(second))
+    stream = corpus.load("someone/speech", "train", streaming=True)
+    assert [(row["id"], len(corpus.decode_audio(row))) for row in stream] == [(name, 16000) for name in ids["train"]]
+    assert [row["id"] for row in corpus.read("someone/speech", tuple(ids))] == ["cy_one", *ids["train"], "bob_one"]
+    with refused("someone/nothing"):
+        corpus.load("someone/nothing")
+    with refused("someone/nothing"):
+        next(corpus.read("someone/nothing"))
+
+    # Shards of an older version, with rows of several splits, and no private text, by the other way of publishing.
+    assert push_to_hub("mixed", "someone/mixed", private=True, token=TOKEN).startswith("http")
+    data = corpus.load("someone/mixed", token=TOKEN)
+    assert {name: part["id"][:] for name, part in data.items()} == {"train": ["a_one"], "test": ["b_one"]}
+    row = next(corpus.read("mixed")) | {"id": "c_one", "text": str(Path.home() / "c.wav")}
+    corpus.write_shard([row], "mixed/b.parquet")
+    with refused("a path of a machine"):
+        push_to_hub("mixed", "someone/leak", token=TOKEN)
 
 
 if __name__ == "__main__":

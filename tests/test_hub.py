@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -10,16 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CODE_DIM, codes, make_head, make_pipeline
+from conftest import codes, make_head, make_pipeline
 from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 from safetensors.torch import load_file, save_file
+from test_corpus_building import make_row
 from test_evaluation_report import SCORES
 
 from facetalk_hf import FaceTalkPipeline, corpus
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.hub import upload, write_model
 from facetalk_hf.hub_checks import check_folder
-from facetalk_hf.hub_corpus import write_dataset
+from facetalk_hf.hub_corpus import push_to_hub, write_dataset
 from facetalk_hf.hub_space import requirements, write_space
 
 
@@ -149,21 +151,15 @@ def test_upload_offline_is_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def make_row(name: str, split: str, **more) -> dict:
-    row = {"id": name, "audio": corpus.encode_audio(np.zeros(8000), 16000), "sampling_rate": 16000, "fps": 24.0}
-    row |= {"weights": np.zeros((12, 53), np.float32), "closure": np.zeros(12, np.float32), "speaker": f"v{name}"}
-    row |= {"expression": np.zeros((12, CODE_DIM), np.float32), "phones": [], "text": "Ba.", "language": "en"}
-    return row | {"engine": "none", "licence": "MIT", "split": split} | more
-
-
 @pytest.fixture
 def speech(tmp_path):
-    """A corpus of two mixed shards, with a file of a run beside it."""
-    pytest.importorskip("datasets", reason='needs datasets: pip install "facetalk_hf[train]"')
+    """A corpus of two mixed shards, as older versions wrote them, with a card and a file of a run."""
     folder = tmp_path / "speech"
-    corpus.write_shard([make_row("0", "train"), make_row("1", "test")], folder / "a.parquet", code_dim=CODE_DIM)
-    corpus.write_shard([make_row("2", "train"), make_row("3", "train")], folder / "b.parquet", code_dim=CODE_DIM)
+    corpus.write_shard([make_row("a_0", text="Ba."), make_row("b_1", "test", engine="us1")], folder / "a.parquet")
+    corpus.write_shard([make_row("a_2"), make_row("d_3")], folder / "b.parquet")
     np.save(folder / "lips.npy", np.zeros((2, 2)))
+    card = "# Old voices\nOf my aunts.\n## Columns\nLost.\n## Thanks\nTo all.\n"
+    (folder / "README.md").write_text(f"---\npretty_name: Old voices\nlicense: mit\n---\n{card}")
     (folder / "run.log").write_text("started")
     return folder
 
@@ -172,31 +168,42 @@ def test_a_corpus_becomes_a_dataset(speech, tmp_path):
     import datasets
 
     files = write_dataset(speech, tmp_path / "out", "someone/speech")
-    shards = [f"data/{split}-00000-of-00001.parquet" for split in ("train", "test")]
-    assert set(files) == {"README.md", "lips.npy", *shards}
+    assert set(files) == {"README.md", "corpus.json", "lips.npy", "train/00000.parquet", "test/00000.parquet"}
     card = DatasetCard.load(tmp_path / "out" / "README.md")
-    assert card.data.license == "mit" and card.data.language == ["en"] and card.data.size_categories == ["n<1K"]
-    assert "| train | 3 | 3 | 0.0 |" in card.text and "Licence: MIT (4 sequences)" in card.text
+    assert card.data.license == "cc-by-4.0" and card.data.language is None and card.data.size_categories == ["n<1K"]
+    assert "# Old voices\n\nOf my aunts.\n" in card.text and card.text.endswith("## Thanks\n\nTo all.\n")
+    assert "| train | 3 | 2 | 72 | 0.1 |" in card.text and "Licence: CC-BY-4.0 (4 sequences)" in card.text
+    assert "Lost." not in card.text and "- Spoken by: us1 (1 sequences)" in card.text
     read = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
     assert {split: read[split].num_rows for split in read} == {"train": 3, "test": 1}
-    assert isinstance(read["train"].features["audio"], datasets.Audio)
+    assert isinstance(read["train"].features["audio"], datasets.Audio)  # the viewer plays the column
     # Every column that there is has its line, by its own name.
-    assert all(f"| {name} | `" in card.text for name in read["train"].features)
+    assert all(f"| {name} | " in card.text for name in read["train"].features)
+    assert re.search(r"\| text \| string \| .* \| 1 of 4 rows \|", card.text) and "| no row |" in card.text
     rows = list(corpus.read(tmp_path / "out", ("train",)))
-    assert [row["id"] for row in rows] == ["0", "2", "3"] and rows[0]["expression"].shape == (12, CODE_DIM)
-    assert len(corpus.decode_audio(rows[0])) == 8000
+    assert [row["id"] for row in rows] == ["a_0", "a_2", "d_3"] and rows[0]["expression"].shape == (24, 6)
+    assert len(corpus.decode_audio(rows[0])) == 16000
+    # What was published can be published again, and says the same.
+    write_dataset(tmp_path / "out", tmp_path / "again", "someone/speech")
+    for name in ("README.md", "corpus.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    write_dataset(speech, tmp_path / "other", license="other")
+    assert DatasetCard.load(tmp_path / "other" / "README.md").data.license == "other"
 
 
-def test_a_corpus_with_a_path_or_other_columns_is_refused(speech, tmp_path):
-    row = make_row("4", "test", text="/ho" + "me/anna/take 1.wav")
-    corpus.write_shard([row], speech / "c.parquet", code_dim=CODE_DIM)
-    with pytest.raises(FaceTalkError, match=r"test-00000-of-00001.parquet .* a path of a machine"):
-        write_dataset(speech, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-    row.pop("expression")
-    corpus.write_shard([row], speech / "c.parquet")
-    with pytest.raises(FaceTalkError, match=r"c.parquet has other columns .*expression"):
-        write_dataset(speech, tmp_path / "out")
+@pytest.mark.parametrize("publish", [write_dataset, push_to_hub])
+def test_a_corpus_with_a_path_or_other_columns_is_refused(speech, tmp_path, publish):
+    target = "someone/speech" if publish is push_to_hub else tmp_path / "out"
+    for row, message in (
+        (make_row("e_4", "test", text="/ho" + "me/anna/take 1.wav"), "test/00000.parquet .* a path of a machine"),
+        (make_row("e_4", "dev"), r"c.parquet: the split must be one of .*'dev'"),
+        (make_row("a_0"), "the name a_0 is there twice"),
+        (make_row("e_4", code_dim=7), "c.parquet has other columns"),
+    ):
+        corpus.write_shard([row], speech / "c.parquet")
+        with pytest.raises(FaceTalkError, match=message):
+            publish(speech, target)
+        assert not (tmp_path / "out").exists()
     with pytest.raises(FaceTalkError, match="is not empty"):
         write_dataset(speech, speech)
 

@@ -12,7 +12,8 @@ import fake_hub
 import numpy as np
 import pytest
 from conftest import speech_like
-from huggingface_hub import ModelCard, SpaceCard
+from huggingface_hub import DatasetCard, ModelCard, SpaceCard
+from test_corpus_building import make_corpus, make_row
 
 import facetalk_hf
 from facetalk_hf import corpus
@@ -30,23 +31,12 @@ def start(step: str, cwd: Path, address: str, **more: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
 
 
-def make_corpus(folder: Path) -> None:
-    """Three sequences of a second in one shard, one of each split."""
-    rows = []
-    for name, split in (("a", "train"), ("b", "validation"), ("c", "test")):
-        row = {"id": name, "audio": corpus.encode_audio(speech_like(1.0), 16000), "sampling_rate": 16000}
-        row |= {"weights": np.zeros((24, 53), np.float32), "closure": np.zeros(24, np.float32), "fps": 24.0}
-        row |= {"speaker": name, "language": "en", "engine": "none", "text": "Ba.", "phones": [], "licence": "MIT"}
-        rows.append(row | {"split": split})
-    corpus.write_shard(rows, folder / "mixed.parquet")
-
-
 @pytest.mark.skipif(
     not Path(facetalk_hf.TINY, "model_index.json").is_file(), reason="needs the embedded checkpoint facetalk-tiny"
 )
 def test_publish_load_and_go_offline(tmp_path):
-    pytest.importorskip("datasets", reason='needs datasets: pip install "facetalk_hf[train]"')
-    make_corpus(tmp_path / "corpus")
+    np.save(make_corpus(tmp_path / "corpus", about="Four sentences.") / "lips.npy", np.eye(6))
+    corpus.write_shard([make_row("a_one"), make_row("b_one", "test")], tmp_path / "mixed" / "a.parquet")
     shutil.copytree(facetalk_hf.TINY, tmp_path / "my-model")
     np.save(tmp_path / "clip.npy", speech_like(1.0))
     with wave.open(str(tmp_path / "speech.wav"), "wb") as file:
@@ -84,9 +74,12 @@ def test_publish_load_and_go_offline(tmp_path):
     dry = {path.relative_to(tmp_path / "out/talker").as_posix() for path in (tmp_path / "out/talker").rglob("*.*")}
     assert names <= dry
 
-    assert set(hub["someone/speech"].files()) == {
-        "README.md", *(f"data/{split}-00000-of-00001.parquet" for split in ("train", "validation", "test"))
-    }  # fmt: skip
+    files = hub["someone/speech"].files()
+    names = {"README.md", "corpus.json", "lips.npy", "train/00000.parquet", "validation/00000.parquet"}
+    assert set(files) == names | {"test/00000.parquet"} and "someone/leak" not in str(hub.repositories)
+    card = DatasetCard(files["README.md"].decode())
+    assert card.data.license == "cc-by-4.0" and "Four sentences." in card.text
+    assert hub["someone/mixed"].private and "train/00000.parquet" in hub["someone/mixed"].files()
     space = hub["someone/show"]
     assert space.variables == {"FACETALK_MODEL": "someone/talker"}
     assert SpaceCard(space.files()["README.md"].decode()).data.models == ["someone/talker"]
