@@ -18,7 +18,7 @@ from .models.denoiser import FaceTalkDenoiser
 from .models.nphm import NPHMModel
 from .motion import retime, speech_gate
 from .smoothing import gaussian_filter
-from .upper_face import replace_blinks, sharpen_blinks
+from .upper_face import LidMemory, replace_blinks, sharpen_blinks
 
 
 FASTEST_BLINKS = 60.0
@@ -146,8 +146,10 @@ class MotionControls:
         departure = channels.weights(codes - expected)[..., channels.mouth]
         return channels.change(codes, (temperature - 1) * departure, channels.mouth)
 
-    def settle(self, codes: torch.Tensor, expected: torch.Tensor, head: NPHMModel | None) -> torch.Tensor:
-        """Sampled codes (..., D) with the mouth cooled and the blinks decided; no frame needs another."""
+    def settle(
+        self, codes: torch.Tensor, expected: torch.Tensor, head: NPHMModel | None, lids: LidMemory | None = None
+    ) -> torch.Tensor:
+        """Sampled codes (..., T, D) with the mouth cooled and the blinks decided; a stream keeps `lids`."""
         codes = self.cool(codes, expected, head)
         amount = self.blink_contrast
         if amount is None:
@@ -157,7 +159,7 @@ class MotionControls:
             return codes
         channels = Channels(head, "blink_contrast")
         weights = channels.weights(codes)
-        changed = torch.from_numpy(sharpen_blinks(weights.numpy(), channels.names, amount))
+        changed = torch.from_numpy(sharpen_blinks(weights.numpy(), channels.names, amount, lids))
         return channels.change(codes, changed.to(weights) - weights)
 
     def split_intensity(self, denoiser: FaceTalkDenoiser) -> tuple[float | None, "MotionControls"]:

@@ -26,6 +26,7 @@ from .controls import MotionControls
 from .errors import FaceTalkError
 from .models.incremental import IncrementalDenoiser
 from .streaming_features import FeatureStream, RunningStatistics, StreamingResampler
+from .upper_face import LidMemory
 
 
 OUTPUT_TYPES = ("animation", "arkit", "expression")
@@ -124,6 +125,7 @@ class SpeechStream:
         # Noise comes in groups of 16 numbers; drawn in whole groups it is that of a clip at once.
         self.noise = torch.zeros(0, self.code_size)
         self.noise_block = 16 // math.gcd(16, self.code_size)
+        self.lids = LidMemory()
         self.num_frames = 0
         self.finished = False
 
@@ -185,7 +187,7 @@ class SpeechStream:
             sample = self._denoise(self.features.pull())
             denoiser, head = self.pipe.denoiser, self.pipe.head
             parts = [denoiser.denormalize(item.to(denoiser.code_mean.device)).float().cpu() for item in sample]
-            codes.append(self.controls.scale(self.controls.settle(*parts, head), head))
+            codes.append(self.controls.scale(self.controls.settle(*parts, head, self.lids), head))
             self.num_frames += self.hop
         return torch.cat(codes)
 

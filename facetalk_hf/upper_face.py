@@ -5,6 +5,7 @@ Everything is seeded and made at the frame rate. The mouth itself comes from `ph
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
@@ -88,27 +89,50 @@ def blinks(frames: int, fps: float, rng: np.random.Generator, rate: float = 15.0
     return 0.3 * result.mean(1) + 0.7 * result.max(1)
 
 
-def sharpen_blinks(weights: np.ndarray, names: Sequence[str], amount: float = 1.0) -> np.ndarray:
+@dataclass
+class LidMemory:
+    """What lids were like in the last frame that `sharpen_blinks` saw: a live motion comes in pieces.
+
+    Args:
+        mean ((...) float): of both. shut, reopening ((...) bool): on their way up, or about to be.
+    """
+
+    mean: np.ndarray | float = 0.0
+    shut: np.ndarray | bool = False
+    reopening: np.ndarray | bool = False
+
+
+def sharpen_blinks(
+    weights: np.ndarray, names: Sequence[str], amount: float = 1.0, memory: LidMemory | None = None
+) -> np.ndarray:
     """Lids that shut or stay open: what a generated blink leaves undecided is decided.
 
     A network that draws blinks at random also draws half ones. What the mean m of both lids is in a frame decides:
     lids are lowered to `LID_REST` at most while m is below `LID_DECISION` - `LID_SOFTNESS` / 2, shut when it is as
-    much above, and on a smooth path between. No frame needs another, so this works live, and the same motion gives
-    the same lids. Squints and cheeks follow the lids as in `accompany`.
+    much above, and on a smooth path between. Lids that were shut go up as they were drawn, for as long as m falls. No
+    frame needs a later one, so this works live, and the same motion gives the same lids. Squints and cheeks follow the
+    lids as in `accompany`.
 
     Args:
-        weights ((..., W) float), names (W `str`): with eyeBlink_L and eyeBlink_R among them.
+        weights ((..., T, W) float), names (W `str`): with eyeBlink_L and eyeBlink_R among them.
         amount (`float`, *optional*, defaults to 1.0): 0 leaves the lids as they are.
+        memory (`LidMemory`, *optional*): of the frame before the first one; that of the last one afterwards.
 
     Returns:
-        (..., W) float of the same type.
+        (..., T, W) float of the same type.
     """
     result, column = np.array(weights), {name: index for index, name in enumerate(names)}
+    memory = memory or LidMemory()
     mean = (weights[..., column["eyeBlink_L"]] + weights[..., column["eyeBlink_R"]]) / 2
     rise = smootherstep(((mean - LID_DECISION) / LID_SOFTNESS + 0.5).clip(0, 1))
+    reopening = np.zeros(mean.shape, bool)
+    for frame in range(mean.shape[-1]):
+        now = mean[..., frame]
+        reopening[..., frame] = (memory.shut | memory.reopening) & (now < memory.mean)
+        memory.mean, memory.shut, memory.reopening = now, rise[..., frame] > 0.5, reopening[..., frame]
     for side in "LR":
         old = weights[..., column[f"eyeBlink_{side}"]]
-        rest = np.minimum(old, LID_REST)
+        rest = np.where(reopening, old, np.minimum(old, LID_REST))
         change = amount * (rest + (np.maximum(old, 1.0) - rest) * rise - old)
         for name, share in LID_COMPANIONS:
             if f"{name}_{side}" in column:

@@ -9,7 +9,7 @@ from conftest import CODE_DIM, RATE, codes, make_head, make_named_head, make_pip
 from facetalk_hf import FaceTalkError
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX, MOUTH
 from facetalk_hf.controls import Channels, MotionControls, seeded_rng
-from facetalk_hf.upper_face import LID_REST, blinks, replace_blinks, sharpen_blinks
+from facetalk_hf.upper_face import LID_REST, LidMemory, blinks, replace_blinks, sharpen_blinks
 
 
 BLINK = [INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]
@@ -88,7 +88,20 @@ def test_half_blinks_are_shut_or_left_out():
     moved = np.flatnonzero(np.abs(after - before).max(axis=0))
     assert {EXPRESSIONS[i].split("_")[0] for i in moved} == {"eyeBlink", "eyeSquint", "cheekSquint"}
     np.testing.assert_allclose(sharpen_blinks(before, EXPRESSIONS, 0.5), (before + after) / 2, atol=1e-6)
-    np.testing.assert_array_equal(sharpen_blinks(before[100:110], EXPRESSIONS), after[100:110])  # frame by frame
+    # In pieces, as a stream has them, and for motions side by side.
+    memory = LidMemory()
+    pieces = [sharpen_blinks(piece, EXPRESSIONS, memory=memory) for piece in np.split(before, [1, 3, 100, 5000])]
+    np.testing.assert_array_equal(np.concatenate(pieces), after)
+    np.testing.assert_array_equal(sharpen_blinks(np.stack([before, 0 * before]), EXPRESSIONS)[0], after)
+
+
+def test_a_lid_that_was_shut_goes_up_as_it_was_drawn():
+    drawn = np.array([0, 0.5, 0.96, 0.97, 0.5, 0.3, 0.1, 0, 0.5, 0.3, 0, 0.95, 0.4, 0.45, 0.1], np.float32)
+    weights = np.zeros((len(drawn), len(EXPRESSIONS)), np.float32)
+    weights[:, BLINK] = drawn[:, None]
+    lid = sharpen_blinks(weights, EXPRESSIONS)[:, BLINK[0]]
+    expected = [0, 0.2, 1, 1, 0.5, 0.3, 0.1, 0, 0.2, 0.2, 0, 1, 0.4, 0.2, 0.1]
+    np.testing.assert_allclose(lid, expected, atol=1e-6)
 
 
 def test_blink_contrast_changes_nothing_but_the_lids(named):
