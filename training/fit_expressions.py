@@ -27,6 +27,7 @@ import torch
 from accelerate import PartialState
 
 from facetalk_hf import TINY, FaceTalkError
+from facetalk_hf.alignment import Alignment, align_clouds, align_landmarks
 from facetalk_hf.batched_field import FieldBatcher, SharedField
 from facetalk_hf.cli_fit import find_poses, load_head, read_code, read_marks, save
 from facetalk_hf.files import atomic_path
@@ -34,7 +35,7 @@ from facetalk_hf.fitting import fit_expressions
 from facetalk_hf.fitting_report import write_report
 from facetalk_hf.identity_fitting import fit_identity, typical
 from facetalk_hf.models.nphm import NPHMModel
-from facetalk_hf.point_clouds import SEQUENCE_FILE, read_sequence
+from facetalk_hf.point_clouds import SEQUENCE_FILE, Cloud, read_sequence
 from facetalk_hf.posed_field import PosedField
 from facetalk_hf.window_solver import FittingConfig, FrameObservation
 
@@ -74,6 +75,17 @@ def one_of(folder: Path, *names: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).exists()), None)
 
 
+def observe(frames: list[Cloud], marks: np.ndarray | None, poses: Alignment) -> list[FrameObservation]:
+    """The frames in canonical space."""
+    return [
+        FrameObservation(
+            torch.from_numpy(poses.to_model(i, frame.points)),
+            None if marks is None else torch.from_numpy(poses.to_model(i, marks[i])),
+        )
+        for i, frame in enumerate(frames)
+    ]
+
+
 def fit_sequence(folder: Path, output: Path, head: NPHMModel, options: argparse.Namespace, make: MakeField) -> dict:
     """Fit a sequence and write its results, `report.json` last; the report. One that is done is only read."""
     key, done = fingerprint(folder, head, options), output / "report.json"
@@ -89,15 +101,15 @@ def fit_sequence(folder: Path, output: Path, head: NPHMModel, options: argparse.
     transforms = folder if transforms is None and (folder / "R.npy").is_file() else transforms
     rough = make(head, typical(head)[0] if code is None else code)
     poses = find_poses(rough, frames, marks, transforms, options.unit, files)
-    seen = [
-        FrameObservation(
-            torch.from_numpy(poses.to_model(i, frame.points)),
-            None if marks is None else torch.from_numpy(poses.to_model(i, marks[i])),
-        )
-        for i, frame in enumerate(frames)
-    ]
-    code = fit_identity(head, seen) if code is None else code
+    code = fit_identity(head, observe(frames, marks, poses)) if code is None else code
     field, windows = make(head, code), output / "windows"
+    # Again, now with the person's own shape.
+    if transforms is None and marks is None:
+        clouds = [frame.points for frame in frames]
+        poses = align_clouds(field, clouds, poses.scale, poses.rotations[0], poses.translations[0])
+    elif transforms is None:
+        poses = align_landmarks(marks, field.landmarks.numpy(), poses.scale)
+    seen = observe(frames, marks, poses)
     fresh, begin = not windows.is_dir(), (time.thread_time(), time.time())
     result = fit_expressions(field, seen, FittingConfig(points=options.points), windows)
     cost = {"thread_s": time.thread_time() - begin[0], "wall_s": time.time() - begin[1]} if fresh else {}
