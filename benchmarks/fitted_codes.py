@@ -36,7 +36,8 @@ GROUPS["cheeks, nose, gaze"] = ("cheek", "nose", "eyeLook")
 USED = 0.01
 """Standard deviation of the true weight from which on a shape counts as one that the motion uses."""
 COLUMNS = (*REGIONS, "lip velocity", "lip gap")
-SCORES = ("aperture", "jaw", "pucker", "funnel", "f1", "f1_1", "lve_rooted", "silence", "speed", "speed_target", "diversity")
+SCORES = ("aperture", "jaw", "pucker", "funnel", "f1", "f1_1", "lve_rooted", "silence", "speed", "speed_target")
+SCORES += ("diversity",)
 
 
 def read_pairs(scans: Path, fits: Path) -> list[dict]:
