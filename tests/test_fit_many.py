@@ -245,3 +245,16 @@ def test_heads_that_deform_one_way_are_not_batched():
     head = make_head()
     with pytest.raises(FaceTalkError, match="leave --batch out"):
         SharedField(head, torch.zeros(head.identity_dim), FieldBatcher(head, "cpu", 1), 0)
+
+
+def test_poses_and_people_are_found_where_they_are_not_given(script, tmp_path, head_folder):
+    write_sequence(tmp_path / "scans" / "anna", head_folder, 0, 3)
+    (tmp_path / "scans" / "anna" / "transforms.npz").unlink()
+    (tmp_path / "scans" / "anna" / "identity.npy").unlink()
+    marks = 0.004 * np.random.default_rng(0).random((3, 68, 3)).astype(np.float32) * 100
+    np.save(tmp_path / "scans" / "anna" / "landmarks.npy", 250 * marks)
+    script.main(arguments(tmp_path / "scans", head_folder, tmp_path / "fits", "--unit", "auto"))
+    assert fits(tmp_path / "fits")["anna"].shape[0] == 3
+    poses = np.load(tmp_path / "fits" / "anna" / "poses.npz")
+    assert poses["R"].shape == (3, 3, 3) and not np.allclose(poses["R"], np.eye(3))
+    assert np.abs(np.load(tmp_path / "fits" / "anna" / "identity.npy")).max() > 0

@@ -27,6 +27,7 @@ import torch
 from accelerate import PartialState
 
 from facetalk_hf import TINY, FaceTalkError
+from facetalk_hf.alignment import Alignment, align_clouds, align_landmarks
 from facetalk_hf.batched_field import FieldBatcher, SharedField
 from facetalk_hf.cli_fit import find_poses, load_head, read_code, read_marks, save
 from facetalk_hf.files import atomic_path
@@ -34,7 +35,7 @@ from facetalk_hf.fitting import fit_expressions
 from facetalk_hf.fitting_report import write_report
 from facetalk_hf.identity_fitting import fit_identity, typical
 from facetalk_hf.models.nphm import NPHMModel
-from facetalk_hf.point_clouds import SEQUENCE_FILE, read_sequence
+from facetalk_hf.point_clouds import SEQUENCE_FILE, Cloud, read_sequence
 from facetalk_hf.posed_field import PosedField
 from facetalk_hf.window_solver import FittingConfig, FrameObservation
 
@@ -62,7 +63,8 @@ def digest_of(head: NPHMModel) -> bytes:
 
 def fingerprint(folder: Path, head: NPHMModel, options: argparse.Namespace) -> str:
     """A hash of all that the fit of a sequence depends on: its files, the options, the head."""
-    settings = asdict(FittingConfig(points=options.points, fps=options.fps)) | {"unit": options.unit, "batch": options.batch}
+    settings = asdict(FittingConfig(points=options.points, fps=options.fps))
+    settings |= {"unit": options.unit, "batch": options.batch}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + digest_of(head))
     for path in sorted(path for path in folder.iterdir() if path.is_file() and path.name not in NOT_READ):
         digest.update(path.name.encode() + path.read_bytes())
@@ -72,6 +74,18 @@ def fingerprint(folder: Path, head: NPHMModel, options: argparse.Namespace) -> s
 def one_of(folder: Path, *names: str) -> Path | None:
     """The first of these files that is there."""
     return next((folder / name for name in names if (folder / name).exists()), None)
+
+
+def observe(frames: list[Cloud], marks: np.ndarray | None, poses: Alignment) -> list[FrameObservation]:
+    """The frames in canonical space."""
+    return [
+        FrameObservation(
+            torch.from_numpy(poses.to_model(i, frame.points)),
+            None if marks is None else torch.from_numpy(poses.to_model(i, marks[i])),
+            normals=None if frame.normals is None else torch.from_numpy(poses.turned(i, frame.normals)),
+        )
+        for i, frame in enumerate(frames)
+    ]
 
 
 def fit_sequence(folder: Path, output: Path, head: NPHMModel, options: argparse.Namespace, make: MakeField) -> dict:
@@ -89,16 +103,15 @@ def fit_sequence(folder: Path, output: Path, head: NPHMModel, options: argparse.
     transforms = folder if transforms is None and (folder / "R.npy").is_file() else transforms
     rough = make(head, typical(head)[0] if code is None else code)
     poses = find_poses(rough, frames, marks, transforms, options.unit, files)
-    seen = [
-        FrameObservation(
-            torch.from_numpy(poses.to_model(i, frame.points)),
-            None if marks is None else torch.from_numpy(poses.to_model(i, marks[i])),
-            normals=None if frame.normals is None else torch.from_numpy(poses.turned(i, frame.normals)),
-        )
-        for i, frame in enumerate(frames)
-    ]
-    code = fit_identity(head, seen) if code is None else code
+    code = fit_identity(head, observe(frames, marks, poses)) if code is None else code
     field, windows = make(head, code), output / "windows"
+    # Again, now with the person's own shape.
+    if transforms is None and marks is None:
+        clouds = [frame.points for frame in frames]
+        poses = align_clouds(field, clouds, poses.scale, poses.rotations[0], poses.translations[0])
+    elif transforms is None:
+        poses = align_landmarks(marks, field.landmarks.numpy(), poses.scale)
+    seen = observe(frames, marks, poses)
     fresh, begin = not windows.is_dir(), (time.thread_time(), time.time())
     result = fit_expressions(field, seen, FittingConfig(points=options.points, fps=options.fps), windows)
     cost = {"thread_s": time.thread_time() - begin[0], "wall_s": time.time() - begin[1]} if fresh else {}
