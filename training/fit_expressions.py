@@ -103,13 +103,13 @@ def try_sequence(folder: Path, options: argparse.Namespace, head: NPHMModel, mak
     print(f"{folder.name}: {line}", flush=True)
 
 
-def fit_group(group: list[Path], options: argparse.Namespace, head: NPHMModel, device: torch.device) -> None:
-    """Fit the sequences of a group: one by one on a CPU, or with the networks' work on `device` batched."""
-    if options.batch == 1 and device.type == "cpu":
+def fit_group(group: list[Path], options: argparse.Namespace, head: NPHMModel, networks: NPHMModel | None) -> None:
+    """Fit the sequences of a group: one by one, or with the work of `networks`, the head on its device, batched."""
+    if networks is None:
         for folder in group:
             try_sequence(folder, options, head, PosedField)
         return
-    batcher = FieldBatcher(load_head(str(options.model)), device, len(group))
+    batcher = FieldBatcher(networks, networks.device, len(group))
 
     def work(number: int) -> None:
         try:
@@ -117,7 +117,7 @@ def fit_group(group: list[Path], options: argparse.Namespace, head: NPHMModel, d
         finally:
             batcher.leave()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(group))]
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(len(group))]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -165,11 +165,12 @@ def main(arguments: list[str] | None = None) -> None:
     state = PartialState(cpu=on_cpu, timeout=timedelta(days=30))
     device = torch.device("cpu") if on_cpu else state.device
     head, folders = load_head(str(options.model)), find_sequences(options.scans)
+    networks = None if on_cpu and options.batch == 1 else load_head(str(options.model)).to(device)
     # Groups are made before they are spread, so that what is batched together is the same for any number of processes.
     groups = [folders[i : i + options.batch] for i in range(0, len(folders), options.batch)]
     with state.split_between_processes(groups) as mine:
         for group in mine:
-            fit_group(group, options, head, device)
+            fit_group(group, options, head, networks)
     state.wait_for_everyone()
     if state.is_main_process:
         summary = write_summary(folders, options.output)
