@@ -36,7 +36,8 @@ GROUPS["cheeks, nose, gaze"] = ("cheek", "nose", "eyeLook")
 USED = 0.01
 """Standard deviation of the true weight from which on a shape counts as one that the motion uses."""
 COLUMNS = (*REGIONS, "lip velocity", "lip gap")
-SCORES = ("aperture", "jaw", "pucker", "funnel", "f1", "f1_1", "lve_rooted", "speed", "speed_target", "diversity")
+SCORES = ("aperture", "jaw", "pucker", "funnel", "f1", "f1_1", "lve_rooted", "silence", "speed", "speed_target")
+SCORES += ("diversity",)
 
 
 def read_pairs(scans: Path, fits: Path) -> list[dict]:
@@ -109,15 +110,18 @@ def point_scores(pairs: list[dict], head: NPHMModel, data: Path, samples: int = 
                 bases = {r: head.forward_net.basis(p[None], field.controls, field.glob)[0] for r, p in places.items()}
             scores = {}
             gap = aperture(np.stack([person.posed_landmarks(frame) for frame in pair["true"]])) * MILLIMETRES
+            exact = {
+                region: torch.from_numpy(np.stack([person.posed(frame, row) for frame in pair["true"]]).astype("f4"))
+                for region, row in rows.items()
+            }
             for kind in ("fitted", "true", "rest"):
                 weights = np.zeros_like(pair["true"]) if kind == "rest" else pair[kind]
                 mix = torch.from_numpy(weights).float() @ field.mix.T + field.rest
                 posed = field.posed_landmarks(torch.from_numpy(weights).float()).numpy()
                 scores[kind, "lip gap"] = float(np.abs(aperture(posed) * MILLIMETRES - gap).mean())
-                for region, row in rows.items():
+                for region in REGIONS:
                     ours = places[region] + torch.einsum("prk,tr->tpk", bases[region], mix)
-                    exact = np.stack([person.posed(frame, row) for frame in pair["true"]]).astype(np.float32)
-                    wrong = (ours - torch.from_numpy(exact)) * MILLIMETRES
+                    wrong = (ours - exact[region]) * MILLIMETRES
                     scores[kind, region] = float(wrong.norm(dim=-1).mean())
                     if region == "lips":
                         scores[kind, "lip velocity"] = float((wrong[1:] - wrong[:-1]).norm(dim=-1).mean())

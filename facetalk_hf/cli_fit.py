@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
 """`facetalk fit`: a folder of point clouds in, identity and expression codes out."""
 
-import re
-from dataclasses import asdict, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,19 +12,9 @@ from .errors import FaceTalkError
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
     import torch
 
-    from .alignment import Alignment
     from .models.nphm import NPHMModel
-    from .point_clouds import Cloud
-    from .posed_field import PosedField
-    from .window_solver import FittingConfig
-
-
-RESULTS = ("fit.npz", "report.json", "report.png", "comparison.mp4")
 
 
 class Unit(StrEnum):
@@ -82,178 +70,30 @@ def fit(
     if transforms is not None and rough_pose is not None:
         raise FaceTalkError("--rough-pose is for frames whose pose is sought; leave it out with --transforms")
 
-    import numpy as np
     import torch
 
-    from .alignment import STABLE, align_clouds, align_landmarks
-    from .fitting import fit_expressions
-    from .fitting_report import write_comparison, write_plot, write_report
-    from .identity_fitting import fit_identity, typical
-    from .point_clouds import read_sequence
-    from .posed_field import PosedField
-    from .window_solver import FrameObservation
+    from .fitting_report import write_comparison, write_plot
+    from .sequence_fitting import fit_sequence
+    from .sequence_inputs import read_config, read_inputs
 
     settings = read_config(config, points, fps)
-    files, frames = read_sequence(clouds)
-    marks = read_marks(landmarks, frames, files)
+    inputs = read_inputs(clouds, landmarks, transforms, rough_pose, unit)
     head = load_head(model)
     torch.set_num_threads(1)  # small networks: more threads wait for each other
-    known = None if identity is None else read_code(identity, head.identity_dim)
-    rough = PosedField(head, typical(head)[0] if known is None else known)
-    if marks is not None and not len(rough.landmarks):
-        raise FaceTalkError(
-            "this head has no landmarks to compare yours with: converted heads are posed by ICP or --transforms"
-        )
-    poses = find_poses(rough, frames, marks, transforms, unit, files, rough_pose)
-
-    def observed() -> list:
-        return [
-            FrameObservation(
-                torch.from_numpy(poses.to_model(i, frame.points)),
-                None if marks is None else torch.from_numpy(poses.to_model(i, marks[i])),
-                normals=None if frame.normals is None else torch.from_numpy(poses.turned(i, frame.normals)),
-            )
-            for i, frame in enumerate(frames)
-        ]
-
-    output.mkdir(parents=True, exist_ok=True)
-    for name in RESULTS:  # of a run before: with other input they would seem to be this one's
-        (output / name).unlink(missing_ok=True)
-    code_file, pose_file = output / "identity.npy", output / "poses.npz"
-    code = known
-    if code is None:
-        typer.echo(f"{clouds}: finding the person from {len(frames)} frame(s)")
-        code = fit_identity(head, observed(), fitting=settings)
-    field = PosedField(head, code)
-    if transforms is None and marks is None:
-        # Again, now with the person's own shape.
-        poses = align_clouds(
-            field, [frame.points for frame in frames], poses.scale, poses.rotations[0], poses.translations[0]
-        )
-    elif transforms is None:
-        poses = align_landmarks(marks, field.landmarks.numpy(), poses.scale)
-    save(code_file, np.save, code.numpy())
-    save(pose_file, np.savez, s=np.full(len(frames), poses.scale), R=poses.rotations, t=poses.translations)
-    observations = observed()
-    result = fit_expressions(
-        field, observations, settings, output / "windows",
-        progress=lambda done, total: typer.echo(f"  window {done} of {total}"),
-    )  # fmt: skip
-    save(
-        output / "fit.npz", np.savez, expressions=result.expressions, weights=result.weights.astype(np.float32),
-        names=np.array(field.names), identity=code.numpy(), fps=fps, residual=result.residual,
-    )  # fmt: skip
-    extra = {
-        "source": str(clouds), "scale": poses.scale, "pose_residual_mm": poses.residual.tolist(),
-        "config": asdict(settings), "pose_landmarks": 0 if marks is None else len(STABLE),
-    }  # fmt: skip
-    report = write_report(output / "report.json", field, result, extra)
-    write_plot(output / "report.png", field, result)
+    inputs.identity = None if identity is None else read_code(identity, head.identity_dim)
+    fitted = fit_sequence(head, inputs, output, settings, say=typer.echo)
+    result, report = fitted.fit, fitted.report
+    write_plot(output / "report.png", fitted.field, result)
     if video:
-        write_comparison(
-            output / "comparison.mp4", head, code.numpy(), result, [o.points.numpy() for o in observations], fps
-        )
-    bad = ", ".join(files[i].name for i in result.bad_frames[:8])
+        seen = [frame.points.numpy() for frame in fitted.observations]
+        code = fitted.field.identity[0].numpy()
+        write_comparison(output / "comparison.mp4", head, code, result, seen, settings.fps)
+    bad = ", ".join(inputs.files[i].name for i in result.bad_frames[:8])
     typer.echo(
-        f"{clouds}: {len(frames)} frames, residual {report['residual_mm']['mean']:.2f} mm, mouth "
+        f"{clouds}: {len(inputs.frames)} frames, residual {report['residual_mm']['mean']:.2f} mm, mouth "
         f"{report['velocity_mm_per_frame']['mean']:.2f} mm a frame" + (f"; hardly fit: {bad}" if bad else "")
     )
     typer.echo(f"  {output / 'fit.npz'}")
-
-
-def find_poses(
-    field: "PosedField", frames: "list[Cloud]", marks: "np.ndarray | None", transforms: Path | None, unit: Unit,
-    files: list[Path], rough_pose: Path | None = None,
-) -> "Alignment":  # fmt: skip
-    """The `Alignment` of the frames: from a file, from landmarks, or by ICP."""
-    import numpy as np
-
-    from .alignment import Alignment, align_clouds, align_landmarks
-    from .point_clouds import check_placed, check_unit, read_transforms
-
-    if transforms is not None:
-        scale, rotation, move = read_transforms(transforms, len(frames))
-        if np.ptp(scale) > 1e-6 * scale[0]:
-            raise FaceTalkError(f"{transforms}: the scale changes between frames; a head has one")
-        poses = Alignment(float(scale[0]), rotation, move, np.full(len(frames), np.nan))
-        for index, (path, frame) in enumerate(zip(files, frames, strict=True)):
-            check_placed(poses.to_model(index, frame.points), str(path), str(transforms))
-        return poses
-    if marks is not None:
-        scale = None if unit == Unit.auto else check_unit(frames[0].points, unit, str(files[0]))
-        try:
-            poses = align_landmarks(marks, field.landmarks.numpy(), scale)
-        except FaceTalkError as error:
-            number = re.match(r"frame (\d+)", str(error))
-            raise FaceTalkError(f"{files[int(number[1])]}: {error}" if number else str(error)) from error
-        for index, (path, frame) in enumerate(zip(files, frames, strict=True)):
-            check_placed(poses.to_model(index, frame.points), str(path), "these landmarks")
-        return poses
-    if rough_pose is not None:
-        scale, rotation, move = read_transforms(rough_pose, 1)
-        first = Alignment(float(scale[0]), rotation, move, np.full(1, np.nan))
-        check_placed(first.to_model(0, frames[0].points), str(files[0]), str(rough_pose))
-        return align_clouds(field, [frame.points for frame in frames], float(scale[0]), rotation[0], move[0])
-    scales = [check_unit(frame.points, unit, str(path)) for frame, path in zip(frames, files, strict=True)]
-    if len(set(scales)) > 1:
-        odd = next(i for i, scale in enumerate(scales) if scale != scales[0])
-        raise FaceTalkError(f"{files[odd]}: its points are not in the unit of {files[0].name}; use one for all frames")
-    return align_clouds(field, [frame.points for frame in frames], scales[0])
-
-
-def read_config(path: Path | None, points: int, fps: float) -> "FittingConfig":
-    """The objective's weights: `FittingConfig` with what a yaml or json file says, `points` and `fps` of the options.
-
-    Raises:
-        FaceTalkError: a file that cannot be read, or what `FittingConfig` does not know or refuses.
-    """
-    import yaml
-
-    from .window_solver import FittingConfig
-
-    values = {}
-    if path is not None:
-        try:
-            values = yaml.safe_load(path.read_text())  # json is yaml
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise FaceTalkError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
-        known = {entry.name: type(entry.default) for entry in fields(FittingConfig)}
-        if not isinstance(values, dict):
-            raise FaceTalkError(f"{path} is no list of settings such as `temporal: 0.1`")
-        if unknown := [str(name) for name in values if name not in known]:
-            raise FaceTalkError(f"{path}: no setting {unknown[0]}; there are {', '.join(known)}")
-        for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or (known[name] is int and value % 1):
-                raise FaceTalkError(f"{path}: {name} must be a number{' without fraction' * (known[name] is int)}")
-            values[name] = known[name](value)
-    try:
-        return FittingConfig(**({"points": points, "fps": fps} | values))
-    except FaceTalkError as error:
-        raise FaceTalkError(f"{path}: {error}") from error
-
-
-def read_marks(path: Path | None, frames: "list[Cloud]", files: list[Path]) -> "np.ndarray | None":
-    """Landmarks (T, 68, 3) of a file, or of the frames' own where all have them; `None` where none has any."""
-    import numpy as np
-
-    from .point_clouds import check_landmarks
-
-    if path is None:
-        own = [frame.landmarks for frame in frames]
-        without = [file for file, marks in zip(files, own, strict=True) if marks is None]
-        if without and len(without) < len(own):
-            raise FaceTalkError(
-                f"{without[0]} has no landmarks, other frames have: give them for all (NaN) or for none"
-            )
-        return None if without else np.stack(own)
-    try:
-        marks = np.asarray(np.load(path, allow_pickle=False), np.float32)
-    except (OSError, ValueError, EOFError, TypeError) as error:
-        raise FaceTalkError(f"{path} is no NumPy file with landmarks") from error
-    check_landmarks(marks, path)
-    if marks.ndim != 3 or len(marks) != len(frames):
-        raise FaceTalkError(f"{path} has landmarks of shape {marks.shape} for {len(frames)} frames")
-    return marks
 
 
 def read_code(path: Path, size: int) -> "torch.Tensor":
@@ -284,11 +124,3 @@ def load_head(model: str) -> "NPHMModel":
         return NPHMModel.from_pretrained(path, torch_dtype=torch.float32).eval()
     except Exception as error:
         raise FaceTalkError(f"cannot load a head from {path}: {str(error).splitlines()[0]}") from error
-
-
-def save(path: Path, write: "Callable", *arrays: object, **named: object) -> None:
-    """Write arrays, whole or not at all."""
-    from .files import atomic_path
-
-    with atomic_path(path) as temporary:
-        write(temporary, *arrays, **named)

@@ -6,25 +6,30 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_head
+from test_cli import facetalk  # noqa: F401
 from test_fitting import make_field
 
-from facetalk_hf import TINY, FaceTalkError
+from facetalk_hf import TINY, FaceTalkError, sequence_fitting
+from facetalk_hf.alignment import align_landmarks
 from facetalk_hf.batched_field import FieldBatcher, SharedField
 from facetalk_hf.blendshapes import INDEX
 from facetalk_hf.cli_fit import load_head
+from facetalk_hf.identity_fitting import IdentityConfig, fit_identity, typical
 from facetalk_hf.point_clouds import read_sequence
 from facetalk_hf.posed_field import PosedField
 
 
 pytest.importorskip("accelerate", reason='needs accelerate: pip install "facetalk_hf[train]"')
 SCRIPT = Path(__file__).parents[1] / "training" / "fit_expressions.py"
-FRAMES = 11  # two windows
+FRAMES = 3  # two windows
+COARSE = "window: 2\noverlap: 1\niterations: 2\npoints: 100\n"
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +44,7 @@ def script():
 def head_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("head")
     make_field().head.save_pretrained(folder)
+    (folder / "coarse.yaml").write_text(COARSE)
     return folder
 
 
@@ -65,7 +71,9 @@ def scans(tmp_path, head_folder) -> Path:
 
 
 def arguments(scans: Path, head: Path, output: Path, *more: str) -> list[str]:
-    return ["--scans", str(scans), "--model", str(head), "--output", str(output), "--device", "cpu", *more]
+    """The script's words: coarse steps for the head of rubbish, the usual ones for another."""
+    coarse = ["--config", str(head / "coarse.yaml")] if (head / "coarse.yaml").is_file() else []
+    return ["--scans", str(scans), "--model", str(head), "--output", str(output), "--device", "cpu", *coarse, *more]
 
 
 def fits(output: Path) -> dict[str, np.ndarray]:
@@ -107,9 +115,9 @@ def test_a_run_goes_on_at_the_window_where_it_was_stopped(script, scans, head_fo
     whole = tmp_path / "whole"
     script.main(arguments(scans, head_folder, whole))
     kept = tmp_path / "kept"
-    solve, count = script.fit_expressions, []
+    solve, count = sequence_fitting.fit_expressions, []
 
-    def stop(field, seen, config, folder):
+    def stop(field, seen, config, folder, say):
         """Killed after the first window of the second sequence."""
 
         def progress(done, total):
@@ -119,12 +127,14 @@ def test_a_run_goes_on_at_the_window_where_it_was_stopped(script, scans, head_fo
 
         return solve(field, seen, config, folder, progress)
 
-    monkeypatch.setattr(script, "fit_expressions", stop)
+    monkeypatch.setattr(sequence_fitting, "fit_expressions", stop)
     with pytest.raises(KeyboardInterrupt):
         script.main(arguments(scans, head_folder, kept))
-    monkeypatch.setattr(script, "fit_expressions", solve)
-    before = {path: path.stat().st_mtime_ns for path in kept.rglob("*.npz")}
-    assert sorted(path.name for path in (kept / "bert").rglob("*.npz")) == ["window_000.npz"]
+    monkeypatch.setattr(sequence_fitting, "fit_expressions", solve)
+    windows = list((kept / "bert" / "windows").iterdir())
+    assert [path.name for path in windows] == ["window_000.npz"] and not (kept / "bert" / "fit.npz").exists()
+    before = {path: path.stat().st_mtime_ns for path in [*windows, *(kept / "anna").rglob("*.npz")]}
+    assert kept / "anna" / "fit.npz" in before
     script.main(arguments(scans, head_folder, kept))
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
     for name, codes in fits(whole).items():
@@ -135,12 +145,16 @@ def test_other_points_are_fitted_again_and_a_mended_sequence_is_no_failure(scrip
     output = tmp_path / "fits"
     script.main(arguments(scans, head_folder, output))
     first = fits(output)
+    assert json.loads((output / "anna" / "report.json").read_text())["config"]["window"] == 2
+    for name in ("anna", "bert"):  # as `facetalk fit` would leave it there
+        (output / name / "comparison.mp4").write_bytes(b"of this run")
     points = np.load(scans / "anna" / "clouds.npz")["points"]
     np.savez(scans / "anna" / "clouds.npz", points=points + 4)
     np.savez(scans / "bad" / "clouds.npz", points=points)
     script.main(arguments(scans, head_folder, output))
     again = fits(output)
     assert not np.array_equal(first["anna"], again["anna"]) and np.array_equal(first["bert"], again["bert"])
+    assert [path.parent.name for path in output.glob("*/comparison.mp4")] == ["bert"]
     assert json.loads((output / "report.json").read_text())["failed"] == {}
 
 
@@ -176,8 +190,8 @@ def test_batched_fits_are_those_of_single_ones(script, tmp_path):
         np.savez(folder / "clouds.npz", points=np.stack(cloud))
         np.savez(folder / "transforms.npz", s=1.0, R=np.eye(3), t=np.zeros(3))
         np.save(folder / "identity.npy", field.identity[0].numpy())
-    script.main(arguments(tmp_path / "scans", TINY, tmp_path / "single"))
-    script.main(arguments(tmp_path / "scans", TINY, tmp_path / "batched", "--batch", "2"))
+    script.main(arguments(tmp_path / "scans", Path(TINY), tmp_path / "single"))
+    script.main(arguments(tmp_path / "scans", Path(TINY), tmp_path / "batched", "--batch", "2"))
     single, batched = fits(tmp_path / "single"), fits(tmp_path / "batched")
     assert len(single) == len(batched) == 2
     for name, codes in single.items():
@@ -245,3 +259,53 @@ def test_heads_that_deform_one_way_are_not_batched():
     head = make_head()
     with pytest.raises(FaceTalkError, match="leave --batch out"):
         SharedField(head, torch.zeros(head.identity_dim), FieldBatcher(head, "cpu", 1), 0)
+
+
+def test_poses_and_people_are_found_as_by_the_command(
+    script, facetalk, tmp_path, head_folder, monkeypatch  # noqa: F811
+):  # fmt: skip
+    coarse = partial(fit_identity, config=IdentityConfig(rounds=1, steps=5, points=100))
+    monkeypatch.setattr(sequence_fitting, "fit_identity", coarse)
+    clouds, rng = tmp_path / "scans" / "anna", np.random.default_rng(0)
+    clouds.mkdir(parents=True)
+    for index in range(FRAMES):
+        normals = rng.normal(size=(120, 3))
+        np.savez(clouds / f"frame_{index}.npz", points=100 * rng.random((120, 3), np.float32), normals=normals)
+    head, turn = load_head(str(head_folder)), np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
+    marks = PosedField(head, typical(head)[0]).landmarks.numpy() @ turn / 0.004  # seen from the side, in mm
+    marks = (marks + rng.normal(size=(FRAMES, 68, 3))).astype(np.float32)
+    np.save(clouds / "landmarks.npy", marks)
+    words = arguments(tmp_path / "scans", head_folder, tmp_path / "fits", "--fps", "30", "--unit", "auto")
+    script.main(words)
+    done = facetalk(
+        "fit", clouds, "--output", tmp_path / "fit", "--model", head_folder, "--config", head_folder / "coarse.yaml",
+        "--landmarks", clouds / "landmarks.npy", "--fps", 30, "--no-video",
+    )  # fmt: skip
+    assert done[0] == 0, done
+    found = {}
+    for name in ("fit.npz", "poses.npz"):
+        with np.load(tmp_path / "fits" / "anna" / name) as many, np.load(tmp_path / "fit" / name) as one:
+            assert all(np.array_equal(many[part], one[part]) for part in one.files)
+            found |= dict(one)
+    assert found["expressions"].shape[0] == FRAMES and found["fps"] == 30
+    assert found["R"].shape == (FRAMES, 3, 3) and np.abs(found["R"] - turn).max() < 0.3
+    person = PosedField(head, torch.from_numpy(found["identity"]))  # whose shape the poses are those of
+    assert np.abs(found["identity"]).max() > 0
+    assert np.allclose(found["R"], align_landmarks(marks, person.landmarks.numpy(), found["s"][0]).rotations)
+    reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("fits/anna", "fit")]
+    assert reports[0]["config"] == reports[1]["config"] and reports[0]["config"]["fps"] == 30
+    np.save(clouds / "identity.npy", found["identity"])
+    script.main(words)
+    with_normals = fits(tmp_path / "fits")["anna"]
+    for path in clouds.glob("frame_*.npz"):
+        with np.load(path) as data:
+            points = data["points"]
+        np.savez(path, points=points)
+    script.main(words)
+    assert not np.array_equal(fits(tmp_path / "fits")["anna"], with_normals)
+
+
+def test_config_files_that_make_no_sense_get_one_line(script, tmp_path, head_folder):
+    (tmp_path / "wrong.yaml").write_text("windw: 3")
+    with pytest.raises(FaceTalkError, match="wrong.yaml: no setting windw"):
+        script.main(arguments(tmp_path, head_folder, tmp_path / "fits", "--config", str(tmp_path / "wrong.yaml")))

@@ -15,32 +15,26 @@ import argparse
 import hashlib
 import json
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import PartialState
 
 from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.batched_field import FieldBatcher, SharedField
-from facetalk_hf.cli_fit import find_poses, load_head, read_code, read_marks, save
+from facetalk_hf.cli_fit import load_head, read_code
 from facetalk_hf.files import atomic_path
-from facetalk_hf.fitting import fit_expressions
-from facetalk_hf.fitting_report import write_report
-from facetalk_hf.identity_fitting import fit_identity, typical
 from facetalk_hf.models.nphm import NPHMModel
-from facetalk_hf.point_clouds import SEQUENCE_FILE, read_sequence
+from facetalk_hf.point_clouds import SEQUENCE_FILE
 from facetalk_hf.posed_field import PosedField
-from facetalk_hf.window_solver import FittingConfig, FrameObservation
+from facetalk_hf.sequence_fitting import MakeField, fit_sequence
+from facetalk_hf.sequence_inputs import read_config, read_inputs
 
 
 NOT_READ = ("truth.npz", "audio.flac", "sequence.json")
-MakeField = Callable[[NPHMModel, torch.Tensor], PosedField]
 
 
 def find_sequences(folder: Path) -> list[Path]:
@@ -62,10 +56,7 @@ def digest_of(head: NPHMModel) -> bytes:
 
 def fingerprint(folder: Path, head: NPHMModel, options: argparse.Namespace) -> str:
     """A hash of all that the fit of a sequence depends on: its files, the options, the head."""
-    settings = asdict(FittingConfig(points=options.points, fps=options.fps)) | {
-        "unit": options.unit,
-        "batch": options.batch,
-    }
+    settings = asdict(options.config) | {"unit": options.unit, "batch": options.batch}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + digest_of(head))
     for path in sorted(path for path in folder.iterdir() if path.is_file() and path.name not in NOT_READ):
         digest.update(path.name.encode() + path.read_bytes())
@@ -77,42 +68,20 @@ def one_of(folder: Path, *names: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).exists()), None)
 
 
-def fit_sequence(folder: Path, output: Path, head: NPHMModel, options: argparse.Namespace, make: MakeField) -> dict:
-    """Fit a sequence and write its results, `report.json` last; the report. One that is done is only read."""
+def fit_folder(folder: Path, output: Path, head: NPHMModel, options: argparse.Namespace, make: MakeField) -> dict:
+    """Fit a sequence with what lies beside its clouds; the report. One that is done is only read."""
     key, done = fingerprint(folder, head, options), output / "report.json"
     if done.is_file():
         report = json.loads(done.read_text())
         if report.get("key") == key:
             return report
-    files, frames = read_sequence(folder)
-    marks = read_marks(one_of(folder, "landmarks.npy"), frames, files)
-    code_file = one_of(folder, "identity.npy")
-    code = None if code_file is None else read_code(code_file, head.identity_dim)
     transforms = one_of(folder, "transforms.npz", "transforms.json")
     transforms = folder if transforms is None and (folder / "R.npy").is_file() else transforms
-    rough = make(head, typical(head)[0] if code is None else code)
-    poses = find_poses(rough, frames, marks, transforms, options.unit, files)
-    seen = [
-        FrameObservation(
-            torch.from_numpy(poses.to_model(i, frame.points)),
-            None if marks is None else torch.from_numpy(poses.to_model(i, marks[i])),
-            normals=None if frame.normals is None else torch.from_numpy(poses.turned(i, frame.normals)),
-        )
-        for i, frame in enumerate(frames)
-    ]
-    code = fit_identity(head, seen) if code is None else code
-    field, windows = make(head, code), output / "windows"
-    fresh, begin = not windows.is_dir(), (time.thread_time(), time.time())
-    result = fit_expressions(field, seen, FittingConfig(points=options.points, fps=options.fps), windows)
-    cost = {"thread_s": time.thread_time() - begin[0], "wall_s": time.time() - begin[1]} if fresh else {}
-    save(output / "identity.npy", np.save, code.numpy())
-    save(output / "poses.npz", np.savez, s=np.full(len(frames), poses.scale), R=poses.rotations, t=poses.translations)
-    save(
-        output / "fit.npz", np.savez, expressions=result.expressions, weights=result.weights.astype(np.float32),
-        names=np.array(field.names), identity=code.numpy(), fps=options.fps, residual=result.residual,
-    )  # fmt: skip
-    extra = {"key": key, "source": str(folder), "scale": poses.scale, "points": options.points} | cost
-    return write_report(done, field, result, extra)
+    inputs = read_inputs(folder, one_of(folder, "landmarks.npy"), transforms, unit=options.unit)
+    code_file = one_of(folder, "identity.npy")
+    inputs.identity = None if code_file is None else read_code(code_file, head.identity_dim)
+    extra = {"key": key, "points": options.config.points}
+    return fit_sequence(head, inputs, output, options.config, make, extra=extra).report
 
 
 def try_sequence(folder: Path, options: argparse.Namespace, head: NPHMModel, make: MakeField) -> None:
@@ -120,7 +89,7 @@ def try_sequence(folder: Path, options: argparse.Namespace, head: NPHMModel, mak
     output = options.output / folder.name
     failed = output / "error.txt"
     try:
-        report = fit_sequence(folder, output, head, options, make)
+        report = fit_folder(folder, output, head, options, make)
         failed.unlink(missing_ok=True)
         line = f"{report['frames']} frames, residual {report['residual_mm']['mean']:.2f} mm"
         if "thread_s" in report:
@@ -134,13 +103,13 @@ def try_sequence(folder: Path, options: argparse.Namespace, head: NPHMModel, mak
     print(f"{folder.name}: {line}", flush=True)
 
 
-def fit_group(group: list[Path], options: argparse.Namespace, head: NPHMModel, device: torch.device) -> None:
-    """Fit the sequences of a group: one by one on a CPU, or with the networks' work on `device` batched."""
-    if options.batch == 1 and device.type == "cpu":
+def fit_group(group: list[Path], options: argparse.Namespace, head: NPHMModel, networks: NPHMModel | None) -> None:
+    """Fit the sequences of a group: one by one, or with the work of `networks`, the head on its device, batched."""
+    if networks is None:
         for folder in group:
             try_sequence(folder, options, head, PosedField)
         return
-    batcher = FieldBatcher(load_head(str(options.model)), device, len(group))
+    batcher = FieldBatcher(networks, networks.device, len(group))
 
     def work(number: int) -> None:
         try:
@@ -148,7 +117,7 @@ def fit_group(group: list[Path], options: argparse.Namespace, head: NPHMModel, d
         finally:
             batcher.leave()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(group))]
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(len(group))]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -181,11 +150,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--points", type=int, default=1600, help="points a frame that are used")
     parser.add_argument("--unit", default="auto", choices=("auto", "m", "cm", "mm", "model"))
     parser.add_argument("--fps", type=float, default=24.0, help="frames a second, written into fit.npz")
+    parser.add_argument("--config", type=Path, help="weights of the objective, FittingConfig as yaml or json")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is")
     parser.add_argument("--batch", type=int, default=1, help="sequences whose frames are evaluated together")
     options = parser.parse_args(arguments)
     if options.batch < 1:
         raise FaceTalkError(f"--batch must be at least 1, not {options.batch}")
+    options.config = read_config(options.config, options.points, options.fps)
     torch.set_num_threads(1)  # small networks: more threads wait for each other
     on_cpu = options.device == "cpu" or not torch.cuda.is_available()
     if options.device == "cuda" and on_cpu:
@@ -194,11 +165,12 @@ def main(arguments: list[str] | None = None) -> None:
     state = PartialState(cpu=on_cpu, timeout=timedelta(days=30))
     device = torch.device("cpu") if on_cpu else state.device
     head, folders = load_head(str(options.model)), find_sequences(options.scans)
+    networks = None if on_cpu and options.batch == 1 else load_head(str(options.model)).to(device)
     # Groups are made before they are spread, so that what is batched together is the same for any number of processes.
     groups = [folders[i : i + options.batch] for i in range(0, len(folders), options.batch)]
     with state.split_between_processes(groups) as mine:
         for group in mine:
-            fit_group(group, options, head, device)
+            fit_group(group, options, head, networks)
     state.wait_for_everyone()
     if state.is_main_process:
         summary = write_summary(folders, options.output)
