@@ -7,12 +7,15 @@ import re
 import shutil
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from accelerate.utils import LoggerType
 from diffusers import DPMSolverMultistepScheduler
 from safetensors.torch import load_file
+from test_decoding import head  # noqa: F401
 
 from facetalk_hf import corpus, feature_cache, objective
 from facetalk_hf.audio_features import LogMelEncoder, LogMelEncoderConfig, LogMelFeatureExtractor
@@ -304,6 +307,33 @@ def test_a_missing_tracker_is_one_line(script, data, tmp_path):
         pytest.skip("needs a machine without one of Accelerate's trackers")
     with pytest.raises(FaceTalkError, match=f"pip install {missing[0]}"):
         script.main(arguments(data, tmp_path, "--report_to", missing[0]))
+
+
+def test_bf16_learns_what_float32_does(script, data, tmp_path):
+    for name in ("no", "bf16"):
+        AcceleratorState._reset_state(reset_partial_state=True)  # one precision a process, by itself
+        script.main(arguments(data, tmp_path / name, "--mixed_precision", name, steps=4))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    full, half = weights(tmp_path / "no"), weights(tmp_path / "bf16")
+    apart = torch.cat([(full[key] - half[key]).flatten() for key in full])
+    assert all(value.dtype == torch.float32 for value in half.values())
+    moved = torch.cat([value.flatten() for value in full.values()]).abs().mean()
+    assert 0 < apart.abs().mean() < 0.05 * moved
+
+
+def test_a_held_out_clip_becomes_a_video(script, data, tmp_path, head):  # noqa: F811
+    rows = list(corpus.read(data / "corpus", ("train", "validation")))
+    for row in rows:
+        row["audio"] = corpus.encode_audio(corpus.decode_audio(row), row["sampling_rate"])
+        row["expression"] = np.pad(row["expression"], ((0, 0), (0, 54)))
+    corpus.write_shard(rows, tmp_path / "data" / "corpus" / "part-0.parquet", code_dim=64)
+    shutil.copytree(data / "encoder", tmp_path / "data" / "encoder")
+    head.save_pretrained(tmp_path / "head")
+    options = ("--validation_video", "2", "--head", str(tmp_path / "head"))
+    script.main(arguments(tmp_path / "data", tmp_path / "out", *options, steps=2))
+    with av.open(tmp_path / "out" / "validation" / "step-000002.mp4") as video:
+        assert (video.streams.video[0].height, len(video.streams.audio)) == (256, 1)
+        assert sum(1 for _ in video.decode(video=0)) == 20
 
 
 @pytest.mark.parametrize("options", [("--push_to_hub",), ("--validation_video", "2")])
