@@ -6,6 +6,7 @@
 Both are made of the same samples, and so have the same mouth. The table goes to docs/control.md, between its markers.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from facetalk_hf import FaceTalkError
 from facetalk_hf.corpus import decode_audio
 from facetalk_hf.evaluation import pipeline_predictor
+from facetalk_hf.pipeline_few_steps import FOLDER as FEW_STEPS
 from facetalk_hf.studies import (
     BLINK_SHUT,
     blink_peaks,
@@ -32,7 +34,9 @@ def main(argv: list[str] | None = None) -> None:
     args = study_parser(__doc__, DOCS / "results" / "blinks.json", DOCS / "control.md", 8, 1).parse_args(argv)
     pipe, rows, _, results = open_study(args)
     basis, names = pipe.head.expression_basis.float().cpu().numpy(), pipe.head.config.expression_names
-    predict, made = pipeline_predictor(pipe, blink_contrast=0.0), []
+    pipes, made = {"": pipe}, {}
+    if pipe.model_folder is not None and (pipe.model_folder / FEW_STEPS).is_dir():
+        pipes["few steps, "] = pipe.few_steps()
 
     def count(items: list[np.ndarray]) -> dict[str, float]:
         peaks = np.concatenate([blink_peaks(item) for item in items])
@@ -40,18 +44,26 @@ def main(argv: list[str] | None = None) -> None:
         half = ((peaks > 0.4) & (peaks <= BLINK_SHUT)).sum() / minutes
         return {"blinks": len(peaks) / minutes, "shut": float((peaks > BLINK_SHUT).mean()), "half": float(half)}
 
-    def samples() -> list[np.ndarray]:
-        for index, row in enumerate(rows) if not made else ():
-            for k in range(args.samples):
-                made.append(predict([decode_audio(row)], [args.seed + index + 100_000 * k])[0].numpy() @ basis)
-        return made
+    def samples(which: str) -> list[np.ndarray]:
+        if which not in made:
+            predict, made[which] = pipeline_predictor(pipes[which], blink_contrast=0.0), []
+            for index, row in enumerate(rows):
+                for k in range(args.samples):
+                    codes = predict([decode_audio(row)], [args.seed + index + 100_000 * k])[0]
+                    made[which].append(codes.numpy() @ basis)
+        return made[which]
 
-    kinds = {
-        "the rules that it learnt from": lambda: count([row["weights"] for row in rows]),
-        "`blink_contrast=0`, as generated": lambda: count(samples()),
-        "`blink_contrast=0.5`": lambda: count([sharpen_blinks(item, names, 0.5) for item in samples()]),
-        "`blink_contrast=1`, the default": lambda: count([sharpen_blinks(item, names) for item in samples()]),
+    def decided(which: str, amount: float) -> dict[str, float]:
+        return count([sharpen_blinks(item, names, amount) for item in samples(which)])
+
+    kinds = {"the rules that it learnt from": lambda: count([row["weights"] for row in rows])}
+    amounts = {
+        "as generated": 0,
+        "`blink_contrast=0.5`": 0.5,
+        "`blink_contrast=1`, the default": 1,
     }
+    for which in pipes:
+        kinds |= {which + name: partial(decided, which, amount) for name, amount in amounts.items()}
     table = [
         [name, *(results.measure(name, f)[key] for key in ("blinks", "shut", "half"))] for name, f in kinds.items()
     ]

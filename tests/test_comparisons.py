@@ -188,7 +188,8 @@ def test_blinks_before_and_after(folder):
     paths = ["--corpus", str(folder / "corpus"), "--output", str(folder / "b.json"), "--page", str(folder / "b.md")]
     load("blinks").main([*paths, "--clips", "1", "--resolution", "32", "--samples", "2"])
     rows = json.loads((folder / "b.json").read_text())["rows"]
-    target, raw, half, decided = rows.values()
+    target, raw, half, decided, *few = rows.values()
     assert target["blinks"] == pytest.approx(30) and target["shut"] == 1
     assert (decided["shut"] or 0) >= (raw["shut"] or 0) and decided["half"] <= raw["half"]
-    assert "`blink_contrast=1`, the default" in (folder / "b.md").read_text()
+    assert len(few) == 3 and few[2]["half"] <= few[0]["half"]
+    assert "few steps, `blink_contrast=1`, the default" in (folder / "b.md").read_text()
