@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     add("--head", type=Path, help="speech: folder of the head")
     add("--audio", type=Path, help="fits, vertices: folder of NAME.wav, where sounds lie apart")
     add("--fps", type=float, default=24.0, help="frames a second of the recordings; fits know their own")
-    add("--every", type=int, default=1, help="keep every so-manieth frame: --fps 60 --every 2 makes 30 a second")
+    add("--every", type=int, default=1, help="keep every N-th frame: --fps 60 --every 2 makes 30 a second")
     add("--speaker", choices=("first", "last"), help="underscore of a name that the speaker's part ends at")
     add("--validation", type=float, default=0.1, help="share of the speakers")
     add("--test", type=float, default=0.1, help="share of the speakers")
