@@ -12,6 +12,7 @@ import torch
 
 from .models.nphm import MILLIMETRES
 from .posed_field import PosedField
+from .upper_face import FINE, blink_course, seen_in_frames
 from .window_solver import BLINKS, FittingConfig, FrameObservation, knows_lids, near_lids
 
 
@@ -103,16 +104,14 @@ def surface_bias(distance: np.ndarray, place: np.ndarray, owner: np.ndarray, con
 
 def blink_shapes(fps: float, phases: int = 3) -> list[np.ndarray]:
     """Closures a frame of blinks that shut within 70 or 100 ms, stay for 30 to 640 ms and open in 130 or 200 ms."""
-    fine, shapes = 10, []
+    shapes = []
     for close in (0.07, 0.1):
         for hold in (0.03, 0.08, 0.16, 0.32, 0.64):
             for reopen in (0.13, 0.2):
                 count = int(np.ceil((close + hold + reopen) * fps)) + 1
                 for phase in range(phases):
-                    time = (np.arange(count * fine) + 0.5) / (fps * fine) - phase / phases / fps
-                    ramp = np.minimum(time / close, 1 - (time - close - hold) / reopen).clip(0, 1)
-                    ramp = (ramp**2 * (3 - 2 * ramp)).reshape(count, fine)
-                    shapes.append(0.3 * ramp.mean(1) + 0.7 * ramp.max(1))  # a scan takes the time of a frame
+                    time = (np.arange(count * FINE) + 0.5) / (fps * FINE) - phase / phases / fps
+                    shapes.append(seen_in_frames(blink_course(time, close, hold, reopen)))
     return shapes
 
 

@@ -11,11 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from .corpus import MANIFEST, SCHEMA, read_shard, shards, write_shard
 from .corpus_card import dataset_card
 from .corpus_checks import SPLITS, CorpusChecker, check_row
 from .errors import FaceTalkError
 from .files import atomic_path
+from .models.nphm import MILLIMETRES, NPHMModel
 
 
 SHARD_ROWS = 40
@@ -191,3 +195,17 @@ def write_rows(rows: Iterable[tuple[dict[str, Any], Path]], folder: str | Path, 
     for split in SPLITS:
         flush(split)
     return count
+
+
+@torch.no_grad()
+def write_lip_matrix(head: NPHMModel, folder: Path) -> None:
+    """Write lips.npy, (D, 60) float32: how the 20 lip landmarks of the code 0 move, in mm for a unit of each number.
+
+    It is the `--loss_matrix` of train_denoiser.py.
+
+    Args:
+        head (`NPHMModel`): in float32, with landmarks. folder (`Path`): of the corpus.
+    """
+    lips = head.landmark_jacobian(torch.zeros(1, head.identity_dim))[0, :, 48:]
+    with atomic_path(folder / "lips.npy") as temporary:
+        np.save(temporary, MILLIMETRES * lips.flatten(1).numpy())

@@ -17,6 +17,9 @@ from .geometry import smootherstep
 LID_REST, LID_DECISION, LID_SOFTNESS = 0.2, 0.6, 0.1
 """Weights of eyeBlink: lids are lowered no further without a blink; from where on one shuts; width of the decision."""
 
+FINE = 10
+"""Moments of a frame at which a blink's course is computed."""
+
 LID_COMPANIONS = (("eyeBlink", 1.0), ("eyeSquint", 0.15), ("cheekSquint", 0.1))
 """What moves with a lid, and by how much of its weight."""
 
@@ -72,8 +75,7 @@ def blinks(frames: int, fps: float, rng: np.random.Generator, rate: float = 15.0
     if rate <= 0:
         return np.zeros((frames, 2))
     wait = 15.0 / rate
-    fine = 10
-    times = np.arange(frames * fine) / (fps * fine)
+    times = np.arange(frames * FINE) / (fps * FINE)
     result = np.zeros((len(times), 2))
     at = rng.uniform(0.3, 4.0) * wait
     while at < frames / fps:
@@ -81,12 +83,24 @@ def blinks(frames: int, fps: float, rng: np.random.Generator, rate: float = 15.0
         depth = rng.uniform(0.94, 1.0)
         for side in range(2):
             time = times - at - (rng.uniform(0, 0.008) if side else 0)
-            shape = np.minimum(time / close, 1 - (time - close - hold) / reopen).clip(0, 1)
-            result[:, side] = np.maximum(result[:, side], depth * shape * shape * (3 - 2 * shape))
+            result[:, side] = np.maximum(result[:, side], blink_course(time, close, hold, reopen, depth))
         at += rng.uniform(2, 6) * wait
-    result = result.reshape(frames, fine, 2)
-    # Mean over the frame, drawn towards its maximum: at 24 fps a lid would otherwise hardly ever be seen shut.
-    return 0.3 * result.mean(1) + 0.7 * result.max(1)
+    return seen_in_frames(result)
+
+
+def blink_course(time: np.ndarray, close: float, hold: float, reopen: float, depth: float = 1.0) -> np.ndarray:
+    """Closure 0..depth at times (T,) in s after a blink's start: smooth steps shut and open, all durations in s."""
+    ramp = np.minimum(time / close, 1 - (time - close - hold) / reopen).clip(0, 1)
+    return depth * ramp * ramp * (3 - 2 * ramp)
+
+
+def seen_in_frames(closure: np.ndarray) -> np.ndarray:
+    """Closures (T * `FINE`, ...) within frames to those of T frames.
+
+    The mean over a frame, drawn towards its maximum: at 24 fps a lid would otherwise hardly ever be seen shut.
+    """
+    parts = closure.reshape(-1, FINE, *closure.shape[1:])
+    return 0.3 * parts.mean(1) + 0.7 * parts.max(1)
 
 
 @dataclass

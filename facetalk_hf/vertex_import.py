@@ -12,6 +12,7 @@ import numpy as np
 
 from .corpus_import import SOUNDS, Recording, check_folder, frames_in, only_sound, speaker_of
 from .errors import FaceTalkError
+from .models.nphm import MILLIMETRES
 from .point_clouds import check_unit
 from .vertex_basis import VertexBasis
 
@@ -22,8 +23,6 @@ PLACES = ("", "vertices", "meshes", "flame_2023_tracking/flame_meshes")
 TEMPLATE = "flame_2023_tracking/flame_2023_template.ply"
 """Where a sequence of FaceTalk's authors has its template."""
 USUAL = ("templates.pkl", "templates.npz", "templates", "template.ply", "template.obj")
-MILLIMETRES = 250.0
-"""Millimetres in a model unit, in which `check_unit` counts."""
 
 
 @dataclass

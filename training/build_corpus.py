@@ -22,10 +22,16 @@ from tqdm import tqdm
 
 from facetalk_hf import FaceTalkError
 from facetalk_hf.corpus import read, read_shard, shards
-from facetalk_hf.corpus_building import building, complete, split_speakers, write_rows, write_splits
+from facetalk_hf.corpus_building import (
+    building,
+    complete,
+    split_speakers,
+    write_lip_matrix,
+    write_rows,
+    write_splits,
+)
 from facetalk_hf.corpus_checks import SPLITS
 from facetalk_hf.corpus_import import ImportOptions, Recording, find_fits, find_tracked, import_rows
-from facetalk_hf.files import atomic_path
 from facetalk_hf.models.nphm import NPHMModel
 from facetalk_hf.vertex_import import encode_vertices, find_vertices, read_lips, read_templates
 
@@ -101,10 +107,7 @@ def build_speech(options: argparse.Namespace, work: Path) -> None:
     drift = (basis.T @ basis - torch.eye(basis.shape[1])).abs().max().item()
     if drift > 1e-2:
         raise FaceTalkError(f"{options.head}: the expression basis is not orthonormal (off by {drift:.2g})")
-    with torch.no_grad():
-        lips = head.float().landmark_jacobian(torch.zeros(1, head.identity_dim))[0, :, 48:]
-    with atomic_path(work / "lips.npy") as temporary:
-        np.save(temporary, 250 * lips.flatten(1).numpy())
+    write_lip_matrix(head.float(), work)
     splits = None
     if not options.keep_splits:
         splits = splits_of({row["speaker"] for row in read(folder, SPLITS, ("speaker",))}, options)

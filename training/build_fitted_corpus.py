@@ -21,9 +21,8 @@ import torch
 from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.cli_fit import load_head
 from facetalk_hf.corpus import pack_poses
-from facetalk_hf.corpus_building import building, write_rows
+from facetalk_hf.corpus_building import building, write_lip_matrix, write_rows
 from facetalk_hf.corpus_import import read_fit
-from facetalk_hf.files import atomic_path
 from facetalk_hf.models.nphm import NPHMModel
 from facetalk_hf.point_clouds import read_transforms
 
@@ -69,11 +68,8 @@ def main(arguments: list[str] | None = None) -> None:
     done = sorted(path.parent for path in options.fits.glob("*/report.json"))
     if not done:
         raise FaceTalkError(f"no fitted sequence in {options.fits}: fit_expressions.py writes them")
-    with torch.no_grad():
-        lips = head.landmark_jacobian(torch.zeros(1, head.identity_dim))[0, :, 48:]
     with building(options.output, about=ABOUT[options.true]) as work:
-        with atomic_path(work / "lips.npy") as temporary:
-            np.save(temporary, 250 * lips.flatten(1).numpy())
+        write_lip_matrix(head, work)
         count = write_rows(rows(options.scans, done, head if options.true else None), work)
     print(f"{options.output}: {count} sequences")
 
