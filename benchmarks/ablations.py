@@ -20,13 +20,10 @@ import numpy as np
 import yaml
 
 from facetalk_hf import FaceTalkDenoiser, FaceTalkError, FaceTalkPipeline
-from facetalk_hf.corpus import decode_audio
-from facetalk_hf.decoding import HeadDecoder
-from facetalk_hf.evaluation import pipeline_predictor
-from facetalk_hf.files import atomic_path
-from facetalk_hf.motion_metrics import jerk, speed
-from facetalk_hf.smoothing import facial_weights
-from facetalk_hf.studies import (
+from facetalk_hf.data.corpus import decode_audio
+from facetalk_hf.evaluation.motion_metrics import jerk, speed
+from facetalk_hf.evaluation.scores import pipeline_predictor
+from facetalk_hf.evaluation.studies import (
     StudyResults,
     digest,
     markdown_table,
@@ -36,6 +33,9 @@ from facetalk_hf.studies import (
     study_parser,
     write_between_markers,
 )
+from facetalk_hf.files import atomic_path
+from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.facial_weights import facial_weights
 
 
 ROOT = Path(__file__).resolve().parents[1]

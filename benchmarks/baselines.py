@@ -29,12 +29,10 @@ from torch import nn
 from tqdm import tqdm
 
 from facetalk_hf import FaceTalkDenoiser, FaceTalkError, FaceTalkPipeline
-from facetalk_hf.evaluation import Predictor, pipeline_predictor, regression_predictor
-from facetalk_hf.feature_cache import encode_corpus, load_audio_encoder
-from facetalk_hf.files import atomic_path
-from facetalk_hf.objective import DiffusionObjective
-from facetalk_hf.segments import SegmentDataset
-from facetalk_hf.studies import (
+from facetalk_hf.data.feature_cache import encode_corpus, load_audio_encoder
+from facetalk_hf.data.segments import SegmentDataset
+from facetalk_hf.evaluation.scores import Predictor, pipeline_predictor, regression_predictor
+from facetalk_hf.evaluation.studies import (
     StudyResults,
     markdown_table,
     measure,
@@ -43,6 +41,8 @@ from facetalk_hf.studies import (
     study_parser,
     write_between_markers,
 )
+from facetalk_hf.files import atomic_path
+from facetalk_hf.learning.objective import DiffusionObjective
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -31,11 +31,8 @@ import torch
 
 import facetalk_hf
 from facetalk_hf import FaceTalkError, FaceTalkPipeline, HeadAnimation, load_audio
-from facetalk_hf.decoding import HeadDecoder
-from facetalk_hf.files import atomic_path
-from facetalk_hf.rendering import HeadRenderer
-from facetalk_hf.studies import command, digest, markdown_table, write_between_markers
-from facetalk_hf.timing import (
+from facetalk_hf.evaluation.studies import command, digest, markdown_table, write_between_markers
+from facetalk_hf.evaluation.timing import (
     Duration,
     best,
     clocks,
@@ -45,6 +42,9 @@ from facetalk_hf.timing import (
     since,
     step_duration,
 )
+from facetalk_hf.files import atomic_path
+from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.rendering.renderer import HeadRenderer
 
 
 CLIP = Path(facetalk_hf.__file__).parent / "assets" / "demo.wav"

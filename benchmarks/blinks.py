@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from facetalk_hf import FaceTalkError
-from facetalk_hf.corpus import decode_audio
-from facetalk_hf.evaluation import pipeline_predictor
-from facetalk_hf.pipeline_few_steps import FOLDER as FEW_STEPS
-from facetalk_hf.studies import (
+from facetalk_hf.data.corpus import decode_audio
+from facetalk_hf.evaluation.scores import pipeline_predictor
+from facetalk_hf.evaluation.studies import (
     BLINK_SHUT,
     blink_peaks,
     markdown_table,
@@ -23,7 +22,8 @@ from facetalk_hf.studies import (
     study_parser,
     write_between_markers,
 )
-from facetalk_hf.upper_face import sharpen_blinks
+from facetalk_hf.motion.blinks import sharpen_blinks
+from facetalk_hf.pipeline.few_steps import FOLDER as FEW_STEPS
 
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

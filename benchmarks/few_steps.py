@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from facetalk_hf import FaceTalkError, FaceTalkPipeline
-from facetalk_hf.evaluation import pipeline_predictor
-from facetalk_hf.studies import (
+from facetalk_hf.evaluation.scores import pipeline_predictor
+from facetalk_hf.evaluation.studies import (
     digest,
     markdown_table,
     measure,

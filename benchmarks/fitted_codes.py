@@ -18,17 +18,17 @@ from tqdm import tqdm
 
 from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
-from facetalk_hf.cli_fit import load_head
-from facetalk_hf.corpus import read
-from facetalk_hf.decoding import aperture
-from facetalk_hf.evaluation import lips_closed, weight_aperture
+from facetalk_hf.cli.fit import load_head
+from facetalk_hf.data.corpus import read
+from facetalk_hf.evaluation.head_metrics import REGIONS
+from facetalk_hf.evaluation.metrics import closure_score, correlation
+from facetalk_hf.evaluation.scores import lips_closed, weight_aperture
+from facetalk_hf.evaluation.studies import markdown_table
 from facetalk_hf.files import atomic_path
-from facetalk_hf.head_metrics import REGIONS
-from facetalk_hf.metrics import closure_score, correlation
+from facetalk_hf.fitting.posed_field import PosedField
+from facetalk_hf.head.decoder import aperture
 from facetalk_hf.models.nphm import NPHMModel
-from facetalk_hf.posed_field import PosedField
-from facetalk_hf.scan_simulation import MILLIMETRES, SpeakingHead
-from facetalk_hf.studies import markdown_table
+from facetalk_hf.synthetic.scans import MILLIMETRES, SpeakingHead
 
 
 GROUPS = {"jaw": "jaw", "lips": "mouth", "lids": ("eyeBlink", "eyeSquint", "eyeWide"), "brows": "brow"}

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from facetalk_hf import TINY
-from facetalk_hf.animation import PARTS, HeadAnimation
-from facetalk_hf.cli_export import load_head
-from facetalk_hf.loading import load_animation
+from facetalk_hf.animation.head_animation import PARTS, HeadAnimation
+from facetalk_hf.animation.npz import load_animation
+from facetalk_hf.cli.common import load_head
 
 
 KINDS = {5126: "<f4", 5123: "<u2", 5125: "<u4"}

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 import facetalk_hf
-from facetalk_hf import FaceTalkPipeline, Keyframes, load_audio, pipeline_facetalk
+from facetalk_hf import FaceTalkPipeline, Keyframes, load_audio
+from facetalk_hf.pipeline import facetalk
 
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -43,7 +44,7 @@ free = [sample(seed) for seed in range(3)]
 count = len(free[0])
 print("lead s | speed at keyframes, elsewhere | acceleration at keyframes, elsewhere (mean of mm a frame)")
 for lead in (0.0, 0.25):
-    pipeline_facetalk.LEAD = lead
+    facetalk.LEAD = lead
     generator = np.random.default_rng(0)
     speed, change = ([], []), ([], [])
     for seed in range(6):

@@ -16,9 +16,9 @@ import torch
 
 import facetalk_hf
 from facetalk_hf import NPHMModel
-from facetalk_hf.decoding import HeadDecoder
-from facetalk_hf.meshing import triangulate
-from facetalk_hf.official_meshing import evaluate, sample_by_members, uniform_axes
+from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.official_isosurface import evaluate, sample_by_members, uniform_axes
+from facetalk_hf.mesh.isosurface import triangulate
 
 
 def random_head() -> NPHMModel:

@@ -19,10 +19,10 @@ import torch
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from facetalk_hf import FaceTalkDenoiser, FaceTalkError, FaceTalkPipeline
-from facetalk_hf.audio_features import encode_speech
-from facetalk_hf.objective import sampling_scheduler
-from facetalk_hf.studies import command, markdown_table, write_between_markers
-from facetalk_hf.timing import machine
+from facetalk_hf.audio.encoding import encode_speech
+from facetalk_hf.evaluation.studies import command, markdown_table, write_between_markers
+from facetalk_hf.evaluation.timing import machine
+from facetalk_hf.learning.objective import sampling_scheduler
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from facetalk_hf import FaceTalkError, FaceTalkPipeline
-from facetalk_hf.corpus import decode_audio
-from facetalk_hf.evaluation import pipeline_predictor
-from facetalk_hf.studies import (
+from facetalk_hf.data.corpus import decode_audio
+from facetalk_hf.evaluation.scores import pipeline_predictor
+from facetalk_hf.evaluation.studies import (
     StudyResults,
     markdown_table,
     measure,

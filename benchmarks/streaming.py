@@ -18,9 +18,9 @@ import torch
 
 import facetalk_hf
 from facetalk_hf import FaceTalkDenoiser, FaceTalkPipeline, load_audio
-from facetalk_hf.arkit import ARKIT
-from facetalk_hf.metrics import correlation, lip_aperture
-from facetalk_hf.timing import hop_durations, memory, peak_memory
+from facetalk_hf.animation.arkit import ARKIT
+from facetalk_hf.evaluation.metrics import correlation, lip_aperture
+from facetalk_hf.evaluation.timing import hop_durations, memory, peak_memory
 
 
 RATE = 16000

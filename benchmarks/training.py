@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from facetalk_hf import FaceTalkDenoiser
-from facetalk_hf.feature_cache import OnlineAudio
-from facetalk_hf.objective import DiffusionObjective
-from facetalk_hf.segments import EncodedClips, SegmentDataset, take_batch
-from facetalk_hf.timing import Duration, clocks, machine, since
+from facetalk_hf.data.feature_cache import OnlineAudio
+from facetalk_hf.data.segments import EncodedClips, SegmentDataset, take_batch
+from facetalk_hf.evaluation.timing import Duration, clocks, machine, since
+from facetalk_hf.learning.objective import DiffusionObjective
 
 
 FPS, RATE = 24, 16000

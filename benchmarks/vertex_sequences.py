@@ -22,15 +22,16 @@ from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
 
 import facetalk_hf
-from facetalk_hf import FaceTalkDenoiser, FaceTalkPipeline, corpus
+from facetalk_hf import FaceTalkDenoiser, FaceTalkPipeline
 from facetalk_hf.blendshapes import EXPRESSIONS
-from facetalk_hf.face_regions import region_masks
-from facetalk_hf.feature_cache import load_audio_encoder
+from facetalk_hf.data import corpus
+from facetalk_hf.data.feature_cache import load_audio_encoder
+from facetalk_hf.evaluation.metrics import lip_vertex_error, mean_vertex_error
 from facetalk_hf.files import atomic_path
-from facetalk_hf.metrics import lip_vertex_error, mean_vertex_error
-from facetalk_hf.rendering import HeadRenderer
-from facetalk_hf.vertex_basis import VertexBasis
-from facetalk_hf.vertex_import import read_mesh
+from facetalk_hf.head.regions import region_masks
+from facetalk_hf.importers.vertex_basis import VertexBasis
+from facetalk_hf.importers.vertex_sequences import read_mesh
+from facetalk_hf.rendering.renderer import HeadRenderer
 
 
 TRAINING = Path(__file__).resolve().parents[1] / "training"

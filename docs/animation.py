@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 import facetalk_hf
 from facetalk_hf import FaceTalkPipeline, HeadAnimation
-from facetalk_hf.rendering import render_frames
+from facetalk_hf.rendering.renderer import render_frames
 
 
 CLIP = Path(facetalk_hf.__file__).parent / "assets" / "demo.wav"

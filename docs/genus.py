@@ -11,9 +11,9 @@ import torch
 
 import facetalk_hf
 from facetalk_hf import NPHMModel
-from facetalk_hf.decoding import HeadDecoder
-from facetalk_hf.meshing import triangulate
-from facetalk_hf.topology import genus, remove_handles
+from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.mesh.isosurface import triangulate
+from facetalk_hf.mesh.topology import genus, remove_handles
 
 
 def main() -> None:

@@ -15,11 +15,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import facetalk_hf
-from facetalk_hf import FaceTalkError, FaceTalkPipeline, metrics
-from facetalk_hf.audio import load_audio
-from facetalk_hf.decoding import HeadDecoder
-from facetalk_hf.evaluation import lips_closed
-from facetalk_hf.upper_face import loudness
+from facetalk_hf import FaceTalkError, FaceTalkPipeline
+from facetalk_hf.audio.analysis import loudness
+from facetalk_hf.audio.io import load_audio
+from facetalk_hf.evaluation import metrics
+from facetalk_hf.evaluation.scores import lips_closed
+from facetalk_hf.head.blendshape_decoder import HeadDecoder
 
 
 RATE = 16000

@@ -12,7 +12,7 @@ from PIL import Image
 
 import facetalk_hf
 from facetalk_hf import FaceTalkPipeline
-from facetalk_hf.rendering import HeadRenderer
+from facetalk_hf.rendering.renderer import HeadRenderer
 
 
 CLIP = Path(facetalk_hf.__file__).parent / "assets" / "demo.wav"

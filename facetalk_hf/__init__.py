@@ -1,25 +1,26 @@
 # SPDX-License-Identifier: MIT
-"""FaceTalk in the open: speech to the motion of a neural parametric head."""
+"""FaceTalk in the open: speech to the motion of a neural parametric head.
 
-from pathlib import Path
+The public names are imported when they are first used (PEP 562), so that `import facetalk_hf` and the command start at
+once: torch, diffusers and transformers are loaded by what needs them.
+"""
 
-# diffusers finds the components of a saved pipeline only in modules that are imported already: hence all of them here.
-from .animation import HeadAnimation
-from .audio import load_audio
-from .audio_features import LogMelEncoder, LogMelEncoderConfig, LogMelFeatureExtractor
+from typing import TYPE_CHECKING
+
 from .errors import FaceTalkError
-from .keyframe_files import read_keyframes
-from .keyframes import Keyframes
-from .models.denoiser import FaceTalkDenoiser
-from .models.nphm import NPHMModel
-from .pipeline_facetalk import FaceTalkPipeline
-from .pipeline_output import FaceTalkPipelineOutput
+from .paths import TINY, __version__
 
 
-__version__ = "0.1.0.dev0"
+if TYPE_CHECKING:
+    from .animation.head_animation import HeadAnimation
+    from .audio.io import load_audio
+    from .audio_features import LogMelEncoder, LogMelEncoderConfig, LogMelFeatureExtractor
+    from .models.denoiser import FaceTalkDenoiser
+    from .models.nphm import NPHMModel
+    from .motion.keyframes import Keyframes, read_keyframes
+    from .pipeline.facetalk import FaceTalkPipeline
+    from .pipeline.output import FaceTalkPipelineOutput
 
-TINY = str(Path(__file__).parent / "checkpoints" / "facetalk-tiny")
-"""Folder of the embedded checkpoint: `FaceTalkPipeline.from_pretrained(facetalk_hf.TINY)` works offline."""
 
 __all__ = [
     "TINY",
@@ -37,3 +38,32 @@ __all__ = [
     "load_audio",
     "read_keyframes",
 ]
+
+_PLACES = {
+    "FaceTalkDenoiser": "models.denoiser",
+    "FaceTalkPipeline": "pipeline.facetalk",
+    "FaceTalkPipelineOutput": "pipeline.output",
+    "HeadAnimation": "animation.head_animation",
+    "Keyframes": "motion.keyframes",
+    "LogMelEncoder": "audio_features",
+    "LogMelEncoderConfig": "audio_features",
+    "LogMelFeatureExtractor": "audio_features",
+    "NPHMModel": "models.nphm",
+    "load_audio": "audio.io",
+    "read_keyframes": "motion.keyframes",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from where it is defined."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

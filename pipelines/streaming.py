@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from facetalk_hf import FaceTalkPipeline
-from facetalk_hf.streaming import SpeechStreamOutput
+from facetalk_hf.pipeline.streaming import SpeechStreamOutput
 
 
 class FaceTalkStreamingPipeline(FaceTalkPipeline):

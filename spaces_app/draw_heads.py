@@ -11,8 +11,8 @@ from PIL import Image
 
 import facetalk_hf
 from facetalk_hf import NPHMModel
-from facetalk_hf.decoding import HeadDecoder
-from facetalk_hf.rendering import HeadRenderer
+from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.rendering.renderer import HeadRenderer
 
 
 OUTPUT = Path(__file__).parent / "heads.jpg"

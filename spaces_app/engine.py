@@ -24,11 +24,11 @@ from curves import motion_curves, sound_curve
 from PIL import Image
 
 from facetalk_hf import TINY, FaceTalkError, FaceTalkPipeline, HeadAnimation, read_keyframes
-from facetalk_hf.audio import read_audio, resample
-from facetalk_hf.controls import MotionControls, seeded_rng
-from facetalk_hf.decoding import HeadDecoder
-from facetalk_hf.pipeline_facetalk import PLAYBACK_RATES
-from facetalk_hf.rendering import HeadRenderer, render_frames, write_mp4
+from facetalk_hf.audio.io import read_audio, resample
+from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.motion.controls import MotionControls, seeded_rng
+from facetalk_hf.pipeline.facetalk import PLAYBACK_RATES
+from facetalk_hf.rendering.renderer import HeadRenderer, render_frames, write_mp4
 
 
 MODEL = os.environ.get("FACETALK_MODEL", TINY)

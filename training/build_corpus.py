@@ -21,19 +21,12 @@ import torch
 from tqdm import tqdm
 
 from facetalk_hf import FaceTalkError
-from facetalk_hf.corpus import read, read_shard, shards
-from facetalk_hf.corpus_building import (
-    building,
-    complete,
-    split_speakers,
-    write_lip_matrix,
-    write_rows,
-    write_splits,
-)
-from facetalk_hf.corpus_checks import SPLITS
-from facetalk_hf.corpus_import import ImportOptions, Recording, find_fits, find_tracked, import_rows
+from facetalk_hf.data.building import building, complete, split_speakers, write_lip_matrix, write_rows, write_splits
+from facetalk_hf.data.checks import SPLITS
+from facetalk_hf.data.corpus import read, read_shard, shards
+from facetalk_hf.importers.recordings import ImportOptions, Recording, find_fits, find_tracked, import_rows
+from facetalk_hf.importers.vertex_sequences import encode_vertices, find_vertices, read_lips, read_templates
 from facetalk_hf.models.nphm import NPHMModel
-from facetalk_hf.vertex_import import encode_vertices, find_vertices, read_lips, read_templates
 
 
 ABOUT = {

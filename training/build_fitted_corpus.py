@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from facetalk_hf import TINY, FaceTalkError
-from facetalk_hf.cli_fit import load_head
-from facetalk_hf.corpus import pack_poses
-from facetalk_hf.corpus_building import building, write_lip_matrix, write_rows
-from facetalk_hf.corpus_import import read_fit
+from facetalk_hf.cli.fit import load_head
+from facetalk_hf.data.building import building, write_lip_matrix, write_rows
+from facetalk_hf.data.corpus import pack_poses
+from facetalk_hf.fitting.alignment import read_transforms
+from facetalk_hf.importers.recordings import read_fit
 from facetalk_hf.models.nphm import NPHMModel
-from facetalk_hf.point_clouds import read_transforms
 
 
 ABOUT = {

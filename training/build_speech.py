@@ -22,13 +22,22 @@ import numpy as np
 import scipy.signal
 import soundfile
 
-from facetalk_hf.corpus import encode_audio
-from facetalk_hf.corpus_building import building, complete, write_splits
+from facetalk_hf.audio.analysis import loudness
+from facetalk_hf.data.building import building, complete, write_splits
+from facetalk_hf.data.corpus import encode_audio
 from facetalk_hf.files import atomic_path
-from facetalk_hf.phone_alphabets import SILENCE, normalise_all
-from facetalk_hf.phonemes import Segment, mouth_weights
-from facetalk_hf.speech_engines import ESPEAK_ENGLISH, ESPEAK_VARIANTS, ESPEAK_WORLD, RATE, Espeak, festival, flite
-from facetalk_hf.upper_face import accompany, loudness
+from facetalk_hf.synthetic.phone_alphabets import SILENCE, normalise_all
+from facetalk_hf.synthetic.speech_engines import (
+    ESPEAK_ENGLISH,
+    ESPEAK_VARIANTS,
+    ESPEAK_WORLD,
+    RATE,
+    Espeak,
+    festival,
+    flite,
+)
+from facetalk_hf.synthetic.upper_face import accompany
+from facetalk_hf.synthetic.visemes import Segment, mouth_weights
 
 
 FPS, CLIPS = 24, 40
@@ -271,7 +280,7 @@ def main() -> None:
     if complete(options.output):
         print(f"{options.output} is complete; remove it to build it anew")
         return
-    about = "Synthesised speech with exact phone times, and the motion that the rules of facetalk_hf.phonemes give it."
+    about = "Synthesised speech with exact phone times, and the motion that facetalk_hf.synthetic.visemes gives it."
     with building(options.output, about=about, keep=True) as work:
         build(options, work)
 

@@ -4,9 +4,9 @@
     python training/distill_denoiser.py --model facetalk_hf/checkpoints/facetalk-tiny --corpus data/corpus \
         --cache_dir data/cache --output_dir facetalk_hf/checkpoints/facetalk-tiny/few_steps
 
-The teacher's samples are drawn first (`facetalk_hf.distillation`), with guidance and the mouth's temperature; then a
-low-rank change of its weights is trained on them. Only the audio of the corpus is used, not its motion. The run is a
-function of the seed. docs/sampling.md says how good the result is.
+The teacher's samples are drawn first (`facetalk_hf.learning.distillation`), with guidance and the mouth's
+temperature; then a low-rank change of its weights is trained on them. Only the audio of the corpus is used, not its
+motion. The run is a function of the seed. docs/sampling.md says how good the result is.
 """
 
 import argparse
@@ -20,15 +20,15 @@ import torch
 from tqdm import tqdm
 
 from facetalk_hf import FaceTalkPipeline
-from facetalk_hf.checkpointing import begin, finish
-from facetalk_hf.controls import MOUTH_TEMPERATURE
-from facetalk_hf.distillation import FewStepObjective, few_step_scheduler, join, step_weights, teacher_paths
+from facetalk_hf.data.feature_cache import encode_corpus
+from facetalk_hf.data.segments import SegmentDataset
 from facetalk_hf.errors import FaceTalkError
-from facetalk_hf.feature_cache import encode_corpus
-from facetalk_hf.losses import normalized_matrix, sample_loss
-from facetalk_hf.low_rank import load_change, merge, merged, new_change, save_change
-from facetalk_hf.objective import DiffusionObjective
-from facetalk_hf.segments import SegmentDataset
+from facetalk_hf.learning.checkpointing import begin, finish
+from facetalk_hf.learning.distillation import FewStepObjective, join, step_weights, teacher_paths
+from facetalk_hf.learning.objective import DiffusionObjective, normalized_matrix, sample_loss
+from facetalk_hf.models.lora import load_change, merge, merged, new_change, save_change
+from facetalk_hf.motion.controls import MOUTH_TEMPERATURE
+from facetalk_hf.pipeline.few_steps import few_step_scheduler
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -15,9 +15,15 @@ from pathlib import Path
 import torch
 
 from facetalk_hf import FaceTalkError, FaceTalkPipeline
-from facetalk_hf.evaluation import FixedMesh, evaluate, held_out_voices, pipeline_predictor, regression_predictor
-from facetalk_hf.evaluation_report import plain_table
+from facetalk_hf.evaluation.scores import (
+    FixedMesh,
+    evaluate,
+    held_out_voices,
+    pipeline_predictor,
+    regression_predictor,
+)
 from facetalk_hf.files import atomic_path
+from facetalk_hf.hub.eval_results import plain_table
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 
     python training/evaluate_fitting.py --data data/heads --corpus data/corpus
 
-Clouds are simulated (facetalk_hf/scan_simulation.py): ICT-FaceKit's exact motion under weights of corpus clips, seen
+Clouds are simulated (facetalk_hf/synthetic/scans.py): ICT-FaceKit's exact motion under weights of corpus clips, seen
 from the front and both sides. Errors are those of points: where the fitted code takes the true canonical point,
 against where it truly is. "surface" is the distance of true points from the fitted surface.
 """
@@ -19,16 +19,16 @@ import torch
 
 from facetalk_hf import TINY
 from facetalk_hf.blendshapes import INDEX
-from facetalk_hf.cli_fit import load_head
-from facetalk_hf.corpus import read_shard, shards
+from facetalk_hf.cli.fit import load_head
+from facetalk_hf.data.corpus import read_shard, shards
+from facetalk_hf.evaluation.head_metrics import REGIONS, fit_identities
 from facetalk_hf.files import atomic_path
-from facetalk_hf.fitting import fit_expressions
-from facetalk_hf.head_metrics import REGIONS, fit_identities
-from facetalk_hf.identity_fitting import fit_identity
-from facetalk_hf.models.nphm import MILLIMETRES
-from facetalk_hf.posed_field import PosedField
-from facetalk_hf.scan_simulation import ScanFaults, SpeakingHead
-from facetalk_hf.window_solver import FrameObservation
+from facetalk_hf.fitting.expressions import fit_expressions
+from facetalk_hf.fitting.identity import fit_identity
+from facetalk_hf.fitting.observations import FrameObservation
+from facetalk_hf.fitting.posed_field import PosedField
+from facetalk_hf.synthetic.scans import ScanFaults, SpeakingHead
+from facetalk_hf.units import MILLIMETRES
 
 
 FAULTS = {

@@ -4,7 +4,7 @@
     python training/evaluate_head.py --data data/heads --output head.json
 
 `--data` is the folder of build_heads.py; its test_*.npz are used, its training scans are not. What each number means
-is said in facetalk_hf/head_metrics.py.
+is said in facetalk_hf/evaluation/head_metrics.py.
 """
 
 import argparse
@@ -16,9 +16,7 @@ import numpy as np
 import torch
 
 from facetalk_hf import TINY, NPHMModel
-from facetalk_hf.decoding import HeadDecoder
-from facetalk_hf.files import atomic_path
-from facetalk_hf.head_metrics import (
+from facetalk_hf.evaluation.head_metrics import (
     backward_scores,
     fit_identities,
     identity_distances,
@@ -26,6 +24,8 @@ from facetalk_hf.head_metrics import (
     read_scans,
     surface_scores,
 )
+from facetalk_hf.files import atomic_path
+from facetalk_hf.head.blendshape_decoder import HeadDecoder
 
 
 BARS = {  # name -> what it is, the bar, its unit

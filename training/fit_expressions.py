@@ -24,14 +24,14 @@ import torch
 from accelerate import PartialState
 
 from facetalk_hf import TINY, FaceTalkError
-from facetalk_hf.batched_field import FieldBatcher, SharedField
-from facetalk_hf.cli_fit import load_head, read_code
+from facetalk_hf.cli.fit import load_head, read_code
 from facetalk_hf.files import atomic_path
+from facetalk_hf.fitting.batched_field import FieldBatcher, SharedField
+from facetalk_hf.fitting.inputs import read_config, read_inputs
+from facetalk_hf.fitting.point_clouds import SEQUENCE_FILE
+from facetalk_hf.fitting.posed_field import PosedField
+from facetalk_hf.fitting.sequence import MakeField, fit_sequence
 from facetalk_hf.models.nphm import NPHMModel
-from facetalk_hf.point_clouds import SEQUENCE_FILE
-from facetalk_hf.posed_field import PosedField
-from facetalk_hf.sequence_fitting import MakeField, fit_sequence
-from facetalk_hf.sequence_inputs import read_config, read_inputs
 
 
 NOT_READ = ("truth.npz", "audio.flac", "sequence.json")

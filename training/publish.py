@@ -15,9 +15,9 @@ import tempfile
 from pathlib import Path
 
 from facetalk_hf import TINY, FaceTalkError, FaceTalkPipeline
-from facetalk_hf.hub import upload, write_model
-from facetalk_hf.hub_corpus import write_dataset
-from facetalk_hf.hub_space import write_space
+from facetalk_hf.data.publishing import write_dataset
+from facetalk_hf.hub.publishing import upload, write_model
+from facetalk_hf.hub.space import write_space
 
 
 SPACE = Path(__file__).parent.parent / "spaces_app"

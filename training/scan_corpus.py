@@ -21,13 +21,13 @@ from tqdm import tqdm
 
 from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.blendshapes import INDEX
-from facetalk_hf.cli_fit import load_head
-from facetalk_hf.corpus import decode_audio, encode_audio, read_shard, shards
+from facetalk_hf.cli.fit import load_head
+from facetalk_hf.data.corpus import decode_audio, encode_audio, read_shard, shards
+from facetalk_hf.evaluation.head_metrics import fit_identities
 from facetalk_hf.files import atomic_path
-from facetalk_hf.head_metrics import fit_identities
-from facetalk_hf.head_motion import head_motion
-from facetalk_hf.phone_alphabets import SILENCE
-from facetalk_hf.scan_simulation import MILLIMETRES, ScanFaults, SpeakingHead
+from facetalk_hf.motion.head_motion import head_motion
+from facetalk_hf.synthetic.phone_alphabets import SILENCE
+from facetalk_hf.synthetic.scans import MILLIMETRES, ScanFaults, SpeakingHead
 
 
 def speaks(row: dict, frames: int) -> np.ndarray:

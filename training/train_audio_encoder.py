@@ -18,14 +18,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from facetalk_hf.audio_features import LogMelEncoder, LogMelEncoderConfig, LogMelFeatureExtractor
-from facetalk_hf.augmentation import Augmenter
+from facetalk_hf.audio.analysis import loudness
+from facetalk_hf.audio.augmentation import Augmenter
+from facetalk_hf.audio.log_mel import LogMelFeatureExtractor
+from facetalk_hf.audio_features import LogMelEncoder, LogMelEncoderConfig
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
-from facetalk_hf.corpus import decode_audio, read
+from facetalk_hf.data.corpus import decode_audio, read
+from facetalk_hf.evaluation.metrics import closure_score, correlation, lip_aperture
 from facetalk_hf.files import atomic_path
-from facetalk_hf.metrics import closure_score, correlation, lip_aperture
-from facetalk_hf.phonemes import LIP_SEAL, Segment, mouth_weights
-from facetalk_hf.upper_face import loudness
+from facetalk_hf.synthetic.visemes import LIP_SEAL, Segment, mouth_weights
 
 
 RATE, FPS, COLUMNS = 16000, 24, 4

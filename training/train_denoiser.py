@@ -30,13 +30,14 @@ from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from facetalk_hf import FaceTalkPipeline, NPHMModel, corpus
-from facetalk_hf.checkpointing import begin, checkpoints, finish, rotate, step_of
+from facetalk_hf import FaceTalkPipeline, NPHMModel
+from facetalk_hf.data import corpus
+from facetalk_hf.data.feature_cache import encode_corpus, load_audio_encoder, read_speech
+from facetalk_hf.data.segments import SegmentDataset, take_batch
 from facetalk_hf.errors import FaceTalkError
-from facetalk_hf.feature_cache import encode_corpus, load_audio_encoder, read_speech
+from facetalk_hf.learning.checkpointing import begin, checkpoints, finish, rotate, step_of
+from facetalk_hf.learning.objective import NUM_TIMESTEPS, DiffusionObjective, RegressionObjective, sampling_scheduler
 from facetalk_hf.models.denoiser import FaceTalkDenoiser
-from facetalk_hf.objective import NUM_TIMESTEPS, DiffusionObjective, RegressionObjective, sampling_scheduler
-from facetalk_hf.segments import SegmentDataset, take_batch
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -17,10 +17,11 @@ import torch
 from tqdm import tqdm
 
 from facetalk_hf.blendshapes import EXPRESSIONS
-from facetalk_hf.expression_sampling import sample_weights
 from facetalk_hf.files import atomic_path
-from facetalk_hf.meshing import extract_surface
-from facetalk_hf.models.nphm import MILLIMETRES, NUM_LANDMARKS, NPHMModel
+from facetalk_hf.mesh.isosurface import extract_surface
+from facetalk_hf.models.nphm import NUM_LANDMARKS, NPHMModel
+from facetalk_hf.synthetic.expressions import sample_weights
+from facetalk_hf.units import MILLIMETRES
 
 
 NECK_PLANE = (0.0, -0.9285, -0.3714, 0.507)  # build_heads.py closes the scans 5 mm below

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from facetalk_hf import FaceTalkPipeline
 from facetalk_hf.files import atomic_path
-from facetalk_hf.hub_cards import model_card
+from facetalk_hf.hub.cards import model_card
 
 
 def main() -> None:

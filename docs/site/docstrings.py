@@ -33,7 +33,7 @@ class DiffusersDocstrings(griffe.Extension):
                 self.names.setdefault(short, obj.path)
         # A method of a base class without a page of its own is shown with the class.
         for name in ("open_stream", "stream", "few_steps", "from_pretrained"):
-            self.names[f"FaceTalkPipeline.{name}"] = f"{pkg.name}.pipeline_facetalk.FaceTalkPipeline.{name}"
+            self.names[f"FaceTalkPipeline.{name}"] = f"{pkg.name}.pipeline.facetalk.FaceTalkPipeline.{name}"
         for obj in objects:
             if obj.docstring:
                 obj.docstring.value = self.markdown(obj)

@@ -50,7 +50,7 @@ def other_modules() -> str:
     lines = ["# All other modules", "", "What the pages before this one are made of, in alphabetical order."]
     for path in sorted(LIBRARY.rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        if not (name in named or path.stem == "__init__" or path.stem.startswith("cli")):
+        if not (name in named or path.stem.startswith("__") or path.parent.name == "cli"):
             lines += ["", f"::: {name}"]
     return "\n".join(lines) + "\n"
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-MILLIMETRES = 250.0
-"""In a model unit."""
 NUM_LANDMARKS = 68
 NUM_FEATURES = 14
 """Besides the landmarks: eyeball centres (left, right), eyeball fronts (left, right), 5 upper and 5 lower tooth crowns

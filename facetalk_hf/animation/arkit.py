@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""The motion as Apple ARKit's 52 weights: their names and order, and the csv and json that other programs read."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..blendshapes import EXPRESSIONS, GAZE_PREFIX, LOOK_DEGREES
+from ..errors import FaceTalkError
+from ..files import atomic_path
+from .head_animation import HeadAnimation
+
+
+ARKIT: tuple[str, ...] = (
+    "eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft", "eyeSquintLeft",
+    "eyeWideLeft", "eyeBlinkRight", "eyeLookDownRight", "eyeLookInRight", "eyeLookOutRight", "eyeLookUpRight",
+    "eyeSquintRight", "eyeWideRight", "jawForward", "jawRight", "jawLeft", "jawOpen", "mouthClose", "mouthFunnel",
+    "mouthPucker", "mouthRight", "mouthLeft", "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft",
+    "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight", "mouthStretchLeft", "mouthStretchRight",
+    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthPressLeft", "mouthPressRight",
+    "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight", "browDownLeft",
+    "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "cheekSquintLeft",
+    "cheekSquintRight", "noseSneerLeft", "noseSneerRight", "tongueOut",
+)  # fmt: skip
+"""ARKit's names in the order of the columns that Epic's Live Link Face app records."""
+
+ROTATIONS: tuple[str, ...] = (
+    "HeadYaw", "HeadPitch", "HeadRoll", "LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll", "RightEyeYaw", "RightEyePitch",
+    "RightEyeRoll",
+)  # fmt: skip
+"""The angles, in radians, that follow the weights in that csv."""
+
+JOINED: tuple[str, ...] = ("browInnerUp", "cheekPuff")
+"""One shape of ARKit each, two of ours (`_L`, `_R`)."""
+
+
+def canonical_channel(name: str) -> str | None:
+    """The name of ours or ARKit's that a shape's name stands for; None where it is neither.
+
+    Case and the way of naming a side do not matter: eyeBlink_L, EyeBlinkLeft, eyeblink.l and Eye_Blink_Left are all
+    eyeBlinkLeft. A side of browInnerUp or cheekPuff keeps our name, browInnerUp_L.
+    """
+    return _LOOKUP.get(_plain(name))
+
+
+def _plain(name: str) -> str:
+    """Letters alone, in lower case, a side spelled out."""
+    name = re.sub(r"[\s_.\-]+(l|r)$", lambda side: {"l": "left", "r": "right"}[side[1].lower()], name, flags=re.I)
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+_LOOKUP = {_plain(name): name for name in (*ARKIT, *(f"{name}_{side}" for name in JOINED for side in "LR"))}
+
+
+def arkit_weights(animation: HeadAnimation) -> np.ndarray:
+    """The motion in ARKit's channels, in the order of `ARKIT`, held in ARKit's range 0..1.
+
+    ARKit has one shape where we have browInnerUp_L/_R and cheekPuff_L/_R: it gets their mean. It has a tongueOut that
+    we have not: zero, as is every channel that the animation has no target for.
+
+    Args:
+        animation (`HeadAnimation`): with targets of our names (`blendshapes.EXPRESSIONS`) or ARKit's.
+
+    Returns: (T, 52) float32.
+
+    Raises:
+        FaceTalkError: targets that are no channels of ARKit's, such as those of `HeadAnimation.compact`.
+    """
+    return weights_to_arkit(animation.weights, animation.target_names)
+
+
+def weights_to_arkit(weights: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """[`arkit_weights`] of the weights (T, R) of R targets with these names."""
+    result = np.zeros((len(weights), len(ARKIT)), np.float32)
+    for index, name in enumerate(names):
+        if name.startswith(GAZE_PREFIX):
+            continue  # completes what eyeLook* say already
+        channel = canonical_channel(name)
+        if channel is None:
+            raise FaceTalkError(
+                f"target {name!r} is no ARKit channel, so there are no ARKit weights: save the plain weights "
+                "(format weights) instead"
+            )
+        share = 0.5 if channel[-2:] in ("_L", "_R") else 1.0
+        result[:, ARKIT.index(_whole(channel))] += share * weights[:, index]
+    return result.clip(0, 1)
+
+
+def weights_from_arkit(values: np.ndarray) -> np.ndarray:
+    """ARKit's weights (..., 52) in the order of `ARKIT` -> ours (..., 53) float32, for `expression_from_weights`.
+
+    Both sides of browInnerUp and cheekPuff get its value; tongueOut is dropped, there is no tongue to put out.
+    """
+    columns = []
+    for name in EXPRESSIONS:
+        channel = canonical_channel(name)
+        columns.append(ARKIT.index(channel if channel in ARKIT else _whole(channel)))
+    return np.asarray(values, np.float32)[..., columns]
+
+
+def _whole(channel: str) -> str:
+    """browInnerUp of browInnerUp_L; any other name as it is."""
+    return channel.removesuffix("_L").removesuffix("_R")
+
+
+def channel_weights(animation: HeadAnimation, names: Sequence[str]) -> np.ndarray:
+    """The motion for shapes of another head, (T, len(names)) float32 in 0..1; zero for what the animation lacks.
+
+    A side of browInnerUp or cheekPuff gets its own side's weight where the animation has sides.
+
+    Raises:
+        FaceTalkError: a name that is no channel of ARKit's, here or in the animation.
+    """
+    values = dict(zip(ARKIT, arkit_weights(animation).T, strict=True))
+    for index, name in enumerate(animation.target_names):
+        channel = canonical_channel(name) or ""
+        if channel[-2:] in ("_L", "_R"):
+            values[channel] = animation.weights[:, index].clip(0, 1)
+    result = np.zeros((animation.num_frames, len(names)), np.float32)
+    for index, name in enumerate(names):
+        channel = canonical_channel(name)
+        if channel is None:
+            raise FaceTalkError(f"shape {name!r} is no ARKit channel")
+        result[:, index] = values.get(channel, values[_whole(channel)])
+    return result
+
+
+def eye_angles(animation: HeadAnimation) -> np.ndarray:
+    """Yaw and pitch of the left, then the right eye, (T, 2, 2) float32 in radians, as the weights of eyeLook* turn it.
+
+    In ARKit's axes, which are ours: yaw turns about +y, towards the subject's left; pitch about +x, DOWN.
+    """
+    values = dict(zip(ARKIT, arkit_weights(animation).T, strict=True))
+    eyes = []
+    for side, left in (("Left", 1), ("Right", -1)):
+        out, into, down, up = (
+            values[f"eyeLook{way}{side}"] * LOOK_DEGREES[way] for way in ("Out", "In", "Down", "Up")
+        )
+        eyes.append(np.stack([left * (out - into), down - up], 1))
+    return np.radians(np.stack(eyes, 1))
+
+
+def timecode(frame: int, fps: float) -> str:
+    """HH:MM:SS:FF.fff of a frame, as Live Link Face writes it: FF counts whole frames of the nominal rate.
+
+    A rate that is no whole number (23.976, 29.97) counts at the next whole one, without dropping frames. Hours go on
+    beyond 24.
+    """
+    rate = max(1, round(fps))
+    seconds, part = divmod(frame, rate)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}:{part:02d}.000"
+
+
+def write_live_link_csv(path: str | os.PathLike, animation: HeadAnimation) -> Path:
+    """Write the csv of Epic's Live Link Face app, which Unreal's importer and the add-ons of Blender and Maya read.
+
+    Columns: Timecode, BlendShapeCount (61), the 52 weights in 0..1 by ARKit's names with a capital, and yaw, pitch
+    and roll of head, left and right eye: radians about +y, +x and +z, so that a positive pitch looks down.
+
+    Raises:
+        FaceTalkError: targets without ARKit names, or a place that cannot be written to.
+    """
+    angles = np.zeros((animation.num_frames, 3, 3))  # head, left eye, right eye; yaw, pitch, roll
+    if animation.poses is not None:
+        angles[:, 0] = np.radians(animation.poses[:, :3] * (1, -1, -1))
+    angles[:, 1:, :2] = eye_angles(animation)
+    rows = [live_link_header()]
+    for index, row in enumerate(arkit_weights(animation)):
+        rows.append(live_link_row(index, row, animation.fps, angles[index]))
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return Path(path)
+
+
+def live_link_header() -> str:
+    """First line of that csv."""
+    names = [name[0].upper() + name[1:] for name in ARKIT]
+    return ",".join(("Timecode", "BlendShapeCount", *names, *ROTATIONS))
+
+
+def live_link_row(frame: int, weights: np.ndarray, fps: float, angles: np.ndarray | None = None) -> str:
+    """Line of that csv for one frame: its weights (52,), and the angles (9,) of head and eyes, radians."""
+    values = np.concatenate([weights, np.zeros(len(ROTATIONS)) if angles is None else np.ravel(angles)])
+    return ",".join((timecode(frame, fps), str(len(values)), *(f"{value:.8f}" for value in values)))
+
+
+def write_arkit_json(path: str | os.PathLike, animation: HeadAnimation) -> Path:
+    """Write ARKit's weights as JSON: `fps`, `frames`, `names` and `weights`, one row of 52 numbers a frame.
+
+    Where the head moves also `head` and `head_names`: yaw, pitch, roll in degrees, x, y, z in mm.
+
+    Raises:
+        FaceTalkError: targets without ARKit names, or a place that cannot be written to.
+    """
+    rows = [[round(float(value), 6) for value in row] for row in arkit_weights(animation)]
+    document = {
+        "generator": "facetalk_hf",
+        "comment": "ARKit blend shape weights of a synthetic talking head, 0..1; row t is at t / fps seconds.",
+        "fps": float(animation.fps),
+        "frames": animation.num_frames,
+        "names": list(ARKIT),
+    }
+    if animation.poses is not None:
+        document["head"] = [[round(float(value), 5) for value in row] for row in animation.poses]
+        document["head_names"] = ["yaw", "pitch", "roll", "x", "y", "z"]
+    head = json.dumps(document, indent=1)[:-2]
+    # One line a frame: a person can read it, and a diff shows which frame changed.
+    body = ",\n  ".join(json.dumps(row, separators=(",", ":")) for row in rows)
+    with atomic_path(path) as temporary:
+        temporary.write_text(f'{head},\n "weights": [\n  {body}\n ]\n}}\n', encoding="utf-8")
+    return Path(path)

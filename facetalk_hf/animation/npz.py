@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""A saved npz read back: motion alone, or with the head that it was written with or that a model decodes."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ..blendshapes import GAZE_PREFIX
+from ..errors import FaceTalkError
+from ..files import atomic_path
+from .gaze import gaze_angles
+from .glb import SYNTHETIC_NOTE, _or_empty
+from .head_animation import HeadAnimation
+
+
+GEOMETRY = ("base", "targets", "faces", "colors", "parts")
+KEYS = {"expressions": "expression"}
+
+
+def load_animation(
+    path: str | os.PathLike, decode: Callable[[np.ndarray, np.ndarray], HeadAnimation] | None = None
+) -> HeadAnimation:
+    """Read an npz of `HeadAnimation.save`.
+
+    One that was written with `geometry=True` holds everything. Any other holds the motion: with `decode` its head is
+    made anew; without, the animation has no vertices and can be saved as csv, json, weights and npz only.
+
+    Args:
+        path (`str` or `os.PathLike`): the npz.
+        decode (`Callable`, *optional*): `pipe.decode` or a `HeadDecoder`, called with the codes (T, D) and the
+            identity (Z,) where the file holds no head.
+
+    Raises:
+        FaceTalkError: no such file, not an npz of ours, or motion of another model than that of `decode`.
+    """
+    arrays = read_arrays(path)
+    try:
+        fields = {
+            "weights": arrays["weights"],
+            "target_names": tuple(arrays["target_names"].tolist()),
+            "fps": float(arrays["fps"]),
+            "seed": None if arrays["seed"] < 0 else int(arrays["seed"]),
+        }
+        for name in ("expressions", "landmarks", "lip_aperture", "identity"):
+            values = arrays[KEYS.get(name, name)]
+            fields[name] = values if values.size else None
+        fields |= {name: arrays[name] for name in ("poses", "pivot") if name in arrays}  # only where the head moves
+        if has_geometry(arrays):
+            fields |= {name: arrays[name] for name in GEOMETRY}
+            fields["audio"] = arrays["audio"] if arrays["audio"].size else None
+            fields["sampling_rate"] = int(arrays["sampling_rate"])
+            return HeadAnimation(**fields)
+        if decode is None:
+            names = len(fields["target_names"])
+            empty = {"base": np.zeros((0, 3)), "targets": np.zeros((names, 0, 3)), "faces": np.zeros((0, 3), int)}
+            return HeadAnimation(**empty, **fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FaceTalkError(f"{path} is not an animation that facetalk wrote: {_reason(error)}") from error
+    if fields["expressions"] is None or fields["identity"] is None:
+        raise FaceTalkError(f"{path} holds neither a head nor the codes to make it: save it with geometry=True")
+    animation = decode(fields["expressions"], fields["identity"])
+    turned = [name.startswith(GAZE_PREFIX) for name in fields["target_names"]]
+    if animation.target_names != tuple(n for n, gaze in zip(fields["target_names"], turned, strict=True) if not gaze):
+        raise FaceTalkError(f"{path} was made with another model: its head has other targets")
+    # The weights as they were saved: what was done to the motion after decoding stays done.
+    animation = animation.replace(
+        **fields | {"weights": fields["weights"][:, ~np.array(turned)], "target_names": animation.target_names}
+    )
+    return animation.with_gaze(*gaze_angles(animation)) if any(turned) else animation
+
+
+def has_geometry(arrays: dict[str, np.ndarray]) -> bool:
+    """Whether an npz's arrays hold a head, or its motion only."""
+    return "base" in arrays and len(arrays["base"]) > 0
+
+
+def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """All arrays of an npz file; FaceTalkError if there is none or it is damaged."""
+    if not Path(path).is_file():
+        raise FaceTalkError(f"no such file: {path}")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # np.load: a dozen kinds, from BadZipFile to UnpicklingError
+        raise FaceTalkError(f"{path} is not an .npz that facetalk wrote") from error
+
+
+def _reason(error: Exception) -> str:
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
+
+
+def write_npz(path: str | os.PathLike, animation: HeadAnimation, geometry: bool = False) -> Path:
+    """Write the motion as an npz: the same animation gives the same bytes.
+
+    Keys: `expression` (T, D) codes, `fps`, `identity` (Z,), `seed` (-1 where unknown), `landmarks` (T, 68, 3) in mm,
+    `lip_aperture` (T,) in mm, `weights` (T, R), `target_names` (R,); what the animation lacks is an array of size 0.
+    Where the head moves also `poses` (T, 6), degrees and mm, and `pivot` (3,).
+    With `geometry` also `base`, `targets`, `faces`, `colors`, `parts`, `audio` and `sampling_rate`. `comment` says
+    that the head is synthetic.
+    """
+    arrays = {
+        "comment": np.array(SYNTHETIC_NOTE),
+        "expression": _or_empty(animation.expressions, (animation.num_frames, 0)),
+        "fps": np.float64(animation.fps),
+        "identity": _or_empty(animation.identity, (0,)),
+        "seed": np.int64(-1 if animation.seed is None else animation.seed),
+        "landmarks": _or_empty(animation.landmarks, (0, 68, 3)),
+        "lip_aperture": _or_empty(animation.lip_aperture, (0,)),
+        "weights": animation.weights,
+        "target_names": np.array(animation.target_names, dtype=np.str_),
+    }
+    if animation.poses is not None:
+        arrays |= {"poses": animation.poses, "pivot": _or_empty(animation.pivot, (3,))}
+    if geometry:
+        for name in ("base", "targets", "faces", "colors", "parts"):
+            arrays[name] = getattr(animation, name)
+        arrays["audio"] = _or_empty(animation.audio, (0,))
+        arrays["sampling_rate"] = np.int64(animation.sampling_rate)
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+        # numpy dates every member 1980, so nothing in the file tells when it was written.
+        np.savez(stream, **arrays)
+    return Path(path)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""Speech features at the frame rate, from log-mel and wav2vec2-family encoders."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedModel, SequenceFeatureExtractor
+
+from ..errors import FaceTalkError
+from ..models.audio_encoder import LogMelEncoderConfig
+from .io import num_frames
+
+
+def resample_to_frames(features: torch.Tensor, offset: float, hop: float, frames: int, fps: float) -> torch.Tensor:
+    """Linear interpolation in time of feature vectors at the centres of the video frames.
+
+    Feature j stands at `offset + j * hop` seconds, frame i at `(i + 0.5) / fps`; outside the first and last feature
+    their value holds. Unlike stretching one length to the other (FaceFormer), this keeps its time when a clip is cut.
+
+    Args:
+        features: (L, C) float.
+
+    Returns:
+        `torch.Tensor`: (N, C) float.
+    """
+    position = (torch.arange(frames, dtype=torch.float64, device=features.device) + 0.5) / fps
+    position = ((position - offset) / hop).clamp(0, len(features) - 1)
+    left = position.floor().long()
+    right = (left + 1).clamp_max(len(features) - 1)
+    weight = (position - left).to(features.dtype)[:, None]
+    return features[left] * (1 - weight) + features[right] * weight
+
+
+def encode_speech(
+    model: PreTrainedModel,
+    feature_extractor: SequenceFeatureExtractor,
+    waveforms: Sequence[np.ndarray | torch.Tensor],
+    fps: float = 24.0,
+    sampling_rate: int = 16000,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encode clips of any lengths; each gives what it would give alone.
+
+    A model of the wav2vec 2.0 family runs as in the paper (section 3): convolutional features of each clip, linear
+    resampling to N frames, feature projection and transformer over the batch with a mask. [`LogMelEncoder`] has its
+    own frame grid.
+
+    Args:
+        model: [`LogMelEncoder`], `Wav2Vec2Model`, `HubertModel` or `WavLMModel`, in eval mode.
+        feature_extractor: the one that belongs to it.
+        waveforms: list of (S,) float in -1..1.
+        fps (`float`, *optional*, defaults to 24.0): video frames a second.
+        sampling_rate (`int`, *optional*, defaults to 16000): of the waveforms, Hz; must be the extractor's.
+
+    Returns:
+        features (B, N, A) float on the model's device, zero beyond the end of a clip, and mask (B, N) bool.
+
+    Raises:
+        FaceTalkError: another sampling rate or frame rate than the extractor's, a clip without samples, or a model
+            of another kind.
+    """
+    if sampling_rate != feature_extractor.sampling_rate:
+        raise FaceTalkError(
+            f"speech at {sampling_rate} Hz was given, resample it to {feature_extractor.sampling_rate} Hz"
+        )
+    if not len(waveforms):
+        raise FaceTalkError("no audio was given")
+    if any(len(waveform) == 0 for waveform in waveforms):
+        raise FaceTalkError("the audio has no samples")
+    if model.config.model_type == LogMelEncoderConfig.model_type:
+        if feature_extractor.fps != fps:
+            raise FaceTalkError(f"the audio encoder works at {feature_extractor.fps:g} frames a second, not {fps:g}")
+        batch = feature_extractor(list(waveforms), sampling_rate=sampling_rate, return_tensors="pt")
+        mask = batch["attention_mask"].to(model.device)
+        hidden_states = model(batch["input_features"].to(model.device, model.dtype), mask).last_hidden_state
+        return hidden_states, mask
+    if not all(hasattr(model, part) for part in ("feature_extractor", "feature_projection", "encoder")):
+        raise FaceTalkError(
+            f"{type(model).__name__} is no audio encoder that is known here, use a LogMelEncoder, Wav2Vec2Model, "
+            "HubertModel or WavLMModel"
+        )
+    if getattr(model, "adapter", None) is not None:
+        raise FaceTalkError("audio encoders with an adapter change the frame rate, use a model without one")
+
+    field, hop = 1, 1
+    for kernel, stride in zip(model.config.conv_kernel, model.config.conv_stride, strict=True):
+        field, hop = field + (kernel - 1) * hop, hop * stride
+    clips = []
+    for waveform in waveforms:
+        values = feature_extractor(np.asarray(waveform, np.float32), sampling_rate=sampling_rate, return_tensors="pt")
+        values = values["input_values"].to(model.device, model.dtype)
+        values = F.pad(values, (0, max(0, field - values.shape[1])))
+        # One clip at a time: the group norm of the first convolution averages over whatever padding it is given.
+        features = model.feature_extractor(values)[0].T
+        frames = num_frames(len(waveform), sampling_rate, fps)
+        clips.append(resample_to_frames(features, field / 2 / sampling_rate, hop / sampling_rate, frames, fps))
+    frames = torch.tensor([len(clip) for clip in clips], device=model.device)
+    mask = torch.arange(int(frames.max()), device=model.device)[None] < frames[:, None]
+    hidden_states = model.feature_projection(nn.utils.rnn.pad_sequence(clips, batch_first=True))
+    hidden_states = hidden_states[0] if isinstance(hidden_states, tuple) else hidden_states
+    hidden_states = model.encoder(hidden_states, attention_mask=mask).last_hidden_state
+    return hidden_states * mask[..., None], mask

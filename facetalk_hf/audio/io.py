@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: MIT
+"""Reading audio: any file that libsndfile or FFmpeg knows, or samples, to one channel at one rate."""
+
+import io
+import math
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ..errors import FaceTalkError
+
+
+INTEGER_SCALES = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31, "int64": 2.0**63}
+
+
+def num_frames(num_samples: int, sampling_rate: int, fps: float) -> int:
+    """Number of video frames of a clip: `max(1, ceil(samples * fps / rate))`, immune to rounding."""
+    return max(1, math.ceil(num_samples * fps / sampling_rate - 1e-6))
+
+
+def load_audio(
+    source: str | os.PathLike | bytes | BinaryIO | Any,
+    sampling_rate: int | None = None,
+    target_rate: int = 16000,
+    longest: float | None = None,
+) -> np.ndarray:
+    """Read one clip as mono float samples at `target_rate` Hz: [`read_audio`], then [`resample`].
+
+    Args:
+        source: path of an audio or video file, its content as `bytes` or as an open binary file, or samples: (S,)
+            NumPy array or torch tensor. Integer samples are scaled to -1..1 by the range of their type.
+        sampling_rate (`int`, *optional*): rate of the samples in Hz. Needed for arrays; files know their own.
+        target_rate (`int`, *optional*, defaults to 16000): rate of the result in Hz.
+        longest (`float`, *optional*): seconds that a file may last; no more than that is decoded of it.
+
+    Returns:
+        `np.ndarray`: (S',) float32, the mean of the channels.
+
+    Raises:
+        FaceTalkError: no such file, a folder, an empty file, no audio in it, no samples, samples that are NaN or
+            infinite, an array without `sampling_rate` or of more than one dimension, a file longer than `longest`.
+    """
+    return resample(*read_audio(source, sampling_rate, longest), target_rate)
+
+
+def read_audio(
+    source: str | os.PathLike | bytes | BinaryIO | Any,
+    sampling_rate: int | None = None,
+    longest: float | None = None,
+) -> tuple[np.ndarray, int]:
+    """Mono samples (S,) float32 at their own rate, and that rate in Hz. Arguments and errors as in [`load_audio`]."""
+    if isinstance(source, (str, os.PathLike)):
+        name = str(Path(source))
+        samples, sampling_rate = _read_file(_check_path(Path(source)), name, longest)
+    elif isinstance(source, bytes) or hasattr(source, "read"):
+        name, content = "the audio", io.BytesIO(source if isinstance(source, bytes) else source.read())
+        samples, sampling_rate = _read_file(content, name, longest)
+    else:
+        name = "the audio"
+        samples = _check_array(source)
+        if sampling_rate is None:
+            raise FaceTalkError("audio given as an array needs sampling_rate=, the number of samples a second")
+        if not 1 <= sampling_rate < 2**31 or sampling_rate != int(sampling_rate):
+            raise FaceTalkError(f"sampling_rate must be a positive whole number of Hz, not {sampling_rate}")
+    if samples.size == 0:
+        raise FaceTalkError(f"{name} has no samples")
+    if not np.isfinite(samples).all():
+        raise FaceTalkError(f"{name} holds samples that are NaN or infinite")
+    return samples, int(sampling_rate)
+
+
+def read_clips(audio: Any, sampling_rate: int | None = None) -> list[tuple[np.ndarray, int]]:
+    """[`read_audio`] of one clip, or of every clip of a list."""
+    return [read_audio(clip, sampling_rate) for clip in (audio if isinstance(audio, (list, tuple)) else [audio])]
+
+
+def resample(samples: np.ndarray, sampling_rate: int, target_rate: int) -> np.ndarray:
+    """(S,) float32 at `sampling_rate` Hz to (S',) float32 at `target_rate` Hz, by a polyphase filter."""
+    if sampling_rate == target_rate:
+        return np.ascontiguousarray(samples, dtype=np.float32)
+    from scipy.signal import resample_poly
+
+    divisor = math.gcd(sampling_rate, target_rate)
+    return resample_poly(samples, target_rate // divisor, sampling_rate // divisor).astype(np.float32)
+
+
+def _check_path(path: Path) -> str:
+    if not path.exists():
+        raise FaceTalkError(f"no such file: {path}")
+    if path.is_dir():
+        raise FaceTalkError(f"{path} is a folder, give an audio file")
+    try:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise FaceTalkError(f"{path} is empty, give an audio file")
+    except OSError as error:
+        raise FaceTalkError(f"cannot read {path}: {error.strerror or error}") from error
+    return str(path)
+
+
+def _check_array(source: Any) -> np.ndarray:
+    """(S,) float32 of an array or tensor."""
+    if hasattr(source, "detach"):
+        source = source.detach().cpu()
+        # NumPy has no bfloat16; the other floating types arrive as float32 just as well.
+        source = source.float() if source.is_floating_point() else source
+    samples = np.asarray(source)
+    if samples.dtype.kind not in "fiu":
+        raise FaceTalkError(f"audio must be a path or an array of numbers, not {type(source).__name__}")
+    if samples.ndim != 1:
+        raise FaceTalkError(f"audio must be one channel, an array of one dimension, not of shape {samples.shape}")
+    if samples.dtype == np.uint8:  # the one unsigned type that audio comes in, with silence at 128
+        return (samples.astype(np.float32) - 128) / 128
+    scale = INTEGER_SCALES.get(samples.dtype.name)
+    samples = samples.astype(np.float32, copy=False)  # an hour is 230 MB
+    return samples if scale is None else samples / np.float32(scale)
+
+
+def _read_file(file: str | io.BytesIO, name: str, longest: float | None) -> tuple[np.ndarray, int]:
+    """(S,) float32 and its rate by libsndfile, else by FFmpeg."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(file) as stream:
+            limit = math.inf if longest is None else longest * stream.samplerate
+            # One sample more tells that it is too long; a small file may hold hours.
+            samples = stream.read(-1 if longest is None else int(limit) + 1, dtype="float32", always_2d=True)
+            _check_length(len(samples), limit, name, longest)
+            return samples.mean(axis=1), stream.samplerate
+    except (soundfile.SoundFileError, TypeError):  # TypeError: a headerless file named .raw
+        return _read_with_ffmpeg(file, name, longest)
+
+
+def _check_length(samples: int, limit: float, name: str, longest: float | None) -> None:
+    if samples > limit:
+        raise FaceTalkError(f"{name} is longer than {longest:g} s, cut it")
+
+
+def _read_with_ffmpeg(file: str | io.BytesIO, name: str, longest: float | None) -> tuple[np.ndarray, int]:
+    try:
+        import av
+    except ImportError as error:
+        raise FaceTalkError(f"{name} is no file that libsndfile reads; for others: pip install av") from error
+
+    if not isinstance(file, str):
+        file.seek(0)
+    try:
+        with av.open(file) as container:
+            if not container.streams.audio:
+                raise FaceTalkError(f"{name} has no audio in it, give a WAV, FLAC, MP3, M4A or video file")
+            stream = container.streams.audio[0]
+            resampler = av.AudioResampler(format="fltp")  # planar float; rate and channels stay
+            chunks, count, rate = [], 0, stream.codec_context.sample_rate
+            for frame in container.decode(stream):
+                chunks += [part.to_ndarray().mean(axis=0) for part in resampler.resample(frame)]
+                count += frame.samples
+                rate = stream.codec_context.sample_rate
+                _check_length(count, math.inf if longest is None else longest * rate, name, longest)
+    except (av.FFmpegError, ValueError) as error:
+        if isinstance(error, FaceTalkError):
+            raise
+        raise FaceTalkError(f"{name} is not readable audio, give a WAV, FLAC, MP3, M4A or video file") from error
+    return np.concatenate(chunks) if chunks else np.zeros(0, np.float32), rate

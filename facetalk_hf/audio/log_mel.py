@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: MIT
+"""Log-mel features of speech."""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import BatchFeature, SequenceFeatureExtractor
+
+from ..errors import FaceTalkError
+from ..models.audio_encoder import COLUMNS_PER_FRAME
+from .io import num_frames
+
+
+NATS_PER_DECIBEL = math.log(10) / 10
+
+
+WINDOWS_AT_ONCE = 8192
+
+
+@lru_cache(maxsize=64)
+def mel_filterbank(
+    num_mel_bins: int, fft_size: int, sampling_rate: int, low: float, high: float, warp: float = 1.0
+) -> torch.Tensor:
+    """Triangular filters on the HTK mel scale, `mel = 2595 log10(1 + f / 700)`.
+
+    Args:
+        low, high (`float`): outer edges in Hz before the warp.
+        warp (`float`, *optional*, defaults to 1.0): factor of the vocal-tract-length warp. The edges move to
+            `warp * f` up to a knee, then linearly to the Nyquist frequency, so that no filter leaves the spectrum
+            (Jaitly and Hinton 2013).
+
+    Returns:
+        `torch.Tensor`: (fft_size // 2 + 1, num_mel_bins) float.
+    """
+    nyquist = sampling_rate / 2
+    mel = torch.linspace(
+        2595 * math.log10(1 + low / 700), 2595 * math.log10(1 + high / 700), num_mel_bins + 2, dtype=torch.float64
+    )
+    edges = 700 * (10 ** (mel / 2595) - 1)
+    knee = 0.6 * nyquist * min(1.0, 1.0 / warp)
+    beyond = warp * knee + (edges - knee) * (nyquist - warp * knee) / (nyquist - knee)
+    edges = torch.where(edges <= knee, warp * edges, beyond)
+    frequencies = torch.linspace(0, nyquist, fft_size // 2 + 1, dtype=torch.float64)[:, None]
+    rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
+    return torch.minimum(rising, falling).clamp_min(0).float()
+
+
+class LogMelFeatureExtractor(SequenceFeatureExtractor):
+    r"""
+    Log-mel columns on a grid that fits the video frames exactly, normalised per clip.
+
+    Column `k` is a 25 ms Hann window centred at `(k + 0.5) / (4 * fps)` seconds, so that columns `4 i .. 4 i + 3` lie
+    symmetrically in video frame `i`. Each clip is treated on its own: a clip in a batch gives what it gives alone.
+
+    Args:
+        feature_size (`int`, *optional*, defaults to 41): values a column, one more than the number of mel bins: the
+            last one is the level.
+        sampling_rate (`int`, *optional*, defaults to 16000): Hz.
+        padding_value (`float`, *optional*, defaults to 0.0): value of the columns beyond the end of a clip.
+        fps (`float`, *optional*, defaults to 24.0): video frames a second.
+        min_frequency (`float`, *optional*, defaults to 60.0), max_frequency (`float`, *optional*, defaults to 7600.0):
+            outer edges of the mel filters, Hz.
+        window_length (`float`, *optional*, defaults to 0.025): seconds.
+        active_range (`float`, *optional*, defaults to 35.0): a column counts as active within so many dB of the
+            loudest 80 ms of its clip. Mean and scale are those of the active columns.
+        quiet_level (`float`, *optional*, defaults to -50.0): dB of full scale. A clip whose loudest 80 ms lie below is
+            not lifted to the level of speech: room noise and digital silence stay recognisable.
+        min_scale (`float`, *optional*, defaults to 1.5): floor of the scale, nats, so that steady noise stays flat.
+        max_value (`float`, *optional*, defaults to 3.5): normalised values are clamped to +- this.
+    """
+
+    model_input_names = ["input_features", "attention_mask"]
+
+    def __init__(
+        self,
+        feature_size: int = 41,
+        sampling_rate: int = 16000,
+        padding_value: float = 0.0,
+        fps: float = 24.0,
+        min_frequency: float = 60.0,
+        max_frequency: float = 7600.0,
+        window_length: float = 0.025,
+        active_range: float = 35.0,
+        quiet_level: float = -50.0,
+        min_scale: float = 1.5,
+        max_value: float = 3.5,
+        **kwargs,
+    ):
+        super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
+        self.fps = fps
+        self.min_frequency = min_frequency
+        self.max_frequency = max_frequency
+        self.window_length = window_length
+        self.active_range = active_range
+        self.quiet_level = quiet_level
+        self.min_scale = min_scale
+        self.max_value = max_value
+
+    @torch.no_grad()
+    def log_mel(self, waveform: np.ndarray | torch.Tensor, warp: float = 1.0) -> torch.Tensor:
+        """The columns of one clip before normalisation.
+
+        Args:
+            waveform: (S,) float in -1..1 at `sampling_rate`.
+            warp (`float`, *optional*, defaults to 1.0): vocal-tract-length factor, sensibly 0.8 to 1.25.
+                Another speaker says the same.
+
+        Returns:
+            `torch.Tensor`: (4 N, M + 1) float, natural log of power; full scale is about 0, the floor -27.6.
+            The last column is the level between `min_frequency` and `max_frequency`, which no warp touches.
+        """
+        waveform = torch.as_tensor(waveform, dtype=torch.float32)
+        frames = num_frames(len(waveform), self.sampling_rate, self.fps)
+        starts = self.window_starts(0, COLUMNS_PER_FRAME * frames)
+        length = self.window_samples
+        # The padded waveform begins where the first window does.
+        before = -int(starts[0])
+        waveform = F.pad(waveform, (before, int(starts[-1]) + length - len(waveform)))
+        windows = waveform.unfold(0, length, 1)
+        # In portions: the spectra of an hour at once would take gigabytes.
+        parts = (starts + before).split(WINDOWS_AT_ONCE)
+        return torch.cat([self.log_mel_of_windows(windows[part], warp) for part in parts])
+
+    @property
+    def window_samples(self) -> int:
+        """Samples under one column."""
+        return round(self.window_length * self.sampling_rate)
+
+    def window_starts(self, first: int, count: int) -> torch.Tensor:
+        """First samples of the windows of `count` columns from number `first` on, (count,) int; below 0 at first."""
+        centers = (
+            torch.arange(first, first + count, dtype=torch.float64)
+            .add(0.5)
+            .mul(self.sampling_rate / (COLUMNS_PER_FRAME * self.fps))
+        )
+        return centers.round().long() - self.window_samples // 2
+
+    @torch.no_grad()
+    def log_mel_of_windows(self, windows: torch.Tensor, warp: float = 1.0) -> torch.Tensor:
+        """`log_mel` of samples cut into windows already: (K, window_samples) float to (K, M + 1) float."""
+        rate, length = self.sampling_rate, self.window_samples
+        fft_size = 1 << (length - 1).bit_length()
+        window = torch.hann_window(length, periodic=True)
+        power = torch.fft.rfft(windows * window, n=fft_size).abs().square()
+        # Parseval: the sum over the bins is the mean square of the windowed signal.
+        power = power * (2 / (fft_size * window.square().sum()))
+        bank = mel_filterbank(
+            self.feature_size - 1, fft_size, rate, self.min_frequency, self.max_frequency, round(float(warp), 3)
+        )
+        band = slice(round(self.min_frequency * fft_size / rate), round(self.max_frequency * fft_size / rate) + 1)
+        return torch.cat([power @ bank, power[:, band].sum(1, keepdim=True)], dim=1).add(1e-12).log()
+
+    @torch.no_grad()
+    def normalize(self, log_mel: torch.Tensor) -> torch.Tensor:
+        """Remove the channel and the loudness of one clip, keep its silence.
+
+        Every bin loses its mean over the active columns; all bins share one scale (the standard deviation over the
+        active columns). A clip quieter than `quiet_level` stays below zero by what it lacks.
+
+        Args:
+            log_mel: (K, M + 1) float from `log_mel`, K any number of columns.
+
+        Returns:
+            `torch.Tensor`: (K, M + 1) float, clamped to +- `max_value`. The last column is 1 at the loudest 80 ms and
+            falls by 1 each 20 dB.
+        """
+        return self.standardize(log_mel, *self.statistics(log_mel))
+
+    def statistics(self, log_mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What `normalize` takes from a clip: the arguments `mean`, `scale` and `loudest` of `standardize`."""
+        bins, level = log_mel[:, :-1], log_mel[:, -1]
+        smooth = F.avg_pool1d(level.exp()[None], 8, stride=1, padding=4, count_include_pad=False)
+        loudest = smooth.max().log()
+        active = level >= (level.max().minimum(loudest) - self.active_range * NATS_PER_DECIBEL)
+        mean = bins[active].mean(0)
+        return mean, (bins[active] - mean).square().mean().sqrt(), loudest
+
+    def standardize(
+        self, log_mel: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, loudest: torch.Tensor
+    ) -> torch.Tensor:
+        """`normalize` with given statistics of the clip.
+
+        Args:
+            log_mel: (K, M + 1) float from `log_mel`.
+            mean: (M,) float, of the active columns.
+            scale: () float, their standard deviation over columns and bins.
+            loudest: () float, level of the loudest 80 ms, nats.
+        """
+        bins, level = log_mel[:, :-1], log_mel[:, -1]
+        quiet = self.quiet_level * NATS_PER_DECIBEL
+        lacking = (quiet - loudest).clamp_min(0)
+        relative = (level - loudest.clamp_min(quiet)) / (20 * NATS_PER_DECIBEL) + 1
+        values = torch.cat([(bins - mean - lacking) / scale.clamp_min(self.min_scale), relative[:, None]], dim=1)
+        return values.clamp(-self.max_value, self.max_value)
+
+    def __call__(
+        self,
+        raw_speech: np.ndarray | torch.Tensor | Sequence,
+        sampling_rate: int | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
+        """
+        Args:
+            raw_speech: one clip, (S,) float, or a list of clips of any lengths.
+            sampling_rate (`int`, *optional*): of the clips in Hz; must be the extractor's own.
+            return_tensors (`str`, *optional*): `"pt"`, `"np"` or `None`.
+
+        Returns:
+            `BatchFeature` with `input_features` (B, 4 N, M + 1) float and `attention_mask` (B, N) bool, one value a
+            video frame. N is that of the longest clip.
+
+        Raises:
+            FaceTalkError: another sampling rate, or a clip without samples.
+        """
+        if sampling_rate is not None and sampling_rate != self.sampling_rate:
+            raise FaceTalkError(f"speech at {sampling_rate} Hz was given, resample it to {self.sampling_rate} Hz")
+        single = isinstance(raw_speech, (np.ndarray, torch.Tensor)) and raw_speech.ndim == 1
+        single = single or isinstance(raw_speech, (list, tuple)) and raw_speech and np.ndim(raw_speech[0]) == 0
+        clips = [raw_speech] if single else list(raw_speech)
+        if not clips or any(len(clip) == 0 for clip in clips):
+            raise FaceTalkError("the audio has no samples")
+        features = [self.normalize(self.log_mel(clip)) for clip in clips]
+        frames = torch.tensor([len(item) // COLUMNS_PER_FRAME for item in features])
+        return BatchFeature(
+            {
+                "input_features": nn.utils.rnn.pad_sequence(features, True, self.padding_value),
+                "attention_mask": torch.arange(int(frames.max()))[None] < frames[:, None],
+            },
+            tensor_type=return_tensors,
+        )

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""`facetalk export`: a saved npz in another format; and the formats that the command knows."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import FaceTalkError
+from ..paths import TINY
+from .common import FOLDERS, MILLIMETRES, Format, Unit, load_head, writer_options
+
+
+if TYPE_CHECKING:
+    from ..animation.head_animation import HeadAnimation
+
+
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE.npz", help="A result of generate.")],
+    output: Annotated[Path, typer.Option(metavar="PATH", help="File to write; a folder for ply and obj.")],
+    format: Annotated[
+        Format | None, typer.Option(metavar="|".join(Format), help="What to write.", show_default="by the suffix")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="PATH_OR_ID", help="Model that made the file.", show_default="the embedded model")
+    ] = TINY,
+    audio: Annotated[Path | None, typer.Option(metavar="SOUND", help="The recording, for mp4, wav and usd.")] = None,
+    fps: Annotated[float | None, typer.Option(metavar="N", help="Another frame rate, such as 25, 30 or 60.")] = None,
+    smoothing: Annotated[float, typer.Option(metavar="S", help="Calm the motion: Gaussian of S seconds.")] = 0.0,
+    geometry: Annotated[
+        bool, typer.Option("--geometry", help="Keep head and sound in the npz that is written.")
+    ] = False,
+    rig: Annotated[
+        Path | None,
+        typer.Option(metavar="GLB|FOLDER", help="Another head: .glb with morph targets, or .obj files."),
+    ] = None,
+    rig_unit: Annotated[Unit, typer.Option(metavar="|".join(Unit), help="Unit of the .obj files.")] = Unit.mm,
+    ignore_unknown: Annotated[
+        bool, typer.Option("--ignore-unknown", help="Accept shapes of the rig that are no ARKit channels.")
+    ] = False,
+    size: Annotated[int, typer.Option(metavar="N", help="Edge of the video in pixels.")] = 512,
+) -> None:
+    """Turn a saved npz into another format: the motion as it was saved, on the head of its model or another."""
+    from ..animation.head_animation import MOTION_FORMATS
+    from ..animation.npz import has_geometry, load_animation, read_arrays
+    from ..motion.editing import retime, smooth
+    from .common import check_model, check_number, check_size, read_clip, save
+
+    kind = output_format(output, format)
+    check_size(size)
+    check_number("--smoothing", smoothing, 0)
+    check_number("--fps", fps, 1, 1000)
+    if output.resolve() in {file.resolve(), rig and rig.resolve()}:
+        raise FaceTalkError(f"{output} would be replaced by its own result: choose another --output")
+    sound = None if audio is None else read_clip(audio)
+    if rig is not None and rig.is_file() and kind != Format.glb:
+        raise FaceTalkError(f"the head of a glb can be written as glb only, not as {kind}")
+    needs_head = rig is None and (geometry or kind not in MOTION_FORMATS) and not has_geometry(read_arrays(file))
+    if needs_head:
+        check_model(model)
+    animation = load_animation(file, load_head(model) if needs_head else None)
+    if sound is not None:
+        animation = animation.replace(audio=sound[0], sampling_rate=sound[1])
+    animation = smooth(animation, smoothing)
+    animation = animation if fps is None else retime(animation, fps)
+    if rig is not None:
+        put_on_rig(animation, kind, output, rig, ignore_unknown, rig_unit, writer_options(kind, size, audio, geometry))
+    else:
+        save(animation, kind, output, **writer_options(kind, size, audio, geometry))
+    typer.echo(f"{output}: {animation.duration:.2f} s, {animation.num_frames} frame(s) at {animation.fps:g} fps")
+
+
+def put_on_rig(
+    animation: "HeadAnimation", kind: Format, output: Path, rig: Path, ignore: bool, unit: Unit, options: dict
+) -> None:
+    """Write the motion on another head, and say what of it that head cannot show."""
+    from ..animation.retargeting import drive, drive_glb, glb_can_turn, glb_shape_names, missing_channels, read_obj_rig
+    from .common import save
+
+    if rig.is_dir():
+        head = read_obj_rig(rig, ignore, MILLIMETRES[unit])
+        names = head.target_names
+        save(drive(animation, head), kind, output, **options)
+    else:
+        names = glb_shape_names(rig)
+        drive_glb(output, animation, rig, ignore)
+        if animation.poses is not None and not glb_can_turn(rig):
+            typer.echo(f"{rig} has no joint called head, so its head does not turn", err=True)
+    if missing := missing_channels(animation, names):
+        typer.echo(f"{rig} has no shape for {', '.join(missing)}", err=True)
+
+
+def output_format(output: Path, format: Format | None) -> Format:
+    """The format that was asked for, or the one that the output's suffix says; FaceTalkError if it says none."""
+    from ..animation.head_animation import format_of
+
+    name = format or format_of(output)
+    if name not in tuple(Format):
+        raise FaceTalkError(f"cannot tell what {output} should be: give --format, one of {', '.join(Format)}")
+    if output.exists() and output.is_dir() != (name in FOLDERS):
+        raise FaceTalkError(f"{output} is in the way of the result: remove it or choose another --output")
+    return Format(name)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""`facetalk fit`: a folder of point clouds in, identity and expression codes out."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import FaceTalkError
+from ..paths import TINY
+
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..models.nphm import NPHMModel
+
+
+class Unit(StrEnum):
+    """What one unit of the points is."""
+
+    auto = "auto"
+    m = "m"
+    cm = "cm"
+    mm = "mm"
+    model = "model"
+
+
+def fit(
+    clouds: Annotated[
+        Path, typer.Argument(metavar="CLOUDS_DIR", help="A ply, obj or npz a frame, numbered; or clouds.npz.")
+    ],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results; kept windows are used again.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH_OR_ID", help="Model, or folder of a head alone.", show_default="the embedded model"
+        ),
+    ] = TINY,
+    identity: Annotated[
+        Path | None, typer.Option(metavar="FILE.npy", help="The person's code.", show_default="found from the frames")
+    ] = None,
+    transforms: Annotated[
+        Path | None, typer.Option(metavar="FILE|DIR", help="Known poses s, R, t: npz, json or NPHM's three npy files.")
+    ] = None,
+    landmarks: Annotated[
+        Path | None, typer.Option(metavar="FILE.npy", help="68 landmarks a frame (T, 68, 3) in the clouds' space.")
+    ] = None,
+    unit: Annotated[Unit, typer.Option(metavar="|".join(Unit), help="Unit of the points.")] = Unit.auto,
+    fps: Annotated[float, typer.Option(metavar="N", help="Frames a second of the video.")] = 24.0,
+    rough_pose: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR",
+            help="About where the head is in the first frame, as for --transforms: ICP starts there.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights of the objective, FittingConfig as yaml or json.")
+    ] = None,
+    points: Annotated[int, typer.Option(metavar="N", help="Points a frame that are used.")] = 1600,
+    video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
+) -> None:
+    """Fit a head to point clouds of somebody talking."""
+    from .common import check_number
+
+    check_number("--fps", fps, 1, 1000)
+    check_number("--points", points, 100, 100_000)
+    if transforms is not None and rough_pose is not None:
+        raise FaceTalkError("--rough-pose is for frames whose pose is sought; leave it out with --transforms")
+
+    import torch
+
+    from ..fitting.inputs import read_config, read_inputs
+    from ..fitting.report import write_comparison, write_plot
+    from ..fitting.sequence import fit_sequence
+
+    settings = read_config(config, points, fps)
+    inputs = read_inputs(clouds, landmarks, transforms, rough_pose, unit)
+    head = load_head(model)
+    torch.set_num_threads(1)  # small networks: more threads wait for each other
+    inputs.identity = None if identity is None else read_code(identity, head.identity_dim)
+    fitted = fit_sequence(head, inputs, output, settings, say=typer.echo)
+    result, report = fitted.fit, fitted.report
+    write_plot(output / "report.png", fitted.field, result)
+    if video:
+        seen = [frame.points.numpy() for frame in fitted.observations]
+        code = fitted.field.identity[0].numpy()
+        write_comparison(output / "comparison.mp4", head, code, result, seen, settings.fps)
+    bad = ", ".join(inputs.files[i].name for i in result.bad_frames[:8])
+    typer.echo(
+        f"{clouds}: {len(inputs.frames)} frames, residual {report['residual_mm']['mean']:.2f} mm, mouth "
+        f"{report['velocity_mm_per_frame']['mean']:.2f} mm a frame" + (f"; hardly fit: {bad}" if bad else "")
+    )
+    typer.echo(f"  {output / 'fit.npz'}")
+
+
+def read_code(path: Path, size: int) -> "torch.Tensor":
+    """An identity code as a tensor (Z,)."""
+    import torch
+
+    from .inputs import read_identity
+
+    code = read_identity(str(path))
+    if len(code) != size:
+        raise FaceTalkError(f"{path} has {len(code)} numbers; this head's identities have {size}")
+    return torch.from_numpy(code)
+
+
+def load_head(model: str) -> "NPHMModel":
+    """The head of a model folder or Hub id, or a head's own folder, in float32 on the CPU."""
+    import torch
+
+    from ..models.nphm import NPHMModel
+    from .common import check_model, fetch_model, quiet_libraries
+
+    quiet_libraries()
+    path = Path(model)
+    if not (path / "config.json").is_file():
+        check_model(model)
+        path = (path if path.is_dir() else fetch_model(model)) / "head"
+    try:
+        return NPHMModel.from_pretrained(path, torch_dtype=torch.float32).eval()
+    except Exception as error:
+        raise FaceTalkError(f"cannot load a head from {path}: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""What the `facetalk` command reads and where it writes: identities, keyframes, names of results, the folder."""
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import FaceTalkError
+from .common import ENDINGS, FOLDERS, Format
+
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..motion.keyframes import Keyframes
+
+
+def plan_outputs(
+    sources: list[Path], folder: Path, formats: list[Format], num_samples: int
+) -> list[list[dict[Format, Path]]]:
+    """Name every file that will be written: for each source, for each sample, format -> path.
+
+    Raises:
+        FaceTalkError: two results would have the same name, or a result would replace one of the sources.
+    """
+    plan, owner = [], {}
+    inputs = {source.resolve() for source in sources}
+    for source in sources:
+        stems = [source.stem] if num_samples == 1 else [f"{source.stem}-{index + 1}" for index in range(num_samples)]
+        plan.append([{kind: folder / (stem + ENDINGS.get(kind, f".{kind}")) for kind in formats} for stem in stems])
+        for kind, path in (item for files in plan[-1] for item in files.items()):
+            # Lower case, because some file systems do not tell A.mp4 from a.mp4.
+            if (other := owner.setdefault(str(path).lower(), source)) is not source:
+                if other == source:
+                    raise FaceTalkError(f"{source} is given twice")
+                raise FaceTalkError(f"{other} and {source} would both be written to {path}: rename one of them")
+            if path.resolve() in inputs:
+                raise FaceTalkError(f"{path} would be replaced by its own result: choose another --output-dir")
+            if path.exists() and path.is_dir() != (kind in FOLDERS):
+                raise FaceTalkError(f"{path} is in the way of a result: remove it or choose another --output-dir")
+    return plan
+
+
+def read_identity(text: str) -> "str | int | np.ndarray":
+    """Read `--identity`: "zero", "random:SEED", the number of a head, or a file with one code, (Z,) float."""
+    if text == "zero" or re.fullmatch(r"random:[0-9]{1,18}", text):
+        return text
+    with contextlib.suppress(ValueError):
+        return int(text)
+    import numpy as np
+
+    path = Path(text)
+    if path.suffix != ".npy" or not path.is_file():
+        raise FaceTalkError(
+            f"no identity {text!r}: give zero, the number of a head, random:SEED, or an .npy file that exists"
+        )
+    try:
+        code = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise FaceTalkError(f"{path} is not a NumPy file with one array of numbers") from error
+    if code.ndim != 1 or code.dtype.kind not in "fiu":
+        raise FaceTalkError(f"{path} holds {code.dtype} of shape {code.shape}: an identity is one row of numbers")
+    if not np.isfinite(code).all():
+        raise FaceTalkError(f"{path} holds NaN or infinite numbers")
+    return code.astype(np.float32)
+
+
+def read_fixed(path: Path | None, recordings: int) -> "Keyframes | None":
+    """Read `--keyframes`, which belong to one recording."""
+    if path is None:
+        return None
+    if recordings > 1:
+        raise FaceTalkError(f"--keyframes {path} is for one recording, but {recordings} are given")
+    from ..motion.keyframes import read_keyframes
+
+    return read_keyframes(path)
+
+
+@contextlib.contextmanager
+def output_folder(folder: Path) -> Iterator[None]:
+    """Make the folder and try it before the work; if nothing came to lie in it, take it away again."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except FileExistsError as error:
+            raise FaceTalkError(f"cannot write to {folder}: it is a file, not a folder") from error
+        except OSError as error:
+            raise FaceTalkError(f"cannot write to {folder}: {error.strerror or error}") from error
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            for path in made:
+                path.rmdir()

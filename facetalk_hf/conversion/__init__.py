@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Official NPHM and MonoNPHM checkpoints as `NPHMModel` folders."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The corpus: its schema, checks, card, shards, segments and features."""

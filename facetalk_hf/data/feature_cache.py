@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: MIT
+"""Audio features for training from a frozen encoder: made once and kept, or made anew at every step."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel, SequenceFeatureExtractor
+
+from ..audio.encoding import encode_speech
+from ..audio.io import num_frames
+from ..audio.log_mel import LogMelFeatureExtractor
+from ..audio_features import LogMelEncoder, LogMelEncoderConfig
+from ..data import corpus
+from ..errors import FaceTalkError
+from .checks import check_finite
+from .segments import EncodedClips
+
+
+COLUMNS = ("id", "audio", "sampling_rate", "expression", "fps")
+
+
+def load_audio_encoder(
+    encoder: str | Path, feature_extractor: str | Path | None = None
+) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
+    """Our log-mel encoder from a folder, or one of the wav2vec 2.0 family from a folder or the Hub; float32, frozen.
+
+    Args:
+        encoder (`str` or `Path`): folder or Hub id.
+        feature_extractor (`str` or `Path`, *optional*): the same for the feature extractor, where it lies elsewhere.
+    """
+    path = Path(encoder) / "config.json"
+    ours = path.exists() and json.loads(path.read_text())["model_type"] == LogMelEncoderConfig.model_type
+    model_class = LogMelEncoder if ours else AutoModel
+    extractor_class = LogMelFeatureExtractor if ours else AutoFeatureExtractor
+    model = model_class.from_pretrained(encoder, dtype=torch.float32).eval().requires_grad_(False)
+    return model, extractor_class.from_pretrained(feature_extractor or encoder)
+
+
+def _rows(folder: str | Path, split: str, label: str) -> Iterator[dict]:
+    size = None
+    for row in tqdm(corpus.read(folder, (split,), COLUMNS), desc=f"{label} {split}", unit=" clips"):
+        if row.get("expression") is None:
+            raise FaceTalkError(f"{folder} has no expression codes; training/build_corpus.py adds them")
+        size = row["expression"].shape[1] if size is None else size
+        if row["expression"].shape[1] != size:
+            raise FaceTalkError(
+                f"{folder}: row {row['id']} has codes of {row['expression'].shape[1]} numbers, those before it have "
+                f"{size}: they belong to another head or basis"
+            )
+        check_finite(row["expression"], f"{folder}: row {row['id']}: expression")
+        yield row
+
+
+def encode_corpus(
+    folder: str | Path,
+    split: str,
+    encoder: PreTrainedModel,
+    feature_extractor: SequenceFeatureExtractor,
+    cache_dir: str | Path | None = None,
+) -> EncodedClips:
+    """Codes and audio features of the clips of a split, encoded once or taken from the cache.
+
+    Args:
+        folder (`str` or `Path`): corpus with expression codes.
+        split (`str`): "train", "validation" or "test".
+        encoder, feature_extractor: see `load_audio_encoder`.
+        cache_dir (`str` or `Path`, *optional*): keep the result there, under a name made from the encoder's weights
+            and the corpus; in memory otherwise.
+
+    Raises:
+        FaceTalkError: a corpus without codes or without clips of this split.
+    """
+    target = None
+    if cache_dir is not None:
+        key = hashlib.sha256(f"{split} {feature_extractor.to_json_string()}".encode())
+        for name, tensor in encoder.state_dict().items():
+            key.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        for shard in corpus.shards(folder):
+            key.update(f"{shard.name} {shard.stat().st_size} {shard.stat().st_mtime_ns}".encode())
+        target = Path(cache_dir) / f"{split}-{key.hexdigest()[:16]}"
+        if target.exists():
+            return EncodedClips.load(target)
+
+    @torch.inference_mode()
+    def clips() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for row in _rows(folder, split, "encoding"):
+            samples = corpus.decode_audio(row)
+            features, _ = encode_speech(encoder, feature_extractor, [samples], row["fps"], row["sampling_rate"])
+            yield row["expression"], features[0].cpu().numpy()
+
+    return EncodedClips.collect(clips(), target)
+
+
+class OnlineAudio:
+    """Encodes the audio of every segment when it is drawn: nothing is kept, and every step pays for the encoder.
+
+    The whole clip is encoded and the segment cut from its features. The encoders normalise over a clip and look
+    around in it, so the features of a segment's own samples would be others, which no sampling ever sees. So this
+    gives what the cache holds, up to the cache's rounding.
+
+    Args:
+        clips: (S_i,) int16, samples of the clips.
+        starts ((C + 1,) int64): first frame of each clip, as in [`EncodedClips`].
+        encoder, feature_extractor: see `load_audio_encoder`.
+        fps (`float`): video frames a second.
+        sampling_rate (`int`): of the clips, Hz.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[np.ndarray],
+        starts: np.ndarray,
+        encoder: PreTrainedModel,
+        feature_extractor: SequenceFeatureExtractor,
+        fps: float = 24.0,
+        sampling_rate: int = 16000,
+    ) -> None:
+        self.clips, self.starts, self.fps, self.sampling_rate = clips, starts, fps, sampling_rate
+        self.encoder, self.feature_extractor = encoder, feature_extractor
+
+    @torch.no_grad()
+    def __call__(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Audio features (B, N, A) float for a batch of a [`SegmentDataset`], zero where frames are padding."""
+        start = batch["start"].cpu().numpy()
+        clip = np.searchsorted(self.starts, start, side="right") - 1
+        waveforms = [self.clips[index].astype(np.float32) / 32768 for index in clip]
+        features, _ = encode_speech(self.encoder, self.feature_extractor, waveforms, self.fps, self.sampling_rate)
+        mask = batch["frame_mask"]
+        result = torch.zeros(*mask.shape, features.shape[2], device=features.device)
+        for row, (first, length) in enumerate(zip(start - self.starts[clip], mask.sum(dim=1).tolist(), strict=True)):
+            result[row, :length] = features[row, first : first + length]
+        return result
+
+
+def read_speech(
+    folder: str | Path, split: str, encoder: PreTrainedModel, feature_extractor: SequenceFeatureExtractor
+) -> tuple[EncodedClips, OnlineAudio]:
+    """A split for training without cached features: the clips' codes, and what encodes their audio on demand.
+
+    Args:
+        folder, split, encoder, feature_extractor: as for `encode_corpus`.
+
+    Raises:
+        FaceTalkError: as for `encode_corpus`; clips of different rates.
+    """
+    clips, rates = [], set()
+
+    def codes() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for row in _rows(folder, split, "reading"):
+            samples = corpus.decode_audio(row)
+            clips.append(np.round(samples * 32768).clip(-32768, 32767).astype(np.int16))
+            rates.add((float(row["fps"]), row["sampling_rate"]))
+            yield row["expression"], np.zeros((num_frames(len(samples), row["sampling_rate"], row["fps"]), 0))
+
+    encoded = EncodedClips.collect(codes())
+    if len(rates) > 1:
+        raise FaceTalkError(f"the clips of {folder} have several frame or sampling rates: {sorted(rates)}")
+    return encoded, OnlineAudio(clips, encoded.starts, encoder, feature_extractor, *rates.pop())

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: MIT
+"""Training data of the denoiser: clips as codes and audio features, encoded once, and random segments of them.
+
+The audio encoder is frozen, so its features are kept: in memory, or in a folder that is mapped into memory.
+"""
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import FaceTalkError
+
+
+SEGMENT_FRAMES = 48
+"""Length of a training sequence, 2 s at 24 fps (FaceTalk, section 4)."""
+
+
+def segment_starts(frames: int, length: int = SEGMENT_FRAMES, stride: int | None = None) -> list[int]:
+    """First frames of the segments that cover a sequence; the last one is moved back to end with it.
+
+    Args:
+        frames (`int`): frames of the sequence.
+        length (`int`): frames of a segment.
+        stride (`int`, *optional*, defaults to `length`): frames from one start to the next.
+
+    Returns:
+        list of int; [0] where the sequence is shorter than a segment.
+    """
+    stride = stride or length
+    if frames <= length:
+        return [0]
+    starts = list(range(0, frames - length + 1, stride))
+    if starts[-1] + length < frames:
+        starts.append(frames - length)
+    return starts
+
+
+def first_sample(frame: int, sampling_rate: int, fps: float) -> int:
+    """The first audio sample of a video frame, ceil(frame * rate / fps), immune to rounding."""
+    return math.ceil(frame * sampling_rate / fps - 1e-6)
+
+
+def padded_cut(values: np.ndarray, start: int, length: int) -> np.ndarray:
+    """values[start : start + length] of (T, ...), zeros behind the end: always (length, ...)."""
+    cut = values[start : start + length]
+    return cut if len(cut) == length else np.pad(cut, [(0, length - len(cut))] + [(0, 0)] * (values.ndim - 1))
+
+
+def segment_audio(
+    audio: np.ndarray, start: int, length: int, frames: int, sampling_rate: int = 16000, fps: float = 24.0
+) -> np.ndarray:
+    """The samples of `length` frames from `start` on, of a sequence of `frames` frames and (S,) samples.
+
+    Where the segment reaches the end of the sequence, it has all samples that there are.
+    """
+    stop = len(audio) if start + length >= frames else first_sample(start + length, sampling_rate, fps)
+    return audio[first_sample(start, sampling_rate, fps) : stop]
+
+
+def cut_segment(
+    codes: np.ndarray,
+    audio: np.ndarray,
+    start: int,
+    length: int = SEGMENT_FRAMES,
+    sampling_rate: int = 16000,
+    fps: float = 24.0,
+) -> dict[str, np.ndarray]:
+    """A segment of a sequence with the audio that belongs to it, always of the same size.
+
+    A sequence that ends before the segment does is followed by zeros, and `frame_mask` says so. [`SegmentDataset`]
+    cuts codes and features by the same `padded_cut`.
+
+    Args:
+        codes ((T, D) float), audio ((S,) float): the sequence.
+        start (`int`), length (`int`): first frame and number of frames.
+        sampling_rate (`int`), fps (`float`): Hz, frames a second.
+
+    Returns:
+        dict of "expression" (length, D), "audio" (ceil(length * sampling_rate / fps),), "frame_mask" (length,) bool.
+
+    Raises:
+        FaceTalkError: the first frame is none of the sequence's.
+    """
+    if not 0 <= start < len(codes):
+        raise FaceTalkError(f"no segment from frame {start} of a sequence of {len(codes)} frames")
+    heard = segment_audio(audio, start, length, len(codes), sampling_rate, fps)
+    return {
+        "expression": padded_cut(codes, start, length),
+        "audio": padded_cut(heard, 0, first_sample(length, sampling_rate, fps)),
+        "frame_mask": np.arange(length) < len(codes) - start,
+    }
+
+
+@dataclass
+class EncodedClips:
+    """Clips laid end to end.
+
+    Args:
+        codes ((F, D) float32): expression codes of all frames.
+        audio ((F, A) float16 or float32): audio features of all frames.
+        starts ((C + 1,) int64): first frame of each clip, and F.
+    """
+
+    codes: np.ndarray
+    audio: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def collect(
+        cls, clips: Iterable[tuple[np.ndarray, np.ndarray]], folder: str | Path | None = None
+    ) -> "EncodedClips":
+        """Lay clips end to end.
+
+        Args:
+            clips: pairs of codes (T, D) and audio features (T, A); a difference of a frame in length is cut off.
+            folder (`str` or `Path`, *optional*): write them there, whole or not at all, and map the files into
+                memory. An iterator then never has to fit into it.
+
+        Raises:
+            FaceTalkError: there is no clip, or the lengths of a pair differ by more than a frame.
+        """
+        target = Path(folder) if folder is not None else None
+        if target is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".clips-", dir=None if target is None else target.parent))
+        try:
+            lengths, widths = [], {}
+            with open(work / "codes.bin", "wb") as codes_file, open(work / "audio.bin", "wb") as audio_file:
+                for codes, audio in clips:
+                    if abs(len(codes) - len(audio)) > 1:
+                        raise FaceTalkError(
+                            f"clip {len(lengths)} has {len(codes)} frames of codes but {len(audio)} of audio: the "
+                            "frame rates of corpus and audio encoder must be the same"
+                        )
+                    if widths and codes.shape[1] != widths["code_dim"]:
+                        raise FaceTalkError(
+                            f"clip {len(lengths)} has codes of {codes.shape[1]} numbers, those before it have "
+                            f"{widths['code_dim']}: they belong to another head or basis"
+                        )
+                    length = min(len(codes), len(audio))
+                    np.ascontiguousarray(codes[:length], np.float32).tofile(codes_file)
+                    np.ascontiguousarray(audio[:length], np.float16).tofile(audio_file)
+                    lengths.append(length)
+                    widths = {"code_dim": codes.shape[1], "audio_dim": audio.shape[1]}
+            if not sum(lengths):
+                raise FaceTalkError("the corpus has no clips in this split")
+            np.save(work / "starts.npy", np.concatenate([[0], np.cumsum(lengths)]))
+            (work / "meta.json").write_text(json.dumps(widths))
+            if target is None:
+                mapped = cls.load(work)
+                return cls(np.array(mapped.codes), np.array(mapped.audio), mapped.starts)
+            os.replace(work, target)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return cls.load(target)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "EncodedClips":
+        """Map what `collect` wrote to `folder`."""
+        folder = Path(folder)
+        widths = json.loads((folder / "meta.json").read_text())
+        codes = np.memmap(folder / "codes.bin", np.float32, "r").reshape(-1, widths["code_dim"])
+        if widths["audio_dim"]:
+            audio = np.memmap(folder / "audio.bin", np.float16, "r").reshape(-1, widths["audio_dim"])
+        else:  # features are made elsewhere; an empty file cannot be mapped
+            audio = np.zeros((len(codes), 0), np.float16)
+        return cls(codes, audio, np.load(folder / "starts.npy"))
+
+    def statistics(self, floor: float = 0.05) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation of the codes over all frames, each (D,) float.
+
+        Deviations are at least `floor` times their root mean square, so that a channel that hardly moves doesn't
+        become as loud as the others when codes are normalised.
+        """
+        total, square = np.zeros(self.codes.shape[1]), np.zeros(self.codes.shape[1])
+        for start in range(0, len(self.codes), 1 << 16):
+            part = self.codes[start : start + (1 << 16)].astype(np.float64)
+            total, square = total + part.sum(axis=0), square + np.square(part).sum(axis=0)
+        mean = total / len(self.codes)
+        std = np.sqrt(np.maximum(square / len(self.codes) - mean**2, 0))
+        std = np.maximum(std, max(floor * np.sqrt(np.mean(std**2)), 1e-6))
+        return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+
+
+class SegmentDataset(torch.utils.data.Dataset):
+    """Random segments with everything that a training step draws at random.
+
+    Sample `index` is a function of `seed` and `index` alone. So a resumed run continues with the samples that the
+    interrupted one would have drawn, whatever the number of data-loader workers, and P processes with batches of B
+    see the samples of one process with batches of P * B.
+
+    Args:
+        clips ([`EncodedClips`]): where segments are cut from; clips are drawn in proportion to their length.
+        num_frames (`int`, *optional*, defaults to 48): length of a segment (2 s, as in the paper, section 4).
+            Shorter clips are padded.
+        num_samples (`int`, *optional*, defaults to 1): length of the dataset.
+        offset (`int`, *optional*, defaults to 0): index of the first sample.
+        seed (`int`, *optional*, defaults to 0).
+        num_timesteps (`int`, *optional*, defaults to 1000): timesteps are drawn from 0 ... `num_timesteps` - 1.
+        null_probability (`float`, *optional*, defaults to 0.25): share of samples without audio (paper, section 4).
+        augmentation ((`float`, `float`), *optional*, defaults to (1, 1)): range (a, b) of the factor r of the
+            paper's expression augmentation; the codes become r * codes. The paper leaves a and b open.
+        intensity_dropout (`float`, *optional*, defaults to 0): share of samples whose r is not told, NaN.
+    """
+
+    def __init__(
+        self,
+        clips: EncodedClips,
+        num_frames: int = 48,
+        num_samples: int = 1,
+        offset: int = 0,
+        seed: int = 0,
+        num_timesteps: int = 1000,
+        null_probability: float = 0.25,
+        augmentation: tuple[float, float] = (1.0, 1.0),
+        intensity_dropout: float = 0.0,
+    ) -> None:
+        self.clips = clips
+        self.num_frames = num_frames
+        self.num_samples = num_samples
+        self.offset = offset
+        self.seed = seed
+        self.num_timesteps = num_timesteps
+        self.null_probability = null_probability
+        self.augmentation = augmentation
+        self.intensity_dropout = intensity_dropout
+
+    def __len__(self) -> int:
+        return self.num_samples
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {key: value[0] for key, value in self.__getitems__([index]).items()}
+
+    def __getitems__(self, indices: list[int]) -> dict[str, Any]:
+        """A batch, stacked: codes, noise (B, N, D), audio (B, N, A), frame_mask (B, N), timestep, audio_keep,
+        intensity, start (B,): the segment's first frame among those of all clips."""
+        clips, size, count = self.clips, self.num_frames, len(indices)
+        codes = np.zeros((count, size, clips.codes.shape[1]), np.float32)
+        noise = np.empty_like(codes)
+        audio = np.zeros((count, size, clips.audio.shape[1]), np.float32)
+        mask = np.zeros((count, size), bool)
+        timestep, keep, intensity = np.empty(count, np.int64), np.empty(count, bool), np.empty(count, np.float32)
+        starts = np.empty(count, np.int64)
+        for row, index in enumerate(indices):
+            # A counter-based generator: every sample has a stream of its own and costs no search for its state.
+            rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, index + self.offset, 0]))
+            frame = rng.integers(clips.starts[-1])
+            clip = np.searchsorted(clips.starts, frame, side="right") - 1
+            first, last = clips.starts[clip], clips.starts[clip + 1]
+            # Starts beyond the ends are moved in, or the first and last frames of a clip would hardly ever be seen.
+            start = first + rng.integers(-(size // 4), max(last - first - size, 0) + size // 4 + 1)
+            start = max(min(start, last - size), first)
+            length = min(size, last - start)
+            starts[row] = start
+            factor = rng.uniform(*self.augmentation)
+            codes[row] = padded_cut(clips.codes[start:last], 0, size)
+            codes[row] *= factor
+            audio[row] = padded_cut(clips.audio[start:last], 0, size)
+            mask[row, :length] = True
+            timestep[row] = rng.integers(self.num_timesteps)
+            keep[row] = rng.random() >= self.null_probability
+            rng.standard_normal(out=noise[row], dtype=np.float32)
+            intensity[row] = factor if rng.random() >= self.intensity_dropout else np.nan
+        batch = {"codes": codes, "noise": noise, "audio": audio, "frame_mask": mask}
+        batch |= {"timestep": timestep, "audio_keep": keep, "intensity": intensity, "start": starts}
+        return {key: torch.from_numpy(value) for key, value in batch.items()}
+
+
+def take_batch(batch: dict[str, Any]) -> dict[str, Any]:
+    """`collate_fn` for a [`SegmentDataset`], whose batches are stacked already."""
+    return batch

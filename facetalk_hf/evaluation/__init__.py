@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Scores and measures, and what the studies in benchmarks/ share."""

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Point clouds of somebody talking to expression codes."""

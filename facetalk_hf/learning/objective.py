@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""What the denoiser is trained for: the paper's loss, and additions and weights by choice."""
+
+import torch
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
+
+from ..models.denoiser import FaceTalkDenoiser
+
+
+NUM_TIMESTEPS = 1000
+BETA_SCHEDULE = "squaredcos_cap_v2"
+
+
+def sampling_scheduler() -> DPMSolverMultistepScheduler:
+    """The scheduler that is saved with a trained denoiser."""
+    return DPMSolverMultistepScheduler(
+        NUM_TIMESTEPS, beta_schedule=BETA_SCHEDULE, prediction_type="sample", timestep_spacing="trailing"
+    )
+
+
+class DiffusionObjective:
+    r"""Noise a batch, predict, compare (FaceTalk, section 4): w(t) (||x_0 - G(x_t, t, A)||^2 + additions).
+
+    Args:
+        denoiser ([`FaceTalkDenoiser`]): gives the normalisation, and says whether it wants to know the intensity.
+        velocity_weight (`float`, *optional*, defaults to 0): of `losses.velocity_loss`.
+        matrix ((D, K) float, *optional*): errors of codes @ matrix count as well, see `losses.squared_error`.
+        matrix_weight (`float`, *optional*, defaults to 1): of the errors in the space of `matrix`.
+        snr_gamma (`float`, *optional*): w(t) = min(SNR(t), gamma) (Hang et al. 2023, for the prediction of x_0)
+            instead of 1. It quietens the timesteps that are nearly all noise, which decide what is said to a motion
+            from scratch: a matter of trial.
+        device: of the batches.
+    """
+
+    def __init__(
+        self,
+        denoiser: FaceTalkDenoiser,
+        velocity_weight: float = 0.0,
+        matrix: torch.Tensor | None = None,
+        matrix_weight: float = 1.0,
+        snr_gamma: float | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.noise_schedule = DDPMScheduler(
+            NUM_TIMESTEPS, beta_schedule=BETA_SCHEDULE, prediction_type="sample", clip_sample=False
+        )
+        # add_noise would copy the table from the CPU at every step.
+        alphas = self.noise_schedule.alphas_cumprod = self.noise_schedule.alphas_cumprod.to(device)
+        self.weights = None if snr_gamma is None else (alphas / (1 - alphas)).clamp(max=snr_gamma)
+        self.tell_intensity = denoiser.config.intensity_range is not None
+        self.mean, self.std = denoiser.code_mean.to(device), denoiser.code_std.to(device)
+        self.velocity_weight, self.matrix_weight = velocity_weight, matrix_weight
+        self.matrix = None if matrix is None else normalized_matrix(matrix.float().to(device), self.std)
+
+    def __call__(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Loss of each segment of a [`SegmentDataset`]'s batch, (B,) float.
+
+        `model` is called as the denoiser is; it may be wrapped.
+        """
+        mask = None if batch["frame_mask"].all() else batch["frame_mask"]
+        target = (batch["codes"] - self.mean) / self.std
+        noisy = self.noise_schedule.add_noise(target, batch["noise"], batch["timestep"])
+        known = {"intensity": batch["intensity"]} if self.tell_intensity else {}
+        output = model(noisy, batch["timestep"], batch["audio"], mask, batch["audio_keep"], return_dict=False, **known)
+        loss = self.compare(output[0].float(), target, mask)
+        return loss if self.weights is None else loss * self.weights[batch["timestep"]]
+
+    def compare(
+        self, prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The loss of normalised codes, whatever predicted them: (B, N, D), (B, N, D), (B, N) -> (B,) float."""
+        loss = sample_loss(prediction, target, mask)
+        if self.velocity_weight:
+            loss = loss + self.velocity_weight * velocity_loss(prediction, target, mask)
+        if self.matrix is not None:
+            loss = loss + self.matrix_weight * sample_loss(prediction, target, mask, self.matrix)
+        return loss
+
+
+class RegressionObjective(DiffusionObjective):
+    """The paper's ablation without diffusion: the same network predicts x_0 from zeros at the last timestep.
+
+    Nothing is drawn, so one step makes the one result; `studies.one_step_predictor` takes it. Arguments as for
+    [`DiffusionObjective`].
+    """
+
+    def __call__(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Loss of each segment of a [`SegmentDataset`]'s batch, (B,) float."""
+        mask = None if batch["frame_mask"].all() else batch["frame_mask"]
+        target = (batch["codes"] - self.mean) / self.std
+        known = {"intensity": batch["intensity"]} if self.tell_intensity else {}
+        last = torch.full_like(batch["timestep"], NUM_TIMESTEPS - 1)
+        inputs = (torch.zeros_like(target), last, batch["audio"], mask, batch["audio_keep"])
+        return self.compare(model(*inputs, return_dict=False, **known)[0].float(), target, mask)
+
+
+def masked_mean(values: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Mean over the valid frames of each sequence, 0 where none is valid.
+
+    Args:
+        values ((B, N) float): one value a frame.
+        frame_mask ((B, N) bool, *optional*): False for frames that don't count.
+
+    Returns:
+        (B,) float.
+    """
+    if frame_mask is None:
+        return values.mean(dim=1)
+    return values.masked_fill(~frame_mask, 0).sum(dim=1) / frame_mask.sum(dim=1).clamp(min=1)
+
+
+def squared_error(error: torch.Tensor, matrix: torch.Tensor | None = None) -> torch.Tensor:
+    r"""Mean squared error of a frame, if asked for in another space than that of the codes.
+
+    .. math:: q(e) = \frac{1}{D} \lVert e \rVert^2 \qquad\text{or}\qquad q_M(e) = \frac{1}{K} \lVert e M \rVert^2
+
+    With a decoder that is linear in the codes, or linearised at the neutral face, M is its matrix, and q_M the error
+    of the decoded quantity: M = E for blendshape weights w = z E, or E times the blendshapes of the lip vertices for
+    an error in squared units of length.
+
+    Args:
+        error ((..., D) float): difference of two codes.
+        matrix ((D, K) float, *optional*): M.
+
+    Returns:
+        (...) float.
+    """
+    if matrix is not None:
+        error = error @ matrix
+    return error.square().mean(dim=-1)
+
+
+def sample_loss(
+    prediction: torch.Tensor,
+    target: torch.Tensor,
+    frame_mask: torch.Tensor | None = None,
+    matrix: torch.Tensor | None = None,
+) -> torch.Tensor:
+    r"""The paper's loss ||x_0 - G(x_t, t, A)||^2 as a mean: L = mean over valid frames i of q(x̂_i - x_i).
+
+    Args:
+        prediction, target ((B, N, D) float): x̂_0 and x_0.
+        frame_mask ((B, N) bool, *optional*): False for padding.
+        matrix ((D, K) float, *optional*): see [`squared_error`]. If the codes are normalised and M is made for plain
+            ones, pass `normalized_matrix(M, code_std)`.
+
+    Returns:
+        (B,) float.
+    """
+    return masked_mean(squared_error(prediction - target, matrix), frame_mask)
+
+
+def velocity_loss(
+    prediction: torch.Tensor,
+    target: torch.Tensor,
+    frame_mask: torch.Tensor | None = None,
+    matrix: torch.Tensor | None = None,
+) -> torch.Tensor:
+    r"""Error of the change from frame to frame: L = mean over i of q((x̂_{i+1} - x̂_i) - (x_{i+1} - x_i)).
+
+    Pairs with a frame of padding don't count; a sequence of one frame has loss 0. Arguments as for [`sample_loss`].
+
+    Returns:
+        (B,) float.
+    """
+    error = prediction - target
+    if error.shape[1] < 2:
+        return error.sum(dim=(1, 2)) * 0
+    pair_mask = None if frame_mask is None else frame_mask[:, 1:] & frame_mask[:, :-1]
+    return masked_mean(squared_error(error[:, 1:] - error[:, :-1], matrix), pair_mask)
+
+
+def normalized_matrix(matrix: torch.Tensor, code_std: torch.Tensor) -> torch.Tensor:
+    """The matrix that does to normalised codes what `matrix` (D, K) does to codes of deviation `code_std` (D,)."""
+    return code_std[:, None] * matrix

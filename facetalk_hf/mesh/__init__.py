@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Surfaces: extraction, topology, small meshes."""

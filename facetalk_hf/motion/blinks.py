@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""Blinks: their course, and what is decided about half ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
+
+from ..mesh.geometry import smootherstep
+
+
+LID_REST, LID_DECISION, LID_SOFTNESS = 0.2, 0.6, 0.1
+"""Weights of eyeBlink: lids are lowered no further without a blink; from where on one shuts; width of the decision."""
+
+
+FINE = 10
+"""Moments of a frame at which a blink's course is computed."""
+
+
+LID_COMPANIONS = (("eyeBlink", 1.0), ("eyeSquint", 0.15), ("cheekSquint", 0.1))
+"""What moves with a lid, and by how much of its weight."""
+
+
+def blinks(frames: int, fps: float, rng: np.random.Generator, rate: float = 15.0) -> np.ndarray:
+    """Lid closure (frames, 2) in 0..1 for left and right: a renewal process of `rate` blinks a minute.
+
+    From one blink to the next it takes between half and one and a half times the mean: 2 to 6 s at the default rate.
+    """
+    if rate <= 0:
+        return np.zeros((frames, 2))
+    wait = 15.0 / rate
+    times = np.arange(frames * FINE) / (fps * FINE)
+    result = np.zeros((len(times), 2))
+    at = rng.uniform(0.3, 4.0) * wait
+    while at < frames / fps:
+        close, hold, reopen = rng.uniform(0.07, 0.10), rng.uniform(0.02, 0.05), rng.uniform(0.13, 0.20)
+        depth = rng.uniform(0.94, 1.0)
+        for side in range(2):
+            time = times - at - (rng.uniform(0, 0.008) if side else 0)
+            result[:, side] = np.maximum(result[:, side], blink_course(time, close, hold, reopen, depth))
+        at += rng.uniform(2, 6) * wait
+    return seen_in_frames(result)
+
+
+def blink_course(time: np.ndarray, close: float, hold: float, reopen: float, depth: float = 1.0) -> np.ndarray:
+    """Closure 0..depth at times (T,) in s after a blink's start: smooth steps shut and open, all durations in s."""
+    ramp = np.minimum(time / close, 1 - (time - close - hold) / reopen).clip(0, 1)
+    return depth * ramp * ramp * (3 - 2 * ramp)
+
+
+def seen_in_frames(closure: np.ndarray) -> np.ndarray:
+    """Closures (T * `FINE`, ...) within frames to those of T frames.
+
+    The mean over a frame, drawn towards its maximum: at 24 fps a lid would otherwise hardly ever be seen shut.
+    """
+    parts = closure.reshape(-1, FINE, *closure.shape[1:])
+    return 0.3 * parts.mean(1) + 0.7 * parts.max(1)
+
+
+@dataclass
+class LidMemory:
+    """What lids were like in the last frame that `sharpen_blinks` saw: a live motion comes in pieces.
+
+    Args:
+        mean ((...) float): of both. shut, reopening ((...) bool): on their way up, or about to be.
+    """
+
+    mean: np.ndarray | float = 0.0
+    shut: np.ndarray | bool = False
+    reopening: np.ndarray | bool = False
+
+
+def sharpen_blinks(
+    weights: np.ndarray, names: Sequence[str], amount: float = 1.0, memory: LidMemory | None = None
+) -> np.ndarray:
+    """Lids that shut or stay open: what a generated blink leaves undecided is decided.
+
+    A network that draws blinks at random also draws half ones. What the mean m of both lids is in a frame decides:
+    lids are lowered to `LID_REST` at most while m is below `LID_DECISION` - `LID_SOFTNESS` / 2, shut when it is as
+    much above, and on a smooth path between. Lids that were shut go up as they were drawn, for as long as m falls. No
+    frame needs a later one, so this works live, and the same motion gives the same lids. Squints and cheeks follow the
+    lids as in `accompany`.
+
+    Args:
+        weights ((..., T, W) float), names (W `str`): with eyeBlink_L and eyeBlink_R among them.
+        amount (`float`, *optional*, defaults to 1.0): 0 leaves the lids as they are.
+        memory (`LidMemory`, *optional*): of the frame before the first one; that of the last one afterwards.
+
+    Returns:
+        (..., T, W) float of the same type.
+    """
+    result, column = np.array(weights), {name: index for index, name in enumerate(names)}
+    memory = memory or LidMemory()
+    mean = (weights[..., column["eyeBlink_L"]] + weights[..., column["eyeBlink_R"]]) / 2
+    rise = smootherstep(((mean - LID_DECISION) / LID_SOFTNESS + 0.5).clip(0, 1))
+    reopening = np.zeros(mean.shape, bool)
+    for frame in range(mean.shape[-1]):
+        now = mean[..., frame]
+        reopening[..., frame] = (memory.shut | memory.reopening) & (now < memory.mean)
+        memory.mean, memory.shut, memory.reopening = now, rise[..., frame] > 0.5, reopening[..., frame]
+    for side in "LR":
+        old = weights[..., column[f"eyeBlink_{side}"]]
+        rest = np.where(reopening, old, np.minimum(old, LID_REST))
+        change = amount * (rest + (np.maximum(old, 1.0) - rest) * rise - old)
+        for name, share in LID_COMPANIONS:
+            if f"{name}_{side}" in column:
+                result[..., column[f"{name}_{side}"]] += share * change
+    return result
+
+
+def replace_blinks(
+    weights: np.ndarray, names: Sequence[str], fps: float, rate: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A motion with blinks of its own taken out and `rate` blinks a minute put in.
+
+    What stays below a lid's fall and rise within 0.6 s (a morphological opening of the track) is no blink but a lid
+    that is lowered with the gaze, or shut on purpose: it stays. Squints and cheeks follow the lids as in `accompany`.
+
+    Args:
+        weights ((T, W) float), names (W `str`): with eyeBlink_L and eyeBlink_R among them.
+        fps (`float`): frame rate. rate (`float`): blinks a minute, 0 for none.
+        rng (`np.random.Generator`): everything random comes from it.
+
+    Returns:
+        (T, W) float of the same type.
+    """
+    result, column = np.array(weights), {name: index for index, name in enumerate(names)}
+    width = 2 * round(0.3 * fps) + 1
+    new = blinks(len(weights), fps, rng, rate)
+    for side, closed in zip("LR", new.T, strict=True):
+        old = weights[:, column[f"eyeBlink_{side}"]]
+        resting = maximum_filter1d(minimum_filter1d(old, width, mode="nearest"), width, mode="nearest")
+        # Below a tenth it is tremor, not a blink: leave the track as lively as it was.
+        kept = np.where(gaussian_filter1d(1.0 * (old - resting > 0.1), 0.04 * fps) > 0.05, resting, old)
+        change = np.maximum(kept, closed) - old
+        for name, share in LID_COMPANIONS:
+            if f"{name}_{side}" in column:
+                result[:, column[f"{name}_{side}"]] += share * change
+    return result

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: MIT
+"""Where the parts of an installation lie, and its version."""
+
+from pathlib import Path
+
+from .errors import FaceTalkError
+
+
+__version__ = "0.1.0.dev0"
+
+LIBRARY = Path(__file__).parent
+"""Folder of the installed library."""
+
+TINY = str(LIBRARY / "checkpoints" / "facetalk-tiny")
+"""Folder of the embedded checkpoint: `FaceTalkPipeline.from_pretrained(facetalk_hf.TINY)` works offline."""
+
+
+def packaged(name: str) -> Path:
+    """A file that the repository keeps outside the library and the wheel in `assets/`: "model_card.md", "pipeline.py".
+
+    Raises:
+        FaceTalkError: it is in neither place.
+    """
+    places = (LIBRARY / "assets" / name, LIBRARY.parent / name, LIBRARY.parent / "pipelines" / name)
+    for path in places:
+        if path.is_file():
+            return path
+    raise FaceTalkError(f"this installation of facetalk_hf lacks {name}: install it again, or work in its repository")

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""`FaceTalkPipeline`: speech to expression codes by diffusion, whole clips and streams."""

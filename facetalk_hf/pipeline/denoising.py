@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""The denoising loop: from noise to normalised expression codes, free or held to what is given of the motion."""
+
+import copy
+import inspect
+from collections.abc import Callable, Sequence
+
+import torch
+from diffusers.schedulers import SchedulerMixin
+
+from ..models.denoiser import FaceTalkDenoiser
+
+
+Generators = torch.Generator | list[torch.Generator] | None
+
+
+def valid_frames(frames: Sequence[int]) -> torch.Tensor | None:
+    """(B, max N) bool, False for padding, from the N of every element; `None` where all are of one length."""
+    if min(frames) == max(frames):
+        return None
+    return torch.arange(max(frames)) < torch.tensor(frames)[:, None]
+
+
+def denoise(
+    denoiser: FaceTalkDenoiser,
+    scheduler: SchedulerMixin,
+    latents: torch.Tensor,
+    frames: Sequence[int],
+    conditions: dict[str, object],
+    guidance_scale: float,
+    generator: Generators = None,
+    constrain: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    on_step: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run all timesteps that the scheduler is set to.
+
+    Args:
+        denoiser ([`FaceTalkDenoiser`]): predicts x_0.
+        scheduler ([`~diffusers.SchedulerMixin`]): with its timesteps set.
+        latents ((B, N, D) float): noise, scaled for the scheduler.
+        frames (B `int`): number of frames of each element; the rest of N is padding.
+        conditions (`dict`): what the denoiser is told beside sample and timestep; for guidance, of a batch of 2 B with
+            the second half unconditional.
+        guidance_scale (`float`): w of `x_0 = G(null) + w * (G(audio) - G(null))`; 1 needs no second half.
+        generator: one for all elements, or one for each, for schedulers that draw noise.
+        constrain (`Callable`, *optional*): replaces what is known of every predicted x_0, (B, N, D) -> (B, N, D).
+            All schedulers here mix x_t from x_0 and noise, so where x_0 is always the same, x_t is that x_0 with the
+            noise of step t, and the denoiser sees the known part as it would in its own samples.
+        on_step (`Callable`, *optional*): called after each step as `on_step(i, timestep, latents)`, gives latents.
+
+    Returns:
+        two `torch.Tensor` (B, N, D) float32: the sample, and the x_0 of the first step, without guidance. From noise
+        alone the denoiser can only tell what is to be expected of the audio, the mean over all samples.
+    """
+    frame_mask = valid_frames(frames)
+    # Each element of a ragged batch is stepped on its own, at its own length: what a stochastic scheduler draws for it
+    # must not depend on the padding.
+    if frame_mask is None:
+        parts = [(slice(None), max(frames), scheduler, generator)]
+    else:
+        sources = generator if isinstance(generator, list) else [generator] * len(frames)
+        parts = [
+            (slice(index, index + 1), count, copy.deepcopy(scheduler), source)
+            for index, (count, source) in enumerate(zip(frames, sources, strict=True))
+        ]
+    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
+    copies = 1 if guidance_scale == 1 else 2
+    if frame_mask is not None:
+        frame_mask = frame_mask.repeat(copies, 1).to(latents.device)
+
+    for i, t in enumerate(scheduler.timesteps):
+        noisy = torch.cat([part[2].scale_model_input(latents[part[0]], t) for part in parts])
+        noisy = noisy.repeat(copies, 1, 1).to(denoiser.dtype)
+        clean = denoiser(noisy, t, frame_mask=frame_mask, **conditions).sample.float()
+        if i == 0:
+            expected = clean[: len(latents)]
+        if copies == 2:
+            clean, null = clean.chunk(2)
+            clean = null + guidance_scale * (clean - null)
+        if constrain is not None:
+            clean = constrain(clean)
+
+        previous = torch.zeros_like(latents)
+        for part, count, solver, source in parts:
+            extra = {"generator": source} if takes_generator else {}
+            step = solver.step(clean[part, :count], t, latents[part, :count], return_dict=False, **extra)
+            previous[part, :count] = step[0]
+        latents = previous if on_step is None else on_step(i, t, previous)
+    return latents, expected

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: MIT
+"""What `FaceTalkPipeline` returns."""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers.utils import BaseOutput
+
+from ..animation.head_animation import HeadAnimation
+
+
+@dataclass
+class FaceTalkPipelineOutput(BaseOutput):
+    """Output of [`FaceTalkPipeline`]: one entry for each clip and sample, the samples of a clip side by side.
+
+    Args:
+        expressions (`list` of `torch.Tensor`): (N, D) float, expression codes on the CPU; N is the clip's own number
+            of frames.
+        animations (`list` of [`HeadAnimation`], *optional*): the decoded heads, `None` with
+            `output_type="expression"`.
+    """
+
+    expressions: list[torch.Tensor]
+    animations: list[HeadAnimation] | None = None

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Pictures and films by ray casting."""

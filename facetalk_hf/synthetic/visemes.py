@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: MIT
+"""Timed phones -> blendshape weights of the mouth: the rule-based teacher of the synthetic corpus.
+
+The rules follow Cohen and Massaro, "Modeling coarticulation in synthetic visual speech" (1993): every phone has a
+target and a dominance per shape, and the face is their dominance-weighted mean. Lip closures (m, b, p) and the lip
+bite (f, v) must be reached whatever the neighbours are, so they are trapezoids that override the blend.
+Everything is rules, nothing is captured: a score against this teacher measures agreement with these rules.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..blendshapes import EXPRESSIONS, INDEX
+from .phone_alphabets import SILENCE
+
+
+RATE = 120
+"""Hz at which the rules are evaluated, before they are brought down to the frame rate."""
+
+LIP_SEAL = 0.93
+"""On ICT-FaceKit lips meet exactly at mouthClose = 0.93 jawOpen; more interpenetrates."""
+
+
+class Segment(NamedTuple):
+    """One phone: its name and the seconds it lasts from and to."""
+
+    phone: str
+    start: float
+    end: float
+
+
+SHAPES = ("jaw", "pucker", "funnel", "stretch", "smile", "lower_down", "upper_up", "bite", "press", "shrug")
+
+# Targets in the order of SHAPES; dominance of the jaw, of rounding, of spreading, of the rest.
+_TABLE = {
+    "m": (".10 0 0 0 0 0 0 0 .30 0", "1 .25 .5 1"),
+    "b": (".10 0 0 0 0 0 0 0 .20 0", "1 .25 .5 1"),
+    "p": (".10 0 0 0 0 0 0 0 .25 0", "1 .25 .5 1"),
+    "f": (".10 0 0 .05 0 0 .20 .55 0 0", "1 .5 .7 1.6"),
+    "v": (".10 0 0 .05 0 0 .18 .50 0 0", "1 .5 .7 1.6"),
+    "th": (".16 0 0 .06 0 .12 .04 0 0 0", ".8 .3 .5 1"),
+    "dh": (".16 0 0 .06 0 .12 .04 0 0 0", ".8 .3 .5 1"),
+    "t": (".14 0 0 .08 .03 .06 0 0 0 0", ".8 .15 .35 .6"),
+    "d": (".14 0 0 .08 .03 .06 0 0 0 0", ".8 .15 .35 .6"),
+    "n": (".14 0 0 .08 .03 .06 0 0 0 0", ".7 .15 .35 .6"),
+    "l": (".18 0 0 .08 .02 .08 0 0 0 0", ".7 .20 .35 .6"),
+    "s": (".07 0 0 .15 .12 .12 .04 0 0 0", "1.3 .45 .8 1"),
+    "z": (".07 0 0 .15 .12 .12 .04 0 0 0", "1.3 .45 .8 1"),
+    "sh": (".09 .25 .50 0 0 .08 .06 0 0 .06", "1.3 1 .9 1"),
+    "zh": (".09 .25 .50 0 0 .08 .06 0 0 .06", "1.3 1 .9 1"),
+    "ch": (".09 .25 .50 0 0 .08 .06 0 0 .06", "1.3 1 .9 1"),
+    "jh": (".09 .25 .50 0 0 .08 .06 0 0 .06", "1.3 1 .9 1"),
+    "k": (".20 0 0 .04 0 0 0 0 0 0", ".30 .12 .2 .3"),
+    "g": (".20 0 0 .04 0 0 0 0 0 0", ".30 .12 .2 .3"),
+    "ng": (".20 0 0 .04 0 0 0 0 0 0", ".30 .12 .2 .3"),
+    "hh": (".22 0 0 0 0 0 0 0 0 0", ".12 .08 .1 .2"),
+    "y": (".13 0 0 .24 .26 0 0 0 0 0", ".7 .6 .8 .5"),
+    "r": (".14 .28 .28 0 0 .05 0 0 0 0", ".6 .7 .6 .5"),
+    "rr": (".18 0 0 .05 0 .05 0 0 0 0", ".6 .2 .3 .5"),
+    "er": (".20 .22 .30 0 0 .05 0 0 0 0", ".9 .9 .8 .6"),
+    "w": (".08 .80 .15 0 0 0 0 0 0 0", "1 1.7 1.2 .7"),
+    "uw": (".12 .72 .22 0 0 0 0 0 0 0", "1 1.5 1.2 .7"),
+    "uy": (".12 .66 .24 0 0 0 0 0 0 0", "1 1.5 1.2 .7"),
+    "oe": (".24 .42 .34 0 0 0 0 0 0 0", "1 1.3 1.1 .7"),
+    "uh": (".20 .38 .22 0 0 0 0 0 0 0", "1 1.1 1 .7"),
+    "ao": (".46 .18 .42 0 0 0 0 0 0 0", "1.1 1.2 1 .7"),
+    "oh": (".34 .36 .36 0 0 0 0 0 0 0", "1.1 1.3 1 .7"),
+    "iy": (".13 0 0 .28 .32 .05 .02 0 0 0", "1 1 1.2 .7"),
+    "ih": (".20 0 0 .12 .16 .05 .02 0 0 0", "1 .9 1 .7"),
+    "eh": (".34 0 0 .10 .14 .08 .04 0 0 0", "1 .9 1 .7"),
+    "ae": (".48 0 0 .18 .12 .10 .05 0 0 0", "1.1 .9 1 .7"),
+    "ah": (".40 0 0 .04 .03 .06 .02 0 0 0", "1 .9 .8 .7"),
+    "ax": (".24 0 0 .04 .03 .04 0 0 0 0", ".7 .6 .6 .5"),
+    "aa": (".62 0 0 .03 .02 .10 .04 0 0 0", "1.1 .9 .8 .7"),
+    SILENCE: ("0 0 0 0 0 0 0 0 0 0", "1 .6 1 1"),
+}
+_TARGET = {phone: np.array(row.split(), float) for phone, (row, _) in _TABLE.items()}
+_GROUP = [0, 1, 1, 2, 2, 3, 3, 3, 3, 3]
+_DOMINANCE = {phone: np.array(row.split(), float)[_GROUP] for phone, (_, row) in _TABLE.items()}
+PHONES = tuple(_TABLE)
+
+# Seconds over which a phone's pull falls to 1/e before (anticipation) and after (carry-over) it.
+_ANTICIPATION = np.array([0.040, 0.070, 0.070, 0.045, 0.045, 0.030, 0.030, 0.025, 0.025, 0.040])
+_CARRY_OVER = np.array([0.045, 0.050, 0.050, 0.045, 0.045, 0.030, 0.030, 0.025, 0.025, 0.040])
+_LEAD = 0.020  # articulators move before the sound changes
+_RAMP = 0.042
+_CLOSING, _OPENING = 0.16, 0.12  # seconds to come to rest in a pause and to leave it
+
+_DIPHTHONGS = {"ey": ("eh", "ih"), "ay": ("aa", "ih"), "oy": ("ao", "ih"), "aw": ("aa", "uh"), "ow": ("oh", "uh")}
+
+
+def split_diphthongs(segments: Sequence[Segment]) -> list[Segment]:
+    """Replace ey, ay, oy, aw, ow by their two halves (60 % and 40 % of the time) and merge neighbouring silences."""
+    result: list[Segment] = []
+    for phone, start, end in segments:
+        if end <= start:
+            continue
+        if phone in _DIPHTHONGS:
+            middle = start + 0.6 * (end - start)
+            first, second = _DIPHTHONGS[phone]
+            result += [Segment(first, start, middle), Segment(second, middle, end)]
+        elif phone == SILENCE and result and result[-1].phone == SILENCE:
+            result[-1] = Segment(SILENCE, result[-1].start, end)
+        else:
+            result.append(Segment(phone, start, end))
+    return result
+
+
+def _trapezoid(times: np.ndarray, start: float, end: float, ramp: float) -> np.ndarray:
+    """1 between start and end, linear ramps of `ramp` seconds outside."""
+    return np.clip(1 + np.minimum(times - start, end - times) / ramp, 0, 1)
+
+
+def _closure(times: np.ndarray, segments: Sequence[Segment], phones: tuple[str, ...]) -> np.ndarray:
+    """Largest of the trapezoids of the given phones, (n,) in 0..1. Stops open at their burst, before they end."""
+    result = np.zeros(len(times))
+    for phone, start, end in segments:
+        if phone in phones:
+            release = end - (0.12 if phone == "m" else 0.3) * min(end - start, 0.12)
+            result = np.maximum(result, _trapezoid(times, start, max(release, start + 1e-3), _RAMP))
+    return result
+
+
+def _activity(times: np.ndarray, segments: Sequence[Segment]) -> np.ndarray:
+    """1 in speech, exactly 0 in pauses once the mouth has come to rest, (n,); short pauses only dip."""
+    result = np.ones(len(times))
+    for index, (phone, start, end) in enumerate(segments):
+        if phone != SILENCE:
+            continue
+        start = -np.inf if index == 0 else start
+        end = np.inf if index == len(segments) - 1 else end
+        inside = (times >= start) & (times < end)
+        time = times[inside]
+        gate = np.clip(np.clip(1 - (time - start) / _CLOSING, 0, 1) + np.clip(1 - (end - time) / _OPENING, 0, 1), 0, 1)
+        result[inside] = gate * gate * (3 - 2 * gate)
+    return result
+
+
+def _blend(times: np.ndarray, segments: Sequence[Segment]) -> np.ndarray:
+    """Cohen and Massaro: sum(D T) / sum(D), D = alpha exp(-distance / tau). Returns (n, len(SHAPES))."""
+    target = np.stack([_TARGET[segment.phone] for segment in segments])
+    alpha = np.stack([_DOMINANCE[segment.phone] for segment in segments])
+    start = np.array([segment.start for segment in segments])
+    end = np.array([segment.end for segment in segments])
+    # The middle half of a phone counts as distance zero: a long vowel holds its shape.
+    quarter = (end - start) / 4
+    before = np.maximum(start + quarter - times[:, None], 0)
+    after = np.maximum(times[:, None] - end + quarter, 0)
+    result = np.zeros((len(times), len(SHAPES)))
+    kernels: dict[tuple[float, float], np.ndarray] = {}
+    for shape, key in enumerate(zip(_ANTICIPATION, _CARRY_OVER, strict=True)):
+        if key not in kernels:
+            kernels[key] = np.exp(-before / key[0] - after / key[1])
+        weight = kernels[key] * alpha[:, shape]
+        result[:, shape] = weight @ target[:, shape] / (weight.sum(1) + 1e-9)
+    return result
+
+
+def _pool(track: np.ndarray, frames: int, fps: float, maximum: bool) -> np.ndarray:
+    """Mean or maximum of (n, ...) samples at `RATE` over each frame [i, i + 1) / fps -> (frames, ...)."""
+    edges = np.round(np.arange(frames + 1) * RATE / fps).astype(int)
+    edges = np.minimum(edges, len(track) - 1)
+    if maximum:
+        return np.stack([track[a : max(b, a + 1)].max(0) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    return np.stack([track[a : max(b, a + 1)].mean(0) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+
+
+def mouth_weights(
+    segments: Sequence[Segment], frames: int, fps: float = 24, loudness: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The teacher: timed phones -> weights of the mouth.
+
+    Frame i stands for the time [i, i + 1) / fps. Weights are the mean over it, but closure and lip bite are the
+    maximum, because a /p/ lasts only 1.6 to 2.2 frames at 24 fps. In pauses every weight is exactly 0.
+
+    Args:
+        segments: phones named as in `PHONES` or as a diphthong, seconds, sorted, without gaps (see `phone_alphabets`).
+        frames (`int`): number of frames.
+        fps (`float`): frames a second.
+        loudness (`(frames,)` float, *optional*): 0..1; the jaw opens by (0.6 + 0.5 loudness) times its target.
+
+    Returns:
+        weights (frames, 53) float32 in the order of `EXPRESSIONS` and closure (frames,) float32 in 0..1.
+    """
+    weights = np.zeros((frames, len(EXPRESSIONS)), np.float32)
+    segments = split_diphthongs(segments)
+    if not any(segment.phone != SILENCE for segment in segments):
+        return weights, np.zeros(frames, np.float32)
+    times = (np.arange(int(np.ceil(frames * RATE / fps)) + 2) + 0.5) / RATE
+    early = [Segment(s.phone, s.start - _LEAD, s.end - _LEAD) for s in segments]
+    gate = _activity(times, early)
+    blend = _pool(_blend(times, early) * gate[:, None], frames, fps, maximum=False)
+    closure = _pool(_closure(times, segments, ("m", "b", "p")), frames, fps, maximum=True)
+    bite = _pool(_closure(times, segments, ("f", "v")), frames, fps, maximum=True)
+    track = dict(zip(SHAPES, blend.T, strict=True))
+    loud = np.ones(frames) if loudness is None else 0.6 + 0.5 * np.asarray(loudness)
+    # Closed lips hold the jaw back, and nothing that parts the lips may act on them.
+    apart = 1 - closure
+    jaw = track["jaw"] * loud * (1 - 0.4 * closure) * (1 - 0.3 * bite)
+    press = np.maximum(track["press"], 0.22 * closure) * closure
+    roll = np.maximum(track["bite"], 0.5 * bite) * apart
+    values = {
+        "jawOpen": jaw,
+        "mouthClose": LIP_SEAL * closure * jaw,
+        "mouthPucker": track["pucker"],
+        "mouthFunnel": track["funnel"] * apart,
+        "mouthRollLower": roll + 0.2 * press,
+        "mouthRollUpper": 0.4 * press,
+        "mouthShrugUpper": track["shrug"] * apart,
+        "mouthPress": press,
+        "mouthStretch": track["stretch"] * (1 - 0.5 * closure),
+        "mouthSmile": track["smile"] * (1 - 0.4 * closure),
+        "mouthLowerDown": track["lower_down"] * apart * (1 - bite),
+        "mouthUpperUp": np.maximum(track["upper_up"], 0.18 * bite) * apart,
+    }
+    for name, value in values.items():
+        for full in (name, f"{name}_L", f"{name}_R"):
+            if full in INDEX:
+                weights[:, INDEX[full]] = value
+    return np.clip(weights, 0, 1), closure.astype(np.float32)

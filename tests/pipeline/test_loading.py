@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""Saving and loading: folders, variants, dtypes, the Hub, custom pipeline files, and how a model folder looks."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from components import CODE_DIM, codes, make_head, make_pipeline, make_wav2vec2
+from diffusers import DiffusionPipeline
+from safetensors.torch import load_file
+from transformers import Wav2Vec2FeatureExtractor
+
+from facetalk_hf import FaceTalkPipeline
+from facetalk_hf.errors import FaceTalkError
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_save_and_load(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    loaded = FaceTalkPipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    assert torch.equal(codes(loaded)[0], codes(pipe)[0])
+
+
+def test_model_index_is_a_contract(tmp_path):
+    make_pipeline(head=make_head(), fps=24.0).save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert {name: value for name, value in index.items() if not name.startswith("_diffusers")} == {
+        "_class_name": "FaceTalkPipeline",
+        "audio_encoder": ["facetalk_hf.models.audio_encoder", "LogMelEncoder"],
+        "denoiser": ["facetalk_hf.models.denoiser", "FaceTalkDenoiser"],
+        "feature_extractor": ["facetalk_hf.audio_features", "LogMelFeatureExtractor"],
+        "fps": 24.0,
+        "head": ["facetalk_hf.models.nphm", "NPHMModel"],
+        "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
+    }
+
+
+def test_head_is_optional(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "model_index.json").read_text())["head"] == [None, None]
+    assert FaceTalkPipeline.from_pretrained(tmp_path).head is None
+    head = make_head()
+    assert FaceTalkPipeline.from_pretrained(tmp_path, head=head).head is head
+
+
+def test_configuration_travels(tmp_path):
+    make_pipeline(
+        fps=30.0, audio_encoder=make_wav2vec2(), feature_extractor=Wav2Vec2FeatureExtractor()
+    ).save_pretrained(tmp_path)
+    loaded = FaceTalkPipeline.from_pretrained(tmp_path)
+    assert loaded.config.fps == 30.0
+    assert codes(loaded)[0].shape == (30, CODE_DIM)
+
+
+def test_wav2vec2_inside(tmp_path):
+    pipe = make_pipeline(audio_encoder=make_wav2vec2(), feature_extractor=Wav2Vec2FeatureExtractor())
+    pipe.save_pretrained(tmp_path)
+    assert torch.equal(codes(FaceTalkPipeline.from_pretrained(tmp_path))[0], codes(pipe)[0])
+
+
+def test_components_make_the_same_pipeline(pipe):
+    assert set(pipe.components) == {"denoiser", "scheduler", "audio_encoder", "feature_extractor", "head"}
+    again = FaceTalkPipeline(**pipe.components)
+    again.set_progress_bar_config(disable=True)
+    assert torch.equal(codes(again)[0], codes(pipe)[0])
+
+
+def test_variants(pipe, tmp_path):
+    pipe.to(dtype=torch.float16).save_pretrained(tmp_path, variant="fp16")
+    assert (tmp_path / "denoiser" / "diffusion_pytorch_model.fp16.safetensors").is_file()
+    assert (tmp_path / "audio_encoder" / "model.fp16.safetensors").is_file()
+    FaceTalkPipeline.from_pretrained(tmp_path, variant="fp16")
+    for variant, words in (("bf16", "no weights of variant='bf16'"), (None, "no weights without a variant")):
+        with pytest.raises(FaceTalkError, match=f"{words}: it has variant='fp16'$"):
+            FaceTalkPipeline.from_pretrained(tmp_path, variant=variant)
+
+
+def test_half_precision_files_load_as_float32(pipe, tmp_path):
+    pipe.to(dtype=torch.float16).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "denoiser" / "diffusion_pytorch_model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.float16}
+    loaded = FaceTalkPipeline.from_pretrained(tmp_path)
+    assert loaded.denoiser.dtype == loaded.audio_encoder.dtype == torch.float32
+    loaded = FaceTalkPipeline.from_pretrained(tmp_path, dtype=torch.float16)
+    assert loaded.denoiser.dtype == loaded.audio_encoder.dtype == torch.float16
+    loaded = FaceTalkPipeline.from_pretrained(tmp_path, dtype={"denoiser": torch.float16, "default": torch.float32})
+    assert (loaded.denoiser.dtype, loaded.audio_encoder.dtype) == (torch.float16, torch.float32)
+    assert codes(loaded)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float16, 0.05), (torch.bfloat16, 0.4)])
+def test_half_precision_is_near(pipe, dtype, tolerance):
+    expected = codes(pipe)[0]
+    result = codes(pipe.to(dtype=dtype))[0]
+    assert result.dtype == torch.float32
+    assert (result - expected).abs().max() < tolerance * expected.abs().max()
+
+
+def test_custom_pipeline_file(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    loaded = DiffusionPipeline.from_pretrained(
+        tmp_path, custom_pipeline=str(ROOT / "pipelines"), trust_remote_code=True
+    )
+    assert isinstance(loaded, FaceTalkPipeline)
+    assert torch.equal(codes(loaded)[0], codes(pipe)[0])
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda folder: folder / "nothing" / "here", "no such model folder"),
+    (lambda folder: folder, "model_index.json"),
+    (lambda folder: "nobody/nothing", "nobody/nothing"),  # the tests are offline
+])  # fmt: skip
+def test_unknown_models_are_refused(tmp_path, make, message):
+    with pytest.raises(FaceTalkError, match=message) as error:
+        FaceTalkPipeline.from_pretrained(make(tmp_path))
+    assert "\n" not in str(error.value)

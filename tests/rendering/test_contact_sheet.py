@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""docs/contact_sheet.py and docs/animation.py draw what they say, from the embedded model."""
+
+import runpy
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from components import RATE, speech_like
+from PIL import Image
+
+
+def test_the_sheet_has_a_row_for_every_view_and_a_column_for_every_pose(tmp_path):
+    pytest.importorskip("embreex", reason="needs embreex, the ray caster")
+    script = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "contact_sheet.py"))
+    path = tmp_path / "heads.png"
+    script["main"](["--output", str(path), "--identities", "3", "--size", "64", "--resolution", "48"])
+    sheet = np.asarray(Image.open(path)).astype(int)
+    assert sheet.shape == (2 * 64, 5 * 64, 3)
+    tiles = sheet.reshape(2, 64, 5, 64, 3)[:, 12:].swapaxes(1, 2).reshape(10, -1)
+    different = np.abs(tiles[:, None] - tiles[None]).mean(-1) + 9 * np.eye(10)
+    assert different.min() > 0.05
+
+
+def test_the_film_has_the_length_of_the_sound_and_moves(tmp_path):
+    pytest.importorskip("embreex", reason="needs embreex, the ray caster")
+    with wave.open(str(tmp_path / "clip.wav"), "wb") as file:
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
+        file.writeframes((speech_like(0.4) * 32767).astype("<i2").tobytes())
+    script = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "animation.py"))
+    path = tmp_path / "demo.webp"
+    small = ["--size", "40", "--steps", "1", "--resolution", "32"]
+    script["main"](["--output", str(path), "--audio", str(tmp_path / "clip.wav"), *small])
+    film = Image.open(path)
+    frames, lasts = [], []
+    for index in range(film.n_frames):
+        film.seek(index)
+        frames.append(np.asarray(film.convert("RGB")).astype(int))
+        lasts.append(film.info["duration"])
+    assert film.size == (80, 48) and sum(lasts) == round(1000 * 10 / 24)
+    change = np.abs(frames[0] - frames[-1])
+    assert change[:40].mean() > 0.05 and change[40:].max() > 60  # heads, and the sound's strip
