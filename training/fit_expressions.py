@@ -24,14 +24,14 @@ import torch
 from accelerate import PartialState
 
 from facetalk_hf import TINY, FaceTalkError
-from facetalk_hf.head.identity_files import read_identity_code
-from facetalk_hf.head.loading import load_head
 from facetalk_hf.files import atomic_path
 from facetalk_hf.fitting.batched_field import FieldBatcher, SharedField
 from facetalk_hf.fitting.inputs import read_config, read_inputs
 from facetalk_hf.fitting.point_clouds import SEQUENCE_FILE
 from facetalk_hf.fitting.posed_field import PosedField
 from facetalk_hf.fitting.sequence import MakeField, fit_sequence
+from facetalk_hf.head.identity_files import read_identity_code
+from facetalk_hf.head.loading import load_head
 from facetalk_hf.models.nphm import NPHMModel
 
 
