@@ -43,7 +43,9 @@ KINDS = {
     "ours, all shapes": Kind(make_named_head, BlendshapeDecoder, arkit=True, landmarks=True, csv=True),
     "ours, no names": Kind(make_head, BlendshapeDecoder, arkit=False, landmarks=True),
     "ours, backward": Kind(make_moving, VertexDecoder, arkit=False, landmarks=True),
-    "ours, backward, names": Kind(lambda: make_moving(expression_names=NAMES), VertexDecoder, arkit=True, landmarks=True),
+    "ours, backward, names": Kind(
+        lambda: make_moving(expression_names=NAMES), VertexDecoder, arkit=True, landmarks=True
+    ),
     "NPHM": Kind(lambda: official_head("nphm", False), VertexDecoder, arkit=False, landmarks=False),
     "NPHM, backward": Kind(lambda: official_head("nphm", True), VertexDecoder, arkit=False, landmarks=False),
     "MonoNPHM": Kind(lambda: official_head("mononphm", True), VertexDecoder, arkit=False, landmarks=False),
