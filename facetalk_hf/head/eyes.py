@@ -10,10 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from ..blendshapes import LOOK_DEGREES
 from ..mesh.geometry import Part, boundary_edges, cut_where_negative, grid_faces, join
-from .teeth import JAW_MAPS, default_arches, teeth
 
-
-__all__ = ["JAW_MAPS", "Part", "cut_eye_openings", "default_arches", "eyeballs", "finish_lids", "join", "teeth"]
 
 EYE = 1
 
@@ -25,7 +22,7 @@ def eyeballs(
     sink: float = 0.8,
     segments: int = 96,
 ) -> Part:
-    """Two eyeballs that look straight ahead (+z), with sclera, limbal ring, iris fibres and pupil as vertex colours.
+    """Make two eyeballs that look straight ahead (+z); sclera, limbal ring, iris fibres and pupil are vertex colours.
 
     Args:
         center ((2, 3) float): left eye (x > 0), then right eye. radius ((2,) float): of the balls.

@@ -67,6 +67,6 @@ def _lip_strips(landmarks: np.ndarray, steps: int = 7) -> np.ndarray:
 
 
 def _resampled(curve: np.ndarray, count: int = 81) -> np.ndarray:
-    """Sample `count` points at equal parameters along a polyline whose vertices are equally spaced in them."""
+    """Sample `count` points at equal steps of a polyline's parameter, of which every edge takes the same share."""
     at = np.linspace(0, 1, count)
     return np.stack([np.interp(at, np.linspace(0, 1, len(curve)), axis) for axis in curve.T], 1)
