@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Command lines of scripts: options declared as the fields of a dataclass, errors as one line.
 
-A field `batch_size: int = option(32, "samples in a batch")` is the option `--batch-size`, and the key `batch_size` of a
-YAML file. transformers' HfArgumentParser has the same aim, but it knows no pairs of numbers and no JSON, and lists
+A field `batch_size: int = option(32, "samples in a batch")` is the option `--batch-size`, and the key `batch_size` of
+a YAML file. transformers' HfArgumentParser has the same aim, but it knows no pairs of numbers and no JSON, and lists
 every option twice, with underscores and with hyphens.
 """
 
@@ -42,8 +42,8 @@ def make_parser(config_class: type, description: str | None = None) -> argparse.
     """Make the parser whose options are the fields of a dataclass, and `--config`.
 
     Args:
-        config_class: a dataclass with fields made by `option`, of type `bool`, `int`, `float`, `str`, `Path`, a `Literal`
-            of these, `tuple[T, T]`, `list[T]`, `dict` (given as JSON), or one of them with `None`.
+        config_class: a dataclass with fields made by `option`, of type `bool`, `int`, `float`, `str`, `Path`, a
+            `Literal` of these, `tuple[T, T]`, `list[T]`, `dict` (given as JSON), or one of them with `None`.
         description (`str`, *optional*): a script's docstring, of which the first line is shown.
     """
     summary = (description or config_class.__doc__ or "").splitlines()[0]

@@ -204,8 +204,10 @@ def upload(folder: Path, parts: dict[str, Any], hub_model_id: str, **hub: str) -
     """Send a trained denoiser to the Hub as a whole model with its card, as whoever `hf auth login` or HF_TOKEN says.
 
     Args:
-        folder (`Path`): of the result, with denoiser/. parts (`dict`): the other components of [`FaceTalkPipeline`] and
-            its `fps`. hub_model_id (`str`): USER/NAME. hub: arguments of its `push_to_hub`.
+        folder (`Path`): of the result, with denoiser/.
+        parts (`dict`): the other components of [`FaceTalkPipeline`] and its `fps`.
+        hub_model_id (`str`): USER/NAME.
+        hub: arguments of its `push_to_hub`.
 
     Raises:
         FaceTalkError: it could not be published; the result is in the folder all the same.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The training loop, on Accelerate: accumulation, moving average, checkpoints that are whole, exact resume, trackers."""
+"""The training loop, on Accelerate: accumulation, moving average, whole checkpoints, exact resume, trackers."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -150,6 +150,7 @@ class Trainer:
         # The schedule is not prepared: a prepared one advances once a process. It is stepped here, once an update.
         accelerator.register_for_checkpointing(schedule)
         self._parameters = list(module.parameters())
+        trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         if options.ema_decay:
             self._average = EMAModel(self._parameters, options.ema_decay, foreach=True)
             self._average.to(accelerator.device)
@@ -171,7 +172,7 @@ class Trainer:
                 terms = loss(model, batch)
                 accelerator.backward(terms["loss"].mean())
                 if accelerator.sync_gradients:
-                    norm = accelerator.clip_grad_norm_(self._parameters, options.max_grad_norm)
+                    norm = accelerator.clip_grad_norm_(trained, options.max_grad_norm)
                     self._check(step, norm, terms["loss"].detach())
                 optimizer.step()
                 optimizer.zero_grad()

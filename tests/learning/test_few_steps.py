@@ -260,7 +260,7 @@ def test_distillation_shortens_the_way_to_the_teachers_samples(script, tmp_path,
     options = {"model": tmp_path / "model", "corpus": "none", "output_dir": tmp_path / "model" / "few_steps"}
     options |= {"segments": 40, "segment_frames": 24, "substeps": 4, "batch_size": 8, "max_train_steps": 150}
     options |= {"mouth_temperature": 1, "rank": 6, "learning_rate": 1e-2, "warmup_steps": 10}
-    script.main([part for name, value in options.items() for part in (f"--{name}", str(value))])
+    script.main([part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))])
     lines = [line for line in capsys.readouterr().out.splitlines() if "validation" in line]
     first, last = (sum(map(float, lines[i].rpartition("validation ")[2].split())) for i in (0, -1))
     assert last < 0.7 * first
