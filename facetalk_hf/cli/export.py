@@ -79,7 +79,7 @@ def put_on_rig(
 
     if rig.is_dir():
         head = read_obj_rig(rig, ignore, MILLIMETRES[unit])
-        names = head.target_names
+        names = list(head.target_names)
         save(drive(animation, head), kind, output, **options)
     else:
         names = glb_shape_names(rig)
@@ -91,7 +91,7 @@ def put_on_rig(
 
 
 def output_format(output: Path, format: Format | None) -> Format:
-    """The format that was asked for, or the one that the output's suffix says; FaceTalkError if it says none."""
+    """Choose the format that was asked for, or that of the output's suffix; FaceTalkError if it says none."""
     from ..animation.head_animation import format_of
 
     name = format or format_of(output)

@@ -6,6 +6,7 @@ is checked before one is loaded, and every recording before the first is animate
 its last file. Heavy libraries are imported inside the functions that need them, to keep `--help` quick.
 """
 
+import io
 import signal
 import sys
 from typing import Annotated, NoReturn
@@ -54,7 +55,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     # A terminated run cleans up like an interrupted one: temporary files are removed on the way out.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # names of files need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         code = app(args=arguments, prog_name="facetalk", standalone_mode=False)
     except FaceTalkError as error:
