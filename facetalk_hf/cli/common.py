@@ -49,14 +49,11 @@ class Format(StrEnum):
 
 
 class Unit(StrEnum):
-    """What one unit of an obj file is."""
+    """Unit of the vertices of an obj file; the names are those of `units.UNITS`."""
 
     mm = "mm"
     cm = "cm"
     m = "m"
-
-
-MILLIMETRES = {Unit.mm: 1.0, Unit.cm: 10.0, Unit.m: 1000.0}
 
 
 FOLDERS = (Format.ply, Format.obj)

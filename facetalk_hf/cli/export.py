@@ -8,7 +8,19 @@ import typer
 
 from ..errors import FaceTalkError
 from ..paths import TINY
-from .common import FOLDERS, MILLIMETRES, Format, Unit, writer_options
+from ..units import MILLIMETRES, UNITS
+from .common import (
+    FOLDERS,
+    Format,
+    Unit,
+    check_model,
+    check_number,
+    check_size,
+    quiet_libraries,
+    read_clip,
+    save,
+    writer_options,
+)
 
 
 if TYPE_CHECKING:
@@ -44,7 +56,6 @@ def export(
     from ..animation.head_animation import MOTION_FORMATS
     from ..animation.npz import has_geometry, load_animation, read_arrays
     from ..motion.editing import retime, smooth
-    from .common import check_model, check_number, check_size, quiet_libraries, read_clip, save
 
     kind = output_format(output, format)
     check_size(size)
@@ -81,10 +92,9 @@ def put_on_rig(
 ) -> None:
     """Write the motion on another head, and say what of it that head cannot show."""
     from ..animation.retargeting import drive, drive_glb, glb_can_turn, glb_shape_names, missing_channels, read_obj_rig
-    from .common import save
 
     if rig.is_dir():
-        head = read_obj_rig(rig, ignore, MILLIMETRES[unit])
+        head = read_obj_rig(rig, ignore, UNITS[unit] * MILLIMETRES)
         names = list(head.target_names)
         save(drive(animation, head), kind, output, **options)
     else:

@@ -9,10 +9,11 @@ import typer
 
 from ..errors import FaceTalkError
 from ..paths import TINY
+from .common import check_model, check_number, quiet_libraries
 
 
-class Unit(StrEnum):
-    """What one unit of the points is."""
+class CloudUnit(StrEnum):
+    """Unit of the points: found from their extent, or a name of `units.UNITS`."""
 
     auto = "auto"
     m = "m"
@@ -41,7 +42,7 @@ def fit(
     landmarks: Annotated[
         Path | None, typer.Option(metavar="FILE.npy", help="68 landmarks a frame (T, 68, 3) in the clouds' space.")
     ] = None,
-    unit: Annotated[Unit, typer.Option(metavar="|".join(Unit), help="Unit of the points.")] = Unit.auto,
+    unit: Annotated[CloudUnit, typer.Option(metavar="|".join(CloudUnit), help="Unit of the points.")] = CloudUnit.auto,
     fps: Annotated[float, typer.Option(metavar="N", help="Frames a second of the video.")] = 24.0,
     rough_pose: Annotated[
         Path | None,
@@ -57,12 +58,14 @@ def fit(
     video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
 ) -> None:
     """Fit a head to point clouds of somebody talking."""
-    from .common import check_model, check_number, quiet_libraries
+    from ..fitting.point_clouds import SEQUENCE_FILE, frame_files
 
     check_number("--fps", fps, 1, 1000)
     check_number("--points", points, 100, 100_000)
     if transforms is not None and rough_pose is not None:
         raise FaceTalkError("--rough-pose is for frames whose pose is sought; leave it out with --transforms")
+    if not (clouds / SEQUENCE_FILE).exists():
+        frame_files(clouds)  # refuses what is no sequence before torch is loaded
 
     import torch
 

@@ -67,6 +67,8 @@ def read_fixed(path: Path | None, recordings: int) -> "Keyframes | None":
         return None
     if recordings > 1:
         raise FaceTalkError(f"--keyframes {path} is for one recording, but {recordings} are given")
+    if not path.is_file():
+        raise FaceTalkError(f"no such file: {path}")
     from ..motion.keyframes import read_keyframes
 
     return read_keyframes(path)

@@ -3,7 +3,8 @@
 
 Input that cannot be used ends with exit code 2 and one line on stderr. Everything that can be checked without a model
 is checked before one is loaded, and every recording before the first is animated, so that a long job does not die of
-its last file. Heavy libraries are imported inside the functions that need them, to keep `--help` quick.
+its last file. The commands import modules of ours that load torch, diffusers or transformers where they need them, so
+that `--help`, `info` and complaints about input come at once.
 """
 
 import io
