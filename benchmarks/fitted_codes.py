@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
-from facetalk_hf.cli.fit import load_head
+from facetalk_hf.head.loading import load_head
 from facetalk_hf.data.corpus import read
 from facetalk_hf.evaluation.head_metrics import REGIONS
 from facetalk_hf.evaluation.metrics import closure_score, correlation

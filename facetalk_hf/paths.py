@@ -16,7 +16,10 @@ TINY = str(LIBRARY / "checkpoints" / "facetalk-tiny")
 
 
 def packaged(name: str) -> Path:
-    """A file that the repository keeps outside the library and the wheel in `assets/`: "model_card.md", "pipeline.py".
+    """Find a file that the repository keeps outside the library, and the wheel in `assets/`.
+
+    Args:
+        name (`str`): "model_card.md" or "pipeline.py".
 
     Raises:
         FaceTalkError: it is in neither place.

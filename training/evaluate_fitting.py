@@ -19,7 +19,7 @@ import torch
 
 from facetalk_hf import TINY
 from facetalk_hf.blendshapes import INDEX
-from facetalk_hf.cli.fit import load_head
+from facetalk_hf.head.loading import load_head
 from facetalk_hf.data.corpus import read_shard, shards
 from facetalk_hf.evaluation.head_metrics import REGIONS, fit_identities
 from facetalk_hf.files import atomic_path

@@ -3,22 +3,17 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..errors import FaceTalkError
 from ..paths import TINY
+from .common import check_model, check_number, quiet_libraries
 
 
-if TYPE_CHECKING:
-    import torch
-
-    from ..models.nphm import NPHMModel
-
-
-class Unit(StrEnum):
-    """What one unit of the points is."""
+class CloudUnit(StrEnum):
+    """Unit of the points: found from their extent, or a name of `units.UNITS`."""
 
     auto = "auto"
     m = "m"
@@ -47,7 +42,7 @@ def fit(
     landmarks: Annotated[
         Path | None, typer.Option(metavar="FILE.npy", help="68 landmarks a frame (T, 68, 3) in the clouds' space.")
     ] = None,
-    unit: Annotated[Unit, typer.Option(metavar="|".join(Unit), help="Unit of the points.")] = Unit.auto,
+    unit: Annotated[CloudUnit, typer.Option(metavar="|".join(CloudUnit), help="Unit of the points.")] = CloudUnit.auto,
     fps: Annotated[float, typer.Option(metavar="N", help="Frames a second of the video.")] = 24.0,
     rough_pose: Annotated[
         Path | None,
@@ -63,24 +58,32 @@ def fit(
     video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
 ) -> None:
     """Fit a head to point clouds of somebody talking."""
-    from .common import check_number
+    from ..fitting.point_clouds import SEQUENCE_FILE, frame_files
 
     check_number("--fps", fps, 1, 1000)
     check_number("--points", points, 100, 100_000)
     if transforms is not None and rough_pose is not None:
         raise FaceTalkError("--rough-pose is for frames whose pose is sought; leave it out with --transforms")
+    if not (clouds / SEQUENCE_FILE).exists():
+        frame_files(clouds)  # refuses what is no sequence before torch is loaded
 
     import torch
 
     from ..fitting.inputs import read_config, read_inputs
     from ..fitting.report import write_comparison, write_plot
     from ..fitting.sequence import fit_sequence
+    from ..head.identity_files import read_identity_code
+    from ..head.loading import load_head
 
     settings = read_config(config, points, fps)
     inputs = read_inputs(clouds, landmarks, transforms, rough_pose, unit)
+    if not (Path(model) / "config.json").is_file():  # not a head alone
+        check_model(model)
+    quiet_libraries()
     head = load_head(model)
     torch.set_num_threads(1)  # small networks: more threads wait for each other
-    inputs.identity = None if identity is None else read_code(identity, head.identity_dim)
+    if identity is not None:
+        inputs.identity = torch.from_numpy(read_identity_code(identity, head.identity_dim))
     fitted = fit_sequence(head, inputs, output, settings, say=typer.echo)
     result, report = fitted.fit, fitted.report
     write_plot(output / "report.png", fitted.field, result)
@@ -94,33 +97,3 @@ def fit(
         f"{report['velocity_mm_per_frame']['mean']:.2f} mm a frame" + (f"; hardly fit: {bad}" if bad else "")
     )
     typer.echo(f"  {output / 'fit.npz'}")
-
-
-def read_code(path: Path, size: int) -> "torch.Tensor":
-    """An identity code as a tensor (Z,)."""
-    import torch
-
-    from .inputs import read_identity
-
-    code = read_identity(str(path))
-    if len(code) != size:
-        raise FaceTalkError(f"{path} has {len(code)} numbers; this head's identities have {size}")
-    return torch.from_numpy(code)
-
-
-def load_head(model: str) -> "NPHMModel":
-    """The head of a model folder or Hub id, or a head's own folder, in float32 on the CPU."""
-    import torch
-
-    from ..models.nphm import NPHMModel
-    from .common import check_model, fetch_model, quiet_libraries
-
-    quiet_libraries()
-    path = Path(model)
-    if not (path / "config.json").is_file():
-        check_model(model)
-        path = (path if path.is_dir() else fetch_model(model)) / "head"
-    try:
-        return NPHMModel.from_pretrained(path, torch_dtype=torch.float32).eval()
-    except Exception as error:
-        raise FaceTalkError(f"cannot load a head from {path}: {str(error).splitlines()[0]}") from error

@@ -17,7 +17,8 @@ from ..animation.head_animation import HeadAnimation
 from ..audio.encoding import encode_speech
 from ..audio.io import num_frames, read_clips, resample
 from ..errors import FaceTalkError
-from ..head.blendshape_decoder import HeadDecoder
+from ..head.decoder import HeadDecoder
+from ..head.decoding import make_decoder
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
 from ..motion.controls import MotionControls, seeded_rng
@@ -87,7 +88,7 @@ class FaceTalkPipeline(StreamingMixin, PipelineLoading, DiffusionPipeline):
         if self.head is None:
             raise FaceTalkError('this pipeline has no head to animate, use output_type="expression"')
         if self._decoder is None or self._decoder.head is not self.head:
-            self._decoder = HeadDecoder(self.head)
+            self._decoder = make_decoder(self.head)
         return self._decoder
 
     @property

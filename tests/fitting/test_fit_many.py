@@ -18,7 +18,7 @@ from components import make_head
 
 from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.blendshapes import INDEX
-from facetalk_hf.cli.fit import load_head
+from facetalk_hf.head.loading import load_head
 from facetalk_hf.fitting import sequence as sequence_fitting
 from facetalk_hf.fitting.alignment import align_landmarks
 from facetalk_hf.fitting.batched_field import FieldBatcher, SharedField

@@ -13,7 +13,7 @@ from components import CODE_DIM, make_denoiser, make_head, make_pipeline, speech
 from official import official_head  # noqa: F401
 
 from facetalk_hf import FaceTalkError, HeadAnimation, NPHMModel
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.head.vertex_decoder import MotionBasis, VertexDecoder
 
 
@@ -36,7 +36,7 @@ def clip(frames: int = 6) -> torch.Tensor:
 def test_frames_are_where_the_head_puts_them(heads, name):
     """Every vertex of every frame, through surface, inversion and low-rank motion, within the stated 0.04 mm."""
     head = heads[name]
-    decoder = HeadDecoder(head, resolution=24)
+    decoder = make_decoder(head, resolution=24)
     assert isinstance(decoder, VertexDecoder)
     animation = decoder(clip(), 1)
     assert len(animation) == 6 and len(animation.base) > 500 and len(animation.targets) <= 6
@@ -65,8 +65,8 @@ def test_frames_are_where_the_head_puts_them(heads, name):
 
 
 def test_colours_are_those_of_the_head(heads):
-    animation = HeadDecoder(heads["mononphm"], resolution=24)(clip(1), 1)
-    points = torch.from_numpy(HeadDecoder(heads["mononphm"], 24).geometry(
+    animation = make_decoder(heads["mononphm"], resolution=24)(clip(1), 1)
+    points = torch.from_numpy(make_decoder(heads["mononphm"], 24).geometry(
         heads["mononphm"].identity_codes[1].numpy()).targets[0] / 250)[None]  # fmt: skip
     with torch.no_grad():
         expected = 127.5 * (heads["mononphm"].color(points, heads["mononphm"].identity_codes[1:2])[0].numpy() + 1)
@@ -87,7 +87,7 @@ def test_a_backward_head_of_ours_keeps_its_landmarks():
         optimizer.zero_grad()
         error.abs().mean().backward()
         optimizer.step()
-    animation = HeadDecoder(head.eval(), resolution=24)(clip(3))
+    animation = make_decoder(head.eval(), resolution=24)(clip(3))
     assert animation.landmarks.shape == (3, 68, 3) and animation.lip_aperture.shape == (3,)
     posed = torch.from_numpy(animation.landmarks[1] / 250)[None]
     with torch.no_grad():
@@ -109,8 +109,8 @@ def test_motion_basis_keeps_its_bound():
 
 def test_half_precision_weights_decode_in_float32(heads):
     rough = copy.deepcopy(heads["nphm"]).half()
-    animation = HeadDecoder(rough, resolution=24)(clip(2))
-    expected = HeadDecoder(copy.deepcopy(rough).float(), resolution=24)(clip(2))
+    animation = make_decoder(rough, resolution=24)(clip(2))
+    expected = make_decoder(copy.deepcopy(rough).float(), resolution=24)(clip(2))
     np.testing.assert_array_equal(animation.vertices(1), expected.vertices(1))
 
 
@@ -134,7 +134,7 @@ def test_command_generates_with_a_converted_head(tmp_path, heads, name, facetalk
 
 
 def test_saved_motion_finds_its_head_again(tmp_path, heads):
-    decoder = HeadDecoder(heads["nphm"], resolution=24)
+    decoder = make_decoder(heads["nphm"], resolution=24)
     animation = decoder(clip())
     loaded = HeadAnimation.load(animation.save(tmp_path / "a.npz"), decode=decoder)
     np.testing.assert_array_equal(loaded.vertices(4), animation.vertices(4))
@@ -155,4 +155,4 @@ def test_what_cannot_be_done_is_said(heads):
         empty.ensemble.members.weights[-1].zero_()
         empty.ensemble.members.biases[-1].fill_(0.1)
     with pytest.raises(FaceTalkError, match="no surface"):
-        HeadDecoder(empty, resolution=16)(clip(1))
+        make_decoder(empty, resolution=16)(clip(1))
