@@ -84,7 +84,9 @@ def copy_rows(shards: list[Path], folder: Path) -> None:
     import pyarrow.compute
     import pyarrow.parquet
 
-    schema, writers, written = None, {}, Counter()
+    schema = None
+    writers: dict[str, Any] = {}
+    written: Counter[str] = Counter()
     for path in shards:
         table = pyarrow.parquet.read_table(path)
         if schema is None:
@@ -111,7 +113,7 @@ def copy_rows(shards: list[Path], folder: Path) -> None:
 
 
 def audio_features(metadata: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """The schema's note for `datasets`, with the column "audio" declared as such."""
+    """Make the schema's note for `datasets`, with the column "audio" declared as such."""
     note = json.loads(metadata.get(b"huggingface", b"{}"))
     features = note.get("info", {}).get("features", {})
     if "audio" in features:

@@ -79,7 +79,7 @@ def one_of(folder: Path, *names: str) -> Path | None:
 
 
 def fit_folder(folder: Path, output: Path, head: NPHMModel, options: FitOptions, make: MakeField) -> dict[str, Any]:
-    """Fit a sequence with what lies beside its clouds, and return the report; that of one that is done is only read."""
+    """Fit a sequence with what lies beside its clouds; return its report, which is only read where it is done."""
     key, done = fingerprint(folder, head, options), output / "report.json"
     if done.is_file():
         report = json.loads(done.read_text())

@@ -25,7 +25,7 @@ from ..pipeline.few_steps import few_step_scheduler
 
 
 def step_weights(scheduler: SchedulerMixin, steps: int) -> torch.Tensor:
-    """(steps, 2) float: a, b of x_next = a x_0 + b x_t, read off a first-order scheduler."""
+    """Read a, b of x_next = a x_0 + b x_t off a first-order scheduler, (steps, 2) float."""
     solver = copy.deepcopy(scheduler)
     solver.set_timesteps(steps)
     clean, noisy = torch.eye(2, dtype=torch.float64)[..., None, None]
@@ -113,7 +113,7 @@ def teacher_paths(
 
 
 def join(parts: list[Paths]) -> Paths:
-    """All paths as one."""
+    """Join paths to one."""
     names = ("points", "start", "length", "intensity")
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return Paths(**arrays, timesteps=parts[0].timesteps)
@@ -132,7 +132,7 @@ class FewStepObjective:
         self.paths, self.weights, self.audio = paths, weights, audio
 
     def batch(self, rows: np.ndarray, step: np.ndarray) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Arguments of the denoiser, and targets (B, N, D), for these paths (B,) at these steps (B,)."""
+        """Make arguments of the denoiser, and targets (B, N, D), for these paths (B,) at these steps (B,)."""
         paths = self.paths
         size = int(paths.length[rows].max())
         now, following = (torch.from_numpy(paths.points[rows, i, :size]).float() for i in (step, step + 1))

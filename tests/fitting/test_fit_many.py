@@ -269,7 +269,7 @@ def test_a_folder_without_sequences_gets_one_line(script, tmp_path, head_folder)
 
 def test_heads_that_deform_one_way_are_not_batched():
     head = make_head()
-    with pytest.raises(FaceTalkError, match="leave --batch out"):
+    with pytest.raises(FaceTalkError, match="leave --batch-size out"):
         SharedField(head, torch.zeros(head.identity_dim), FieldBatcher(head, "cpu", 1), 0)
 
 
