@@ -26,7 +26,7 @@ from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.learning.checkpointing import begin, finish
 from facetalk_hf.learning.distillation import FewStepObjective, join, step_weights, teacher_paths
 from facetalk_hf.learning.objective import DiffusionObjective, normalized_matrix, sample_loss
-from facetalk_hf.models.lora import load_change, merge, merged, new_change, save_change
+from facetalk_hf.models.lora import fuse_lora, fused_parameters, init_lora, load_lora, save_lora
 from facetalk_hf.motion.controls import MOUTH_TEMPERATURE
 from facetalk_hf.pipeline.few_steps import few_step_scheduler
 
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     lids = normalized_matrix(pipe.head.expression_basis[:, lids].float(), teacher.code_std) if lids else None
     examples = FewStepObjective(paths, step_weights(few, args.steps), clips.audio)
     torch.manual_seed(args.seed)
-    change = new_change(teacher, args.rank, skip=("null_audio",))
+    change = init_lora(teacher, args.rank, skip=("null_audio",))
     average = {name: value.detach().clone() for name, value in change.items()}
     held_out = max(int(args.validation_share * args.segments), 1)
     tells = told is not None
@@ -130,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     for index in tqdm(range(1, args.max_train_steps + 1), desc="training"):
         rows = rng.integers(held_out, args.segments, args.batch_size)
         step = np.arange(args.batch_size) % args.steps  # as many of each
-        losses = loss(merged(teacher, change), rows, step)
+        losses = loss(fused_parameters(teacher, change), rows, step)
         losses.mean().backward()
         norm = torch.nn.utils.clip_grad_norm_(change.values(), 1.0)
         if not torch.isfinite(norm):
@@ -142,13 +142,13 @@ def main(argv: list[str] | None = None) -> None:
         for name, value in change.items():
             average[name].lerp_(value.detach(), 1 - decay)
         if index % max(args.max_train_steps // 5, 1) == 0:
-            report(index, validate(merged(teacher, average)))
+            report(index, validate(fused_parameters(teacher, average)))
 
     target = Path(args.output_dir)
     known = {name: getattr(args, name) for name in ("guidance_scale", "mouth_temperature")}
-    size = save_change(begin(target), teacher, average, num_inference_steps=args.steps, **known)
+    size = save_lora(begin(target), teacher, average, num_inference_steps=args.steps, **known)
     finish(target)
-    merge(teacher, load_change(target, teacher)[0])
+    fuse_lora(teacher, load_lora(target, teacher)[0])
     report(args.max_train_steps, validate({}))  # of what was written
     print(f"{target}: {size / 1e3:.0f} kB, {perf_counter() - start:.0f} s, {os.cpu_count()} cores")
 

@@ -20,7 +20,7 @@ OURS = ("Model details", "How to get started", "Uses", *ABOUT, "Citation")
 
 
 def sections(text: str) -> dict[str, str]:
-    """A card's text by its headings of the second level; what comes before them is "", its title left out."""
+    """Split a card's text by its headings of the second level; the text before them is "", its title left out."""
     found, title, fenced = {"": ""}, "", False
     for line in text.splitlines():
         fenced ^= line.startswith("```")
@@ -33,7 +33,7 @@ def sections(text: str) -> dict[str, str]:
 
 
 def evaluation_text(measured: dict[str, Any]) -> str:
-    """The section "Evaluation" from the JSON of training/evaluate.py: how it was measured, and a table."""
+    """Write the section "Evaluation" from the JSON of training/evaluate.py: how it was measured, and a table."""
     scores, settings = measured["scores"], measured["settings"]
     return (
         f"On voices never trained on ({', '.join(scores)}), {settings['clips']} sentences each, seed "
@@ -46,7 +46,7 @@ def evaluation_text(measured: dict[str, Any]) -> str:
 
 
 def parts_of(pipe: Any) -> list[dict[str, str]]:
-    """Name, class and number of parameters of every component of a pipeline."""
+    """List name, class and number of parameters of every component of a pipeline."""
     rows = []
     for name, part in pipe.components.items():
         count = sum(value.numel() for value in part.parameters()) if isinstance(part, nn.Module) else 0
@@ -74,7 +74,7 @@ def model_card(
     default_model: bool = False,
     code: str | None = None,
 ) -> ModelCard:
-    """The card of a model.
+    """Write the card of a model.
 
     Args:
         pipe ([`FaceTalkPipeline`]): what is described.
