@@ -44,7 +44,7 @@ def blinks(frames: int, fps: float, rng: np.random.Generator, rate: float = 15.0
 
 
 def blink_course(time: np.ndarray, close: float, hold: float, reopen: float, depth: float = 1.0) -> np.ndarray:
-    """Compute a blink's closure 0..depth at times (T,) in s after its start: smooth steps shut and open, durations in s."""
+    """Compute a blink's closure 0..depth at times (T,) in s after its start: smooth ramps, times in s."""
     ramp = np.minimum(time / close, 1 - (time - close - hold) / reopen).clip(0, 1)
     return depth * ramp * ramp * (3 - 2 * ramp)
 
@@ -115,7 +115,8 @@ def replace_blinks(
     """Take a motion's own blinks out and put `rate` blinks a minute in.
 
     What stays below a lid's fall and rise within 0.6 s (a morphological opening of the track) is no blink but a lid
-    that is lowered with the gaze, or shut on purpose: it stays. Squints and cheeks follow the lids by the shares of `LID_COMPANIONS`.
+    that is lowered with the gaze, or shut on purpose: it stays. Squints and cheeks follow the lids by the shares of
+    `LID_COMPANIONS`.
 
     Args:
         weights ((T, W) float), names (W `str`): with eyeBlink_L and eyeBlink_R among them.

@@ -82,7 +82,7 @@ class MotionControls:
         """Raise [`FaceTalkError`] for what cannot be done, before anything is computed.
 
         Args:
-            shape_names (sequence of `str`, *optional*): of the head's shapes; `None` for a head without names, or none.
+            shape_names (sequence of `str`, *optional*): of the head's shapes; `None` without a head or without names.
             output_type (`str`): of the pipeline.
         """
         self.check_ranges()

@@ -12,7 +12,7 @@ import numbers
 import re
 import textwrap
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from ..errors import FaceTalkError
 
@@ -183,18 +183,19 @@ def takes(
         @functools.wraps(function)
         def with_options(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
-                given = signature.bind(*args, **kwargs).arguments
+                given: dict[str, Any] = signature.bind(*args, **kwargs).arguments
             except TypeError as error:
                 raise TypeError(f"{function.__qualname__}() {error}") from None
             chosen = {item.name: given.pop(item.name) for item in options if item.name in given}
-            controls = given.pop("controls", None)
-            if not isinstance(controls, declaration | None):
+            controls: Any = given.pop("controls", None)
+            controls = declaration() if controls is None else controls
+            if not isinstance(controls, declaration):
                 raise TypeError(f"controls must be {declaration.__name__}, not {type(controls).__name__}")
-            controls = dataclasses.replace(controls or declaration(), **chosen)
             # By name, because options stand between the function's own arguments.
-            return function(**given, controls=controls)  # type: ignore[call-arg]
+            call = cast(Callable[..., R], function)
+            return call(**given, controls=dataclasses.replace(cast(Any, controls), **chosen))
 
-        with_options.__signature__ = signature  # type: ignore[attr-defined]
+        with_options.__dict__["__signature__"] = signature
         with_options.__doc__ = with_entries(function.__doc__, options)
         return with_options
 

@@ -37,14 +37,14 @@ PLAYBACK_RATES = (16000, 22050, 24000, 32000, 44100, 48000)
 class FaceTalkComponents(HubPipeline):
     """Denoiser, scheduler, audio encoder and head, with a model's own defaults; arguments of [`FaceTalkPipeline`]."""
 
-    model_cpu_offload_seq = "audio_encoder->denoiser->head"
+    model_cpu_offload_seq = "audio_encoder->denoiser->head"  # type: ignore[assignment]  # None in diffusers
     _optional_components = ["head"]
     _callback_tensor_inputs = ["latents"]
 
     denoiser: FaceTalkDenoiser
     scheduler: SamplingScheduler
-    audio_encoder: PreTrainedModel
-    feature_extractor: SequenceFeatureExtractor
+    audio_encoder: Any  # what the encoders have in common is not among the types of their base classes
+    feature_extractor: Any
     head: NPHMModel | None
 
     def __init__(
@@ -213,10 +213,10 @@ class FaceTalkComponents(HubPipeline):
     def decode(self, expressions: Codes, identity: Identity = None) -> HeadAnimation: ...
 
     @overload
-    def decode(self, expressions: Sequence[Codes], identity: Identity = None) -> list[HeadAnimation]: ...
+    def decode(self, expressions: list[Any] | tuple[Any, ...], identity: Identity = None) -> list[HeadAnimation]: ...
 
     def decode(
-        self, expressions: Codes | Sequence[Codes], identity: Identity = None
+        self, expressions: Codes | list[Any] | tuple[Any, ...], identity: Identity = None
     ) -> HeadAnimation | list[HeadAnimation]:
         """Decode expression codes into a moving head. What depends on the identity alone is computed once and kept.
 

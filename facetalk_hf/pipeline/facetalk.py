@@ -128,7 +128,9 @@ class FaceTalkPipeline(FaceTalkComponents):
         # 1. Check inputs
         controls, tensors = self.resolve_controls(controls), callback_on_step_end_tensor_inputs
         self.check_inputs(controls, identity, output_type, tensors)
-        self._guidance_scale, samples = controls.guidance_scale, controls.num_samples
+        steps, guidance_scale, samples = controls.num_inference_steps, controls.guidance_scale, controls.num_samples
+        assert steps is not None and guidance_scale is not None  # the model's own, where the call left them out
+        self._guidance_scale = guidance_scale
         processor = MotionProcessor(controls, self.denoiser, self.head)
 
         # 2. Read the audio; what is given of the motion must fit its length
@@ -139,12 +141,12 @@ class FaceTalkPipeline(FaceTalkComponents):
         controls.check_length(frames)
 
         # 3. Encode it; from here on the samples of a clip stand side by side
-        conditions = self.prepare_conditions(waveforms, samples, self._guidance_scale, processor.intensity)
+        conditions = self.prepare_conditions(waveforms, samples, guidance_scale, processor.intensity)
         waveforms, frames = _repeat(waveforms, samples), _repeat(frames, samples)
         constraints = _repeat(constraints, samples)
 
         # 4. Prepare timesteps and latents
-        self.scheduler.set_timesteps(controls.num_inference_steps, device=self._execution_device)
+        self.scheduler.set_timesteps(steps, device=self._execution_device)
         self._num_timesteps = len(self.scheduler.timesteps)
         latents = self.prepare_latents(frames, generator, latents)
 
@@ -161,7 +163,7 @@ class FaceTalkPipeline(FaceTalkComponents):
                 progress_bar.update()
                 return latents
 
-            inputs = (self.denoiser, self.scheduler, latents, frames, conditions, self._guidance_scale, generator)
+            inputs = (self.denoiser, self.scheduler, latents, frames, conditions, guidance_scale, generator)
             sample, expected = denoise(*inputs, constrain, on_step)
 
         # 6. Codes, each cut to its own length and edited; keyframes are made exact at the end

@@ -99,6 +99,9 @@ class HubPipeline(DiffusionPipeline):
         private: bool | None = None,
         token: str | None = None,
         create_pr: bool = False,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        subfolder: str | None = None,
         revision: str | None = None,
         **facts: Any,
     ) -> str:
@@ -107,6 +110,8 @@ class HubPipeline(DiffusionPipeline):
         Args:
             repo_id (`str`): the repository, USER/NAME; it is made where there is none.
             commit_message, private, token, create_pr: as in [`~diffusers.utils.PushToHubMixin.push_to_hub`].
+            safe_serialization, variant, subfolder: diffusers' own, only with their defaults: what goes up is always
+                the same.
             revision (`str`, *optional*): a branch, made where there is none.
             facts: for the card: `license`, `datasets`, `base_model`, `measured`, ...; see
                 [`facetalk_hf.hub.publishing.write_model`].
@@ -117,8 +122,9 @@ class HubPipeline(DiffusionPipeline):
         Raises:
             FaceTalkError: something must not be published, or the Hub refuses.
         """
-        for name in ("variant", "safe_serialization", "subfolder"):  # diffusers' own; what goes up is always the same
-            if facts.pop(name, None) not in (None, True):
+        refused = {"safe_serialization": not safe_serialization, "variant": variant, "subfolder": subfolder}
+        for name, value in refused.items():
+            if value:
                 raise FaceTalkError(f"push_to_hub publishes whole models in fp32 and fp16: leave {name} out")
         with tempfile.TemporaryDirectory() as folder:
             write_model(self, Path(folder) / "model", repo_id=repo_id, **facts)

@@ -242,7 +242,8 @@ def stream_outputs(
     if output_type == "arkit":
         weights_to_arkit(np.zeros((0, len(pipe.decoder.target_names)), np.float32), pipe.decoder.target_names)
     elif output_type == "animation":
-        pipe.decoder.geometry(code)  # takes seconds: now, not when the first frame is due
+        # Takes seconds for a new identity: now, not when the first frame is due.
+        pipe.decode(np.zeros((1, stream.code_size), np.float32), code)
 
     def outputs() -> Iterator[SpeechStreamOutput]:
         for index, expressions in _blocks(stream, chunks):

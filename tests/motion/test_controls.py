@@ -4,7 +4,17 @@
 import numpy as np
 import pytest
 import torch
-from components import CODE_DIM, RATE, codes, make_head, make_named_head, make_pipeline, seed, speech_like
+from components import (
+    CODE_DIM,
+    RATE,
+    codes,
+    make_denoiser,
+    make_head,
+    make_named_head,
+    make_pipeline,
+    seed,
+    speech_like,
+)
 
 from facetalk_hf import FaceTalkError
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX, MOUTH
@@ -174,8 +184,8 @@ BAD = [
     ({"blink_rate": 61}, "between 0 and 60"), ({"blink_rate": float("inf")}, "blink_rate"),
     ({"smoothing": -0.1}, "smoothing"), ({"smoothing": float("nan")}, "smoothing"), ({"fps": 0}, "fps"),
     ({"fps": -24}, "fps"), ({"fps": float("nan")}, "fps"), ({"head_motion": -1}, "head_motion"),
-    ({"head_motion": 3}, "between 0 and 2"), ({"gaze": (1,)}, "yaw and pitch in degrees"), ({"gaze": (0, 90)}, "pitch of gaze"),
-    ({"gaze": (float("nan"), 0)}, "yaw of gaze"), ({"gaze": (np.zeros((2, 2)), 0)}, "yaw and pitch in degrees"),
+    ({"head_motion": 3}, "between 0 and 2"), ({"gaze": (1,)}, "yaw and pitch"), ({"gaze": (0, 90)}, "pitch of gaze"),
+    ({"gaze": (float("nan"), 0)}, "yaw of gaze"), ({"gaze": (np.zeros((2, 2)), 0)}, "yaw and pitch"),
     ({"gaze": (5, 0)}, 'output_type="animation"'), ({"head_motion": 1}, 'output_type="animation"'),
     ({"fps": 60}, 'output_type="animation"'),
 ]  # fmt: skip
