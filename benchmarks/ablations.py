@@ -34,7 +34,7 @@ from facetalk_hf.evaluation.studies import (
     write_between_markers,
 )
 from facetalk_hf.files import atomic_path
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.head.facial_weights import facial_weights
 
 
@@ -144,7 +144,7 @@ def outside_motion(pipe: FaceTalkPipeline, rows: list[dict], args: argparse.Name
 
     "still_speed" in mm/s, "still_jerk" in mm/s^3, each also with "_target".
     """
-    decoder = HeadDecoder(pipe.head, resolution=64, facial_smoothing=smoothing)
+    decoder = make_decoder(pipe.head, resolution=64, facial_smoothing=smoothing)
     geometry = decoder.geometry(decoder.identity_code())
     weights = facial_weights(geometry.base, geometry.landmarks[48:68].mean(0))
     fields = geometry.targets[:, weights < 0.1]

@@ -25,7 +25,7 @@ from PIL import Image
 
 from facetalk_hf import TINY, FaceTalkError, FaceTalkPipeline, HeadAnimation, read_keyframes
 from facetalk_hf.audio.io import read_audio, resample
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.motion.controls import MotionControls, seeded_rng
 from facetalk_hf.pipeline.facetalk import PLAYBACK_RATES
 from facetalk_hf.rendering.renderer import HeadRenderer, render_frames, write_mp4
@@ -44,7 +44,7 @@ if pipe.head is None:
     raise FaceTalkError(f"the model {MODEL} has no head to show")
 pipe.set_progress_bar_config(disable=True)
 # Heads are decoded on the CPU, where a lent GPU is not needed any more.
-decoder = HeadDecoder(copy.deepcopy(pipe.head), resolution=RESOLUTION, cache_size=8)
+decoder = make_decoder(copy.deepcopy(pipe.head), resolution=RESOLUTION, cache_size=8)
 pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 try:
     few_steps = pipe.few_steps()

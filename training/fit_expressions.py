@@ -24,13 +24,14 @@ import torch
 from accelerate import PartialState
 
 from facetalk_hf import TINY, FaceTalkError
-from facetalk_hf.cli.fit import load_head, read_code
 from facetalk_hf.files import atomic_path
 from facetalk_hf.fitting.batched_field import FieldBatcher, SharedField
 from facetalk_hf.fitting.inputs import read_config, read_inputs
 from facetalk_hf.fitting.point_clouds import SEQUENCE_FILE
 from facetalk_hf.fitting.posed_field import PosedField
 from facetalk_hf.fitting.sequence import MakeField, fit_sequence
+from facetalk_hf.head.identity_files import read_identity_code
+from facetalk_hf.head.loading import load_head
 from facetalk_hf.models.nphm import NPHMModel
 
 
@@ -79,7 +80,8 @@ def fit_folder(folder: Path, output: Path, head: NPHMModel, options: argparse.Na
     transforms = folder if transforms is None and (folder / "R.npy").is_file() else transforms
     inputs = read_inputs(folder, one_of(folder, "landmarks.npy"), transforms, unit=options.unit)
     code_file = one_of(folder, "identity.npy")
-    inputs.identity = None if code_file is None else read_code(code_file, head.identity_dim)
+    if code_file is not None:
+        inputs.identity = torch.from_numpy(read_identity_code(code_file, head.identity_dim))
     extra = {"key": key, "points": options.config.points}
     return fit_sequence(head, inputs, output, options.config, make, extra=extra).report
 

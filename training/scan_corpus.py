@@ -21,10 +21,10 @@ from tqdm import tqdm
 
 from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.blendshapes import INDEX
-from facetalk_hf.cli.fit import load_head
 from facetalk_hf.data.corpus import decode_audio, encode_audio, read_shard, shards
 from facetalk_hf.evaluation.head_metrics import fit_identities
 from facetalk_hf.files import atomic_path
+from facetalk_hf.head.loading import load_head
 from facetalk_hf.motion.head_motion import head_motion
 from facetalk_hf.synthetic.phone_alphabets import SILENCE
 from facetalk_hf.synthetic.scans import MILLIMETRES, ScanFaults, SpeakingHead

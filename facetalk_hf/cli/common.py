@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..animation.head_animation import HeadAnimation
-    from ..head.blendshape_decoder import HeadDecoder
     from ..pipeline.facetalk import FaceTalkPipeline
 
 
@@ -204,22 +203,3 @@ def writer_options(kind: Format, size: int, sound: Path | None = None, geometry:
     if kind == Format.npz:
         return {"geometry": geometry}
     return {"audio": sound} if kind in (Format.usd, Format.usda, Format.usdc) else {}
-
-
-def load_head(model: str) -> "HeadDecoder":
-    """The decoder of a model's head alone: no audio encoder, no denoiser."""
-    import torch
-
-    from ..head.blendshape_decoder import HeadDecoder
-    from ..models.nphm import NPHMModel
-
-    quiet_libraries()
-    folder = (Path(model) if Path(model).is_dir() else fetch_model(model)) / "head"
-    if not folder.is_dir():
-        raise FaceTalkError(f"the model {model} has no head to animate")
-    try:
-        return HeadDecoder(NPHMModel.from_pretrained(folder, torch_dtype=torch.float32))
-    except FaceTalkError:
-        raise
-    except Exception as error:  # a broken folder: anything from KeyError to the classes of the libraries
-        raise FaceTalkError(f"cannot load the head of {model}: {first_line(error)}") from error

@@ -8,7 +8,7 @@ import typer
 
 from ..errors import FaceTalkError
 from ..paths import TINY
-from .common import FOLDERS, MILLIMETRES, Format, Unit, load_head, writer_options
+from .common import FOLDERS, MILLIMETRES, Format, Unit, writer_options
 
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def export(
     from ..animation.head_animation import MOTION_FORMATS
     from ..animation.npz import has_geometry, load_animation, read_arrays
     from ..motion.editing import retime, smooth
-    from .common import check_model, check_number, check_size, read_clip, save
+    from .common import check_model, check_number, check_size, quiet_libraries, read_clip, save
 
     kind = output_format(output, format)
     check_size(size)
@@ -56,9 +56,15 @@ def export(
     if rig is not None and rig.is_file() and kind != Format.glb:
         raise FaceTalkError(f"the head of a glb can be written as glb only, not as {kind}")
     needs_head = rig is None and (geometry or kind not in MOTION_FORMATS) and not has_geometry(read_arrays(file))
+    decoder = None
     if needs_head:
         check_model(model)
-    animation = load_animation(file, load_head(model) if needs_head else None)
+        from ..head.decoding import make_decoder
+        from ..head.loading import load_head
+
+        quiet_libraries()
+        decoder = make_decoder(load_head(model))
+    animation = load_animation(file, decoder)
     if sound is not None:
         animation = animation.replace(audio=sound[0], sampling_rate=sound[1])
     animation = smooth(animation, smoothing)

@@ -50,22 +50,14 @@ def read_identity(text: str) -> "str | int | np.ndarray":
         return text
     with contextlib.suppress(ValueError):
         return int(text)
-    import numpy as np
-
     path = Path(text)
     if path.suffix != ".npy" or not path.is_file():
         raise FaceTalkError(
             f"no identity {text!r}: give zero, the number of a head, random:SEED, or an .npy file that exists"
         )
-    try:
-        code = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise FaceTalkError(f"{path} is not a NumPy file with one array of numbers") from error
-    if code.ndim != 1 or code.dtype.kind not in "fiu":
-        raise FaceTalkError(f"{path} holds {code.dtype} of shape {code.shape}: an identity is one row of numbers")
-    if not np.isfinite(code).all():
-        raise FaceTalkError(f"{path} holds NaN or infinite numbers")
-    return code.astype(np.float32)
+    from ..head.identity_files import read_identity_code
+
+    return read_identity_code(path)
 
 
 def read_fixed(path: Path | None, recordings: int) -> "Keyframes | None":

@@ -71,11 +71,11 @@ def write_comparison(
     size: int = 384,
 ) -> None:  # fmt: skip
     """Write an mp4 with the clouds (T arrays (P, 3), canonical, model units) on the left and the fit on the right."""
-    from ..head.blendshape_decoder import HeadDecoder
+    from ..head.decoding import make_decoder
     from ..rendering.renderer import HeadRenderer, write_mp4
 
     with torch.no_grad():
-        animation = HeadDecoder(head, resolution=96)(fit.expressions, identity)
+        animation = make_decoder(head, resolution=96)(fit.expressions, identity)
     renderer = HeadRenderer(animation, size, yaw=25.0, samples=0)
 
     def images() -> Iterator[np.ndarray]:

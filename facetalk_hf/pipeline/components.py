@@ -15,7 +15,8 @@ from ..animation.head_animation import HeadAnimation
 from ..audio.encoding import encode_speech
 from ..audio.io import read_clips, resample
 from ..errors import FaceTalkError
-from ..head.blendshape_decoder import HeadDecoder
+from ..head.decoder import HeadDecoder, Identity
+from ..head.decoding import make_decoder
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
 from ..motion.blinks import blinks
@@ -27,7 +28,6 @@ from .denoising import Generators, SamplingScheduler
 from .loading import HubPipeline
 
 
-Identity = str | int | np.ndarray | torch.Tensor | None
 Codes = torch.Tensor | np.ndarray
 
 PLAYBACK_RATES = (16000, 22050, 24000, 32000, 44100, 48000)
@@ -76,7 +76,7 @@ class FaceTalkComponents(HubPipeline):
         if self.head is None:
             raise FaceTalkError('this pipeline has no head to animate, use output_type="expression"')
         if self._decoder is None or self._decoder[0] is not self.head:
-            self._decoder = self.head, HeadDecoder(self.head)
+            self._decoder = self.head, make_decoder(self.head)
         return self._decoder[1]
 
     @decoder.setter

@@ -11,12 +11,13 @@ from diffusers.utils import replace_example_docstring
 
 from ..audio.io import num_frames, read_clips, resample
 from ..errors import FaceTalkError
+from ..head.decoder import Identity
 from ..motion.controls import GenerationOptions, LiveOptions, MotionControls
 from ..motion.keyframes import Keyframes, constrain_batch
 from ..motion.options import takes
 from ..motion.processing import MotionProcessor, seeded_rng
 from ..paths import FEW_STEPS
-from .components import FaceTalkComponents, Identity
+from .components import FaceTalkComponents
 from .denoising import Generators, denoise
 from .few_steps import few_step_denoiser, few_step_scheduler
 from .output import FaceTalkPipelineOutput

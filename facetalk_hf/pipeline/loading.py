@@ -3,19 +3,15 @@
 
 import os
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from huggingface_hub import get_cached_repo_tree, snapshot_download
-from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
 from ..errors import FaceTalkError
-from ..hub.errors import explain
+from ..hub.fetching import check_variant, fetch_weights
 from ..hub.publishing import upload, write_model
-from ..paths import FEW_STEPS
 
 
 class HubPipeline(DiffusionPipeline):
@@ -63,28 +59,7 @@ class HubPipeline(DiffusionPipeline):
         """
         accepted = ("revision", "cache_dir", "token", "local_files_only", "force_download")
         options = {name: kwargs[name] for name in accepted if kwargs.get(name) is not None}
-        variant, revision = kwargs.get("variant"), kwargs.get("revision")
-        weights, others = (
-            ["*.safetensors"],
-            ["*.*.safetensors", "*.*-*-of-*.safetensors", "*.safetensors.index.*.json"],
-        )
-        if variant is not None:
-            weights, others = [f"*.{variant}.safetensors", f"*.{variant}-*-of-*.safetensors"], []
-        patterns = ["*.json", "*.md", "*.txt", f"{FEW_STEPS}/*.safetensors", *weights]
-        try:
-            folder = snapshot_download(
-                pretrained_model_name, allow_patterns=patterns, ignore_patterns=others, **options
-            )
-        except (OSError, ValueError) as error:
-            offline = bool(kwargs.get("local_files_only"))
-            raise explain(error, pretrained_model_name, revision, offline) from error
-        try:
-            where = {name: options[name] for name in ("revision", "cache_dir") if name in options}
-            files = [file.path for file in get_cached_repo_tree(pretrained_model_name, **where)]
-        except CachedRepoTreeNotFoundError:  # a cache from before huggingface_hub kept lists
-            files = [path.relative_to(folder).as_posix() for path in Path(folder).glob("*/*.safetensors")]
-        check_variant(pretrained_model_name, files, variant)
-        return folder
+        return fetch_weights(pretrained_model_name, kwargs.get("variant"), **options)
 
     @property
     def model_folder(self) -> Path | None:
@@ -147,16 +122,3 @@ class HubPipeline(DiffusionPipeline):
         super().save_pretrained(save_directory, *args, **kwargs)
         if push_to_hub:
             self.push_to_hub(repo_id, **hub)
-
-
-def check_variant(name: str, files: Iterable[str], variant: str | None) -> None:
-    """Raise [`FaceTalkError`] where none of a model's safetensors files, as paths in it, are of a variant."""
-    found = set()
-    for parts in (path.split("/") for path in files):
-        if len(parts) == 2 and parts[0] != FEW_STEPS and parts[1].endswith(".safetensors"):
-            middle = parts[1].removesuffix(".safetensors").partition(".")[2]
-            found.add(middle.partition("-")[0] or None)
-    if found and variant not in found:
-        there = ", ".join(sorted(f"variant={item!r}" if item else "no variant" for item in found))
-        wanted = "weights without a variant" if variant is None else f"weights of variant={variant!r}"
-        raise FaceTalkError(f"{name} has no {wanted}: it has {there}")

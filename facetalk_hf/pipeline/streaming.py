@@ -21,11 +21,12 @@ from ..animation.head_animation import HeadAnimation
 from ..audio.io import read_audio
 from ..audio.streaming import FeatureStream, StreamingResampler
 from ..errors import FaceTalkError
+from ..head.decoder import Identity
 from ..models.incremental import IncrementalDenoiser
 from ..motion.blinks import LidMemory
 from ..motion.controls import MotionControls
 from ..motion.processing import MotionProcessor
-from .components import FaceTalkComponents, Identity
+from .components import FaceTalkComponents
 from .denoising import SamplingScheduler
 
 
@@ -238,12 +239,12 @@ def stream_outputs(
         raise FaceTalkError(f"output_type of a stream must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
     if isinstance(chunks, (np.ndarray, torch.Tensor, str, bytes)):
         raise FaceTalkError("chunks must be an iterable of arrays: for one whole clip, call the pipeline itself")
-    code = None if output_type == "expression" else pipe.decoder.identity_code(identity)
+    if output_type != "expression":
+        identity = code = pipe.decoder.identity_code(identity)
     if output_type == "arkit":
         weights_to_arkit(np.zeros((0, len(pipe.decoder.target_names)), np.float32), pipe.decoder.target_names)
     elif output_type == "animation":
-        # Takes seconds for a new identity: now, not when the first frame is due.
-        pipe.decode(np.zeros((1, stream.code_size), np.float32), code)
+        pipe.decoder.geometry(code)  # takes seconds: now, not when the first frame is due
 
     def outputs() -> Iterator[SpeechStreamOutput]:
         for index, expressions in _blocks(stream, chunks):
@@ -251,7 +252,7 @@ def stream_outputs(
             if output_type == "arkit":
                 output.arkit = weights_to_arkit(pipe.decoder.weights(expressions), pipe.decoder.target_names)
             elif output_type == "animation":
-                output.animation = pipe.decode(expressions, code)
+                output.animation = pipe.decode(expressions, identity)
             yield output
 
     return outputs()

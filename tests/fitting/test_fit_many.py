@@ -18,13 +18,13 @@ from components import make_head
 
 from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.blendshapes import INDEX
-from facetalk_hf.cli.fit import load_head
 from facetalk_hf.fitting import sequence as sequence_fitting
 from facetalk_hf.fitting.alignment import align_landmarks
 from facetalk_hf.fitting.batched_field import FieldBatcher, SharedField
 from facetalk_hf.fitting.identity import IdentityConfig, fit_identity, typical
 from facetalk_hf.fitting.point_clouds import read_sequence
 from facetalk_hf.fitting.posed_field import PosedField
+from facetalk_hf.head.loading import load_head
 
 
 pytest.importorskip("accelerate", reason='needs accelerate: pip install "facetalk_hf[train]"')

@@ -21,7 +21,7 @@ from facetalk_hf import FaceTalkError, FaceTalkPipeline
 from facetalk_hf.cli.main import main
 from facetalk_hf.data import corpus
 from facetalk_hf.data.publishing import push_to_hub
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.models.lora import fuse_lora
 
 
@@ -126,7 +126,7 @@ def load() -> None:
             FaceTalkPipeline.from_pretrained(name, **options)
 
     names = {}
-    HeadDecoder.__init__.__defaults__ = (32, True, 4)  # the examples are run for their lines, not for their looks
+    make_decoder.__defaults__ = (32, True, 4)  # the examples are run for their lines, not for their looks
     for block in (*python_of(ModelCard.load("someone/talker").text), *python_of(PAGE)):
         if "push_to_hub" in block:
             os.environ["HF_TOKEN"] = TOKEN
