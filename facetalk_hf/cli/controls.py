@@ -13,7 +13,7 @@ def command_option(item: Option) -> Any:
     flag = f"--{item.spelling}"
     if item.kind is bool:
         return Annotated[bool, typer.Option(flag, help=item.sentence)]
-    kind = tuple[(item.kind,) * len(item.parts)] if item.parts else item.kind
+    kind: Any = tuple.__class_getitem__((item.kind,) * len(item.parts)) if item.parts else item.kind
     metavar = " ".join(item.parts).upper() or ("N" if item.kind is int else "X")
     unset = item.unset.replace("that of ", "--") if item.unset else True
     return Annotated[

@@ -6,7 +6,7 @@ The arguments of the pipeline, the options of the command, the Space and the tab
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from ..blendshapes import LOOK_DEGREES
@@ -69,12 +69,13 @@ class MotionControls:
         help="Blinks in place of the generated ones.",
     )  # fmt: skip
     gaze: tuple[Angles, Angles] | None = option(
-        None, low=(-_YAW, -_PITCH), high=(_YAW, _PITCH), parts=("yaw", "pitch"), unit="degrees", unset="as generated",
+        None, low=(-_YAW, -_PITCH), high=(_YAW, _PITCH), parts=("yaw", "pitch"), unit="degrees",
+        unset="as generated", decoded=True,
         help="Direction of the eyes to the subject's left and up, in place of the generated one.",
     )  # fmt: skip
-    head_motion: float = option(0.0, low=0, high=2, help="Strength of seeded sway and nods, 1 is usual.")
+    head_motion: float = option(0.0, low=0, high=2, decoded=True, help="Strength of seeded sway and nods, 1 is usual.")
     fps: float | None = option(
-        None, low=1, high=1000, unit="frames a second", unset="the model's own",
+        None, low=1, high=1000, unit="frames a second", unset="the model's own", decoded=True,
         help="Frame rate of animations and their codes, at the same speed.",
     )  # fmt: skip
 
@@ -97,9 +98,13 @@ class MotionControls:
                 raise needs_names(purpose)
             if asked and lids and not has_lids(shape_names):
                 raise FaceTalkError(f"{purpose} needs a head with the shapes eyeBlink_L and eyeBlink_R")
-        for name in ("gaze", "head_motion", "fps"):
-            if getattr(self, name) and output_type != "animation":
-                raise FaceTalkError(f'{name} changes animations, not codes: use output_type="animation"')
+        for item in options_of(self):
+            if item.decoded and getattr(self, item.name) != item.default and output_type != "animation":
+                raise FaceTalkError(f'{item.name} changes animations, not codes: use output_type="animation"')
+
+    def for_codes(self) -> "MotionControls":
+        """Leave out what changes decoded animations alone, for `output_type="expression"`."""
+        return replace(self, **{item.name: item.default for item in options_of(self) if item.decoded})
 
     def check_ranges(self, spell: Callable[[Option], str] | None = None) -> None:
         """Raise [`FaceTalkError`] for a value outside of its range; `spell` gives an option's name in the message."""

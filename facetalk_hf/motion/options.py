@@ -38,6 +38,7 @@ class Option:
         usual (`float`, *optional*): end of a slider where there is no upper bound.
         flag (`str`, *optional*): another name for the command line and the Space.
         live (`bool`): whether a stream can do it, frame by frame.
+        decoded (`bool`): whether it changes the decoded animation, and the codes only with it.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Option:
     usual: float | None = None
     flag: str | None = None
     live: bool = False
+    decoded: bool = False
 
     @property
     def spelling(self) -> str:
@@ -63,9 +65,7 @@ class Option:
         """Bounds and unit in words, such as "0 to 60 blinks a minute"; empty for a switch."""
         if self.kind is bool:
             return ""
-        rows = dict.fromkeys(
-            _words(low, high, "{low:g} to {high:g}", "at least {low:g}") for low, high in self._bounds()
-        )
+        rows = dict.fromkeys(_words(low, high, "{low:g} to {high:g}", "at least {low:g}") for low, high in self.bounds)
         return " ".join(filter(None, (", ".join(rows), self.unit)))
 
     @property
@@ -98,14 +98,14 @@ class Option:
             given = numbers_of(value)
             if isinstance(given, list):
                 given = math.nan
-            self._check_number(given, value, name, *self._bounds()[0])
+            self._check_number(given, value, name, *self.bounds[0])
             return
         values = [numbers_of(item) for item in value] if isinstance(value, (list, tuple)) else []
         if len(values) != len(self.parts) or None in values:
             raise FaceTalkError(
                 f"{name} must be {' and '.join(self.parts)} in {self.unit}, each a number or one for every frame"
             )
-        for part, item, (low, high) in zip(self.parts, values, self._bounds(), strict=True):
+        for part, item, (low, high) in zip(self.parts, values, self.bounds, strict=True):
             for number in item if isinstance(item, list) else [item]:
                 self._check_number(number, number, f"the {part} of {name}", low, high)
 
@@ -117,7 +117,9 @@ class Option:
         bounds = _words(low, high, "between {low:g} and {high:g}", "of at least {low:g}")
         raise FaceTalkError(f"{name} must be a {'whole ' * whole}number {bounds}, not {value}")
 
-    def _bounds(self) -> list[tuple[float, float]]:
+    @property
+    def bounds(self) -> list[tuple[float, float]]:
+        """Bounds of each part, infinite where there are none."""
         low, high = (
             bound if isinstance(bound, tuple) else (default if bound is None else bound,) * max(len(self.parts), 1)
             for bound, default in ((self.low, -math.inf), (self.high, math.inf))

@@ -3,8 +3,9 @@
 
 import copy
 import os
-from typing import Any
+from typing import Any, cast
 
+import torch
 from diffusers import DPMSolverMultistepScheduler
 
 from ..models.denoiser import FaceTalkDenoiser
@@ -29,8 +30,9 @@ def few_step_denoiser(
         FaceTalkError: there is no LoRA in the folder, or it was made for other weights.
     """
     denoiser = copy.deepcopy(denoiser)
-    lora, about = load_lora(folder, denoiser)
-    fuse_lora(denoiser, lora)
+    module = cast(torch.nn.Module, denoiser)  # for type checkers diffusers' ModelMixin is a placeholder
+    lora, about = load_lora(folder, module)
+    fuse_lora(module, lora)
     steps = about.get("num_inference_steps", STEPS)
     return denoiser, {
         "num_inference_steps": steps, "guidance_scale": 1.0, "mouth_temperature": 1.0, "is_distilled": True,
