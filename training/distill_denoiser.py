@@ -21,7 +21,7 @@ from facetalk_hf.learning.checkpointing import begin, finish
 from facetalk_hf.learning.distillation import FewStepObjective, join, step_weights, teacher_paths
 from facetalk_hf.learning.few_steps import FewStepLoss, FewStepOptions, Student, draw_points, teacher_segments
 from facetalk_hf.learning.loop import Event, Trainer
-from facetalk_hf.models.lora import load_change, merge, merged, save_change
+from facetalk_hf.models.lora import fuse_lora, fused_parameters, load_lora, save_lora
 from facetalk_hf.pipeline.few_steps import few_step_scheduler
 from facetalk_hf.scripts import parse_config, run_script
 
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     def validate(_: int) -> dict[str, float]:
-        losses = loss.validate(merged(teacher, student.change()))
+        losses = loss.validate(fused_parameters(teacher, student.change()))
         return {f"validation {index}": value for index, value in enumerate(losses, 1)}
 
     events = [Event(options.validation_steps, validate)]
@@ -68,9 +68,9 @@ def main(argv: list[str] | None = None) -> None:
 
     target = options.output_dir
     known = {"guidance_scale": options.guidance_scale, "mouth_temperature": options.mouth_temperature}
-    size = save_change(begin(target), teacher, student.change(), num_inference_steps=options.steps, **known)
+    size = save_lora(begin(target), teacher, student.change(), num_inference_steps=options.steps, **known)
     finish(target)
-    merge(teacher, load_change(target, teacher)[0])
+    fuse_lora(teacher, load_lora(target, teacher)[0])
     report(options.max_train_steps, loss.validate({}))  # of what was written
     print(f"{target}: {size / 1e3:.0f} kB, {perf_counter() - start:.0f} s, {os.cpu_count()} cores")
 

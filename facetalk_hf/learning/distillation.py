@@ -19,7 +19,7 @@ from ..data.segments import SegmentDataset
 from ..errors import FaceTalkError
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
-from ..motion.controls import MotionControls
+from ..motion.processing import temper_mouth
 from ..pipeline.denoising import denoise
 from ..pipeline.few_steps import few_step_scheduler
 
@@ -83,7 +83,6 @@ def teacher_paths(
     if not torch.equal(scheduler.timesteps[::substeps], few.timesteps):
         raise FaceTalkError(f"a sampling of {steps * substeps} steps does not pass the timesteps of one of {steps}")
     tells = denoiser.config.intensity_range is not None
-    controls = MotionControls(mouth_temperature=mouth_temperature)
     for first in range(0, len(segments), batch_size):
         scheduler.set_timesteps(steps * substeps)  # anew, because it counts its steps
         batch = segments.__getitems__(list(range(first, min(first + batch_size, len(segments)))))
@@ -105,7 +104,8 @@ def teacher_paths(
             return latents
 
         ends = denoise(denoiser, scheduler, noise, lengths.tolist(), conditions, guidance_scale, on_step=keep_point)
-        points[-1] = denoiser.normalize(controls.cool(*(denoiser.denormalize(item) for item in ends), head))
+        sample, expected = (denoiser.denormalize(item) for item in ends)
+        points[-1] = denoiser.normalize(temper_mouth(sample, expected, head, mouth_temperature))
         stored = torch.stack(points, dim=1)
         stored = torch.nn.functional.pad(stored, (0, 0, 0, segments.num_frames - stored.shape[2]))
         arrays = (stored.half(), batch["start"], lengths, batch["intensity"])

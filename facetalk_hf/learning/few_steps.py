@@ -11,7 +11,7 @@ import torch
 
 from ..data.segments import EncodedClips, SegmentDataset
 from ..models.denoiser import FaceTalkDenoiser
-from ..models.lora import merged, new_change
+from ..models.lora import fused_parameters, init_lora
 from ..models.nphm import NPHMModel
 from ..motion.controls import MOUTH_TEMPERATURE
 from ..scripts import REQUIRED, option
@@ -65,7 +65,7 @@ class Student(torch.nn.Module):
 
     def __init__(self, teacher: FaceTalkDenoiser, rank: int) -> None:
         super().__init__()
-        change = new_change(teacher, rank, skip=("null_audio",))
+        change = init_lora(teacher, rank, skip=("null_audio",))
         self.names = tuple(change)  # they have dots, which names of parameters cannot have
         self.values = torch.nn.ParameterList(change.values())
 
@@ -99,7 +99,7 @@ class FewStepLoss:
 
     def __call__(self, student: torch.nn.Module, batch: tuple[np.ndarray, np.ndarray]) -> dict[str, torch.Tensor]:
         """Compute the loss of paths (B,) at steps (B,), (B,) float, as "loss"."""
-        return {"loss": self.of_weights(merged(self.teacher, student.change()), *batch)}
+        return {"loss": self.of_weights(fused_parameters(self.teacher, student.change()), *batch)}
 
     def of_weights(self, weights: Mapping[str, torch.Tensor], rows: np.ndarray, step: np.ndarray) -> torch.Tensor:
         """Compute the loss of the teacher with some of its weights replaced, (B,) float."""
