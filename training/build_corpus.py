@@ -3,8 +3,8 @@
 
     python training/build_corpus.py --speech DIR --head DIR --output-dir DIR              # weights -> codes z = E w
     python training/build_corpus.py --from fits --input DIR --audio DIR --output-dir DIR  # results of `facetalk fit`
-    python training/build_corpus.py --from tracked --input DIR --output-dir DIR           # layout of FaceTalk's authors
-    python training/build_corpus.py --from vertices --input DIR --output-dir DIR --fps 60 --every 2   # VOCASET, FLAME
+    python training/build_corpus.py --from tracked --input DIR --output-dir DIR           # FaceTalk's authors' layout
+    python training/build_corpus.py --from vertices --input DIR --output-dir DIR --fps 60 --every 2   # VOCASET
 
 The folder appears when it is complete; docs/corpus.md says what it holds. `--speech` is resumable, and puts `lips.npy`
 beside the shards: the motion in mm of the mean head's lip landmarks for a unit of each number of the code, (64, 60),

@@ -5,7 +5,7 @@
         --cache-dir data/cache --output-dir facetalk_hf/checkpoints/facetalk-tiny/few_steps
 
 The teacher's samples are drawn first (`facetalk_hf.learning.distillation`), with guidance and the mouth's
-temperature; then a low-rank change of its weights is trained on them. Only the audio of the corpus is used, not its
+temperature; then a LoRA of its weights is trained on them. Only the audio of the corpus is used, not its
 motion. The run is a function of the seed. docs/sampling.md says how good the result is.
 """
 
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     )
 
     def validate(_: int) -> dict[str, float]:
-        losses = loss.validate(fused_parameters(teacher, student.change()))
+        losses = loss.validate(fused_parameters(teacher, student.lora()))
         return {f"validation {index}": value for index, value in enumerate(losses, 1)}
 
     events = [Event(options.validation_steps, validate)]
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
 
     target = options.output_dir
     known = {"guidance_scale": options.guidance_scale, "mouth_temperature": options.mouth_temperature}
-    size = save_lora(begin(target), teacher, student.change(), num_inference_steps=options.steps, **known)
+    size = save_lora(begin(target), teacher, student.lora(), num_inference_steps=options.steps, **known)
     finish(target)
     fuse_lora(teacher, load_lora(target, teacher)[0])
     report(options.max_train_steps, loss.validate({}))  # of what was written

@@ -6,9 +6,10 @@
     accelerate launch --multi_gpu --num_processes 8 training/fit_expressions.py --batch-size 32 ...
 
 Every folder in --scans is a sequence as `facetalk fit` reads it, or with all frames in `clouds.npz`; `transforms.npz`
-(or .json, or s.npy, R.npy, t.npy), `landmarks.npy` and `identity.npy` are used where they lie in it. OUTPUT_DIR/NAME gets
-fit.npz, identity.npy, poses.npz and report.json, and windows/ as they are solved. Started again, it skips what is done
-and goes on at the first window that is not. A sequence that cannot be fitted is one line of OUTPUT_DIR/report.json.
+(or .json, or s.npy, R.npy, t.npy), `landmarks.npy` and `identity.npy` are used where they lie in it. OUTPUT_DIR/NAME
+gets fit.npz, identity.npy, poses.npz and report.json, and windows/ as they are solved. Started again, it skips what is
+done and goes on at the first window that is not. A sequence that cannot be fitted is one line of
+OUTPUT_DIR/report.json.
 """
 
 import argparse

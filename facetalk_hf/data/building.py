@@ -24,7 +24,7 @@ SHARD_ROWS = 40
 def split_speakers(
     speakers: Iterable[str], validation: float = 0.1, test: float = 0.1, seed: int = 0
 ) -> dict[str, str]:
-    """Give every speaker a split. A speaker is in one split with all sequences, so test voices are never heard in training.
+    """Give every speaker a split, for all of his sequences: test voices are never heard in training.
 
     Speakers are ordered by a hash of seed and name, so the result depends on neither order nor machine. Test and
     validation get their shares, rounded, but one speaker each as soon as there are two and three speakers.

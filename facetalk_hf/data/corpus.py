@@ -169,7 +169,7 @@ def _hidden(path: Path) -> bool:
 def read_shard(
     path: str | Path, splits: Sequence[str] | None = None, columns: Sequence[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Read the rows of one Parquet file as dictionaries; arrays are numpy float32, audio stays encoded, unknown is `None`.
+    """Read the rows of one Parquet file: arrays are numpy float32, audio stays encoded, what is unknown is `None`.
 
     Read by pyarrow, not through the cache of `datasets`: a second copy of hours of audio on disk helps nobody here.
     """

@@ -205,6 +205,6 @@ class SegmentDataset(torch.utils.data.Dataset):
         return {key: torch.from_numpy(value) for key, value in batch.items()}
 
 
-def take_batch(batch: dict[str, Any]) -> dict[str, Any]:
+def take_batch(batch: Any) -> Any:
     """Pass a batch on: the `collate_fn` for a [`SegmentDataset`], whose batches are stacked already."""
     return batch

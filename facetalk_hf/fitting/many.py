@@ -130,7 +130,7 @@ def fit_group(group: list[Path], options: FitOptions, head: NPHMModel, networks:
 
     def work(number: int) -> None:
         try:
-            try_sequence(group[number], options, head, lambda *given: SharedField(*given, batcher, number))
+            try_sequence(group[number], options, head, lambda of, code: SharedField(of, code, batcher, number))
         finally:
             batcher.leave()
 

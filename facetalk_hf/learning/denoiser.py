@@ -143,8 +143,12 @@ def make_optimizer(
     optimizer = torch.optim.AdamW(
         denoiser.parameters(), options.learning_rate, betas=betas, weight_decay=options.weight_decay, fused=True
     )
-    steps = {"num_warmup_steps": options.lr_warmup_steps, "num_training_steps": options.max_train_steps}
-    return optimizer, get_scheduler(options.lr_scheduler, optimizer, **steps)
+    return optimizer, get_scheduler(
+        options.lr_scheduler,
+        optimizer,
+        num_warmup_steps=options.lr_warmup_steps,
+        num_training_steps=options.max_train_steps,
+    )
 
 
 class DenoiserLoss:
@@ -192,7 +196,7 @@ def render_clip(
     """
     row = next(corpus.read(corpus_folder, ("validation",), ("audio", "sampling_rate", "fps")))
     samples = corpus.decode_audio(row)[: VIDEO_SECONDS * row["sampling_rate"]]
-    pipe = FaceTalkPipeline(denoiser=denoiser, scheduler=sampling_scheduler(), fps=row["fps"], **parts)
+    pipe = FaceTalkPipeline(denoiser=denoiser, **parts | {"scheduler": sampling_scheduler(), "fps": row["fps"]})
     pipe.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(seed)
     animation = pipe(samples, sampling_rate=row["sampling_rate"], generator=generator).animations[0]
@@ -200,7 +204,7 @@ def render_clip(
     animation.save(target, size=256)
 
 
-def upload(folder: Path, parts: dict[str, Any], hub_model_id: str, **hub: str) -> None:
+def upload(folder: Path, parts: dict[str, Any], hub_model_id: str, **hub: Any) -> None:
     """Send a trained denoiser to the Hub as a whole model with its card, as whoever `hf auth login` or HF_TOKEN says.
 
     Args:
@@ -213,7 +217,7 @@ def upload(folder: Path, parts: dict[str, Any], hub_model_id: str, **hub: str) -
         FaceTalkError: it could not be published; the result is in the folder all the same.
     """
     denoiser = FaceTalkDenoiser.from_pretrained(folder / "denoiser")
-    pipe = FaceTalkPipeline(denoiser=denoiser, scheduler=sampling_scheduler(), **parts)
+    pipe = FaceTalkPipeline(denoiser=denoiser, **parts | {"scheduler": sampling_scheduler()})
     try:
         pipe.push_to_hub(hub_model_id, **hub)
     except FaceTalkError as error:

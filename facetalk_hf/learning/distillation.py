@@ -10,21 +10,21 @@ of the path, so the student needs no second pass; the last target holds the mout
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers.schedulers import SchedulerMixin
 
 from ..data.segments import SegmentDataset
 from ..errors import FaceTalkError
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
 from ..motion.processing import temper_mouth
-from ..pipeline.denoising import denoise
+from ..pipeline.denoising import SamplingScheduler, denoise
 from ..pipeline.few_steps import few_step_scheduler
 
 
-def step_weights(scheduler: SchedulerMixin, steps: int) -> torch.Tensor:
+def step_weights(scheduler: SamplingScheduler, steps: int) -> torch.Tensor:
     """Read a, b of x_next = a x_0 + b x_t off a first-order scheduler, (steps, 2) float."""
     solver = copy.deepcopy(scheduler)
     solver.set_timesteps(steps)
@@ -54,7 +54,7 @@ class Paths:
 @torch.no_grad()
 def teacher_paths(
     denoiser: FaceTalkDenoiser,
-    scheduler: SchedulerMixin,
+    scheduler: SamplingScheduler,
     segments: SegmentDataset,
     steps: int,
     substeps: int,
@@ -67,7 +67,7 @@ def teacher_paths(
 
     Args:
         denoiser ([`FaceTalkDenoiser`]): the teacher.
-        scheduler ([`~diffusers.SchedulerMixin`]): its own, one that draws no noise.
+        scheduler ([`SamplingScheduler`]): its own, one that draws no noise.
         segments ([`SegmentDataset`]): audio, noise and intensities.
         steps, substeps (`int`): of the student; of the teacher for one of the student's.
         guidance_scale (`float`): as in the pipeline.
@@ -77,7 +77,7 @@ def teacher_paths(
     Raises:
         FaceTalkError: the scheduler's steps do not pass the student's.
     """
-    scheduler, few = copy.deepcopy(scheduler), few_step_scheduler(scheduler)
+    scheduler, few = copy.deepcopy(scheduler), cast(SamplingScheduler, few_step_scheduler(scheduler))
     scheduler.set_timesteps(steps * substeps)
     few.set_timesteps(steps)
     if not torch.equal(scheduler.timesteps[::substeps], few.timesteps):
@@ -108,8 +108,9 @@ def teacher_paths(
         points[-1] = denoiser.normalize(temper_mouth(sample, expected, head, mouth_temperature))
         stored = torch.stack(points, dim=1)
         stored = torch.nn.functional.pad(stored, (0, 0, 0, segments.num_frames - stored.shape[2]))
-        arrays = (stored.half(), batch["start"], lengths, batch["intensity"])
-        yield Paths(*(item.numpy() for item in arrays), timesteps=few.timesteps)
+        tensors = (stored.half(), batch["start"], lengths, batch["intensity"])
+        arrays = (item.numpy() for item in tensors)
+        yield Paths(next(arrays), next(arrays), next(arrays), next(arrays), few.timesteps)
 
 
 def join(parts: list[Paths]) -> Paths:
@@ -131,7 +132,7 @@ class FewStepObjective:
     def __init__(self, paths: Paths, weights: torch.Tensor, audio: np.ndarray) -> None:
         self.paths, self.weights, self.audio = paths, weights, audio
 
-    def batch(self, rows: np.ndarray, step: np.ndarray) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    def batch(self, rows: np.ndarray, step: np.ndarray) -> tuple[dict[str, Any], torch.Tensor]:
         """Make arguments of the denoiser, and targets (B, N, D), for these paths (B,) at these steps (B,)."""
         paths = self.paths
         size = int(paths.length[rows].max())

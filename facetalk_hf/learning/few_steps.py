@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Training of the weights for few steps: their options, the low-rank change of the teacher, and its loss."""
+"""Training of the weights for few steps: their options, the LoRA of the teacher, and its loss."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class FewStepOptions(TrainingOptions):
     mouth_temperature: float = option(MOUTH_TEMPERATURE, "of the teacher; 1 for a head without names")
     segments: int = option(512, "samples of the teacher")
     segment_frames: int = option(144, "length of one; 144 = 6 s")
-    rank: int = option(10, "of the change of a weight matrix")
+    rank: int = option(10, "of the LoRA of a weight matrix")
     batch_size: int = option(16, "points of paths in a batch")
     max_train_steps: int = option(700, "updates")
     learning_rate: float = option(3e-3, "of Adam, at its highest")
@@ -43,7 +43,7 @@ class FewStepOptions(TrainingOptions):
     loss_matrix: Path | None = option(None, "as for train_denoiser.py")
     loss_matrix_weight: float = option(0.3, "as for train_denoiser.py")
     blink_weight: float = option(0.5, "of the errors of the lids, if the head names its shapes")
-    ema_decay: float = option(0.995, "the result is a moving average of the change; 0 for none")
+    ema_decay: float = option(0.995, "the result is a moving average of the LoRA; 0 for none")
     validation_share: float = option(0.06, "share of the samples that are kept out of the training")
     validation_steps: int = option(140, "updates from one validation to the next; 0 for none")
     checkpointing_steps: int = option(0, "updates from one checkpoint to the next; 0 for none")
@@ -56,21 +56,21 @@ class FewStepOptions(TrainingOptions):
 
 
 class Student(torch.nn.Module):
-    """A low-rank change of a teacher's weights, to be trained.
+    """A LoRA of a teacher's weights, to be trained.
 
     Args:
         teacher ([`FaceTalkDenoiser`]): stays as it is.
-        rank (`int`): of the change of a matrix.
+        rank (`int`): of the LoRA of a matrix.
     """
 
     def __init__(self, teacher: FaceTalkDenoiser, rank: int) -> None:
         super().__init__()
-        change = init_lora(teacher, rank, skip=("null_audio",))
-        self.names = tuple(change)  # they have dots, which names of parameters cannot have
-        self.values = torch.nn.ParameterList(change.values())
+        lora = init_lora(cast(torch.nn.Module, teacher), rank, skip=("null_audio",))
+        self.names = tuple(lora)  # they have dots, which names of parameters cannot have
+        self.values = torch.nn.ParameterList(lora.values())
 
-    def change(self) -> dict[str, torch.Tensor]:
-        """Give the change by the names of `facetalk_hf.models.lora`."""
+    def lora(self) -> dict[str, torch.Tensor]:
+        """Give the tensors by the names of `facetalk_hf.models.lora`."""
         return dict(zip(self.names, self.values, strict=True))
 
 
@@ -88,6 +88,7 @@ class FewStepLoss:
         self, teacher: FaceTalkDenoiser, head: NPHMModel | None, examples: FewStepObjective, options: FewStepOptions
     ) -> None:
         self.teacher, self.examples, self.options = teacher, examples, options
+        self.network = cast(torch.nn.Module, teacher)  # for type checkers diffusers' ModelMixin is a placeholder
         matrix = torch.from_numpy(np.load(options.loss_matrix)) if options.loss_matrix else None
         objective = DiffusionObjective(teacher, options.velocity_weight, matrix, options.loss_matrix_weight)
         self.compare = objective.compare
@@ -97,17 +98,17 @@ class FewStepLoss:
         if head is not None and lids:
             self.lids = normalized_matrix(head.expression_basis[:, lids].float(), teacher.code_std)
 
-    def __call__(self, student: torch.nn.Module, batch: tuple[np.ndarray, np.ndarray]) -> dict[str, torch.Tensor]:
+    def __call__(self, student: Student, batch: tuple[np.ndarray, np.ndarray]) -> dict[str, torch.Tensor]:
         """Compute the loss of paths (B,) at steps (B,), (B,) float, as "loss"."""
-        return {"loss": self.of_weights(fused_parameters(self.teacher, student.change()), *batch)}
+        return {"loss": self.of_weights(fused_parameters(self.network, student.lora()), *batch)}
 
-    def of_weights(self, weights: Mapping[str, torch.Tensor], rows: np.ndarray, step: np.ndarray) -> torch.Tensor:
+    def of_weights(self, weights: dict[str, torch.Tensor], rows: np.ndarray, step: np.ndarray) -> torch.Tensor:
         """Compute the loss of the teacher with some of its weights replaced, (B,) float."""
         inputs, target = self.examples.batch(rows, step)
         if self.teacher.config.intensity_range is None:
             inputs.pop("intensity")
         with torch.autocast("cpu", torch.bfloat16, enabled=self.options.mixed_precision == "bf16"):
-            output = torch.func.functional_call(self.teacher, weights, (), inputs | {"return_dict": False})[0]
+            output = torch.func.functional_call(self.network, weights, (), inputs | {"return_dict": False})[0]
         mask = inputs["frame_mask"]
         losses = self.compare(output.float(), target, mask)
         if self.lids is not None:
@@ -115,7 +116,7 @@ class FewStepLoss:
         return losses
 
     @torch.no_grad()
-    def validate(self, weights: Mapping[str, torch.Tensor]) -> list[float]:
+    def validate(self, weights: dict[str, torch.Tensor]) -> list[float]:
         """Compute the mean loss of the held-out paths at each of the student's steps."""
         rows = np.arange(self.options.held_out)
         steps = range(self.options.steps)

@@ -166,7 +166,8 @@ class Trainer:
             total=options.max_train_steps, initial=self.first_step, desc=self.name,
             disable=not accelerator.is_main_process,
         )  # fmt: skip
-        step, running, shown = self.first_step, None, {}
+        step, running = self.first_step, None
+        shown: dict[str, str] = {}
         for batch in spread[0] if spread else batches:
             with accelerator.accumulate(model):
                 terms = loss(model, batch)

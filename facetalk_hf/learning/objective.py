@@ -2,7 +2,8 @@
 """The loss that the denoiser is trained with: the paper's, with additions and weights by choice."""
 
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
 from ..models.denoiser import FaceTalkDenoiser
 
@@ -170,5 +171,5 @@ def velocity_loss(
 
 
 def normalized_matrix(matrix: torch.Tensor, code_std: torch.Tensor) -> torch.Tensor:
-    """Make the matrix that does to normalised codes what `matrix` (D, K) does to codes of deviation `code_std` (D,)."""
+    """Scale a matrix (D, K) for codes so that it does the same to normalised ones of deviation `code_std` (D,)."""
     return code_std[:, None] * matrix

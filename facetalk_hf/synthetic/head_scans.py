@@ -150,9 +150,9 @@ def even_surface(
         direction /= np.linalg.norm(direction, axis=1, keepdims=True)
         parts.append(centre + radius * direction)
         directions.append(direction)
-    points, directions = np.concatenate(parts), np.concatenate(directions)
+    points, outward = np.concatenate(parts), np.concatenate(directions)
     keep = np.abs(signed_distance(points, head, faces, eyes)) < 0.004
-    return points[keep], directions[keep]
+    return points[keep], outward[keep]
 
 
 def surface_pool(template: Template, count: int) -> dict[str, np.ndarray]:
