@@ -5,12 +5,14 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -101,7 +103,9 @@ def test_files_are_short():
     assert not long
 
 
-@pytest.mark.parametrize("path", sources("facetalk_hf", *ROOMS, "tests"), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sources("facetalk_hf", *ROOMS, "tests"), ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_file_says_licence_and_purpose(path):
     text = path.read_text(encoding="utf-8")
     if text.strip():
@@ -109,7 +113,7 @@ def test_file_says_licence_and_purpose(path):
         assert ast.get_docstring(ast.parse(text))
 
 
-@pytest.mark.parametrize("path", sources("facetalk_hf"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sources("facetalk_hf"), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_public_names_are_documented_and_typed(path):
     missing = []
     for name, node in public_definitions(path):
@@ -151,6 +155,8 @@ def test_imports_of_the_library_are_declared():
 @pytest.mark.parametrize(
     ("place", "line"),
     [
+        ("facetalk_hf/x.py", 'def f() -> None:\n    """The result of something."""'),
+        ("facetalk_hf/x.py", 'def f() -> None:\n    """Make something of it"""'),
         ("facetalk_hf/x.py", "import gradio"),
         ("facetalk_hf/x.py", "import spaces"),
         ("facetalk_hf/x.py", "from datasets import load_dataset"),
@@ -164,20 +170,10 @@ def test_imports_of_the_library_are_declared():
     ],
 )
 def test_ruff_bites(place, line):
-    command = [
-        sys.executable,
-        "-m",
-        "ruff",
-        "check",
-        "--no-cache",
-        "--select",
-        "TID251",
-        "--stdin-filename",
-        place,
-        "-",
-    ]
-    done = subprocess.run(command, cwd=ROOT, input=line + "\n", capture_output=True, text=True)
-    assert done.returncode == 1 and "TID251" in done.stdout, done.stdout + done.stderr
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--stdin-filename", place, "-"]
+    text = f'# SPDX-License-Identifier: MIT\n"""A file."""\n\n{line}\n'
+    done = subprocess.run(command, cwd=ROOT, input=text, capture_output=True, text=True)
+    assert done.returncode == 1 and re.search("TID251|D40[01]", done.stdout), done.stdout + done.stderr
 
 
 def test_constraints_pin_what_is_declared():
@@ -232,9 +228,40 @@ def test_python_in_the_readme_is_python():
     assert blocks
 
 
+def made(target: str) -> str:
+    """The commands that `make TARGET` would run."""
+    done = subprocess.run(["make", "-n", target, "PYTHON=python"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+@needs_make
+def test_quality_is_rules_layers_and_types():
+    text = made("quality")
+    assert all(f" {command}\n" in text for command in ("-m ruff check .", "-m ruff format --check .", "-m mypy"))
+    assert "/lint-imports " in text
+
+
+@needs_make
 @pytest.mark.skipif(os.name != "posix", reason="needs the permissions of a POSIX file system")
-def test_ci_runs_the_two_commands():
+def test_ci_and_workflows_call_make():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    text = script.read_text(encoding="utf-8")
-    assert text.index("make quality") < text.index("make test")
+    targets = re.findall(r"^make (\w+)", script.read_text(encoding="utf-8"), re.M)
+    assert targets == ["quality", "docs", "test"]
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
+    steps = [step for job in jobs.values() for step in job["steps"] if "run" in step]
+    called = [re.match(r"make (\w+)", step["run"]).group(1) for step in steps]
+    assert sorted(called) == sorted(targets) and all(made(target) for target in targets)
+    versions = [row.split(" :: ")[-1] for row in pyproject()["classifiers"] if re.search(r"Python :: 3\.\d+$", row)]
+    assert jobs["suite"]["strategy"]["matrix"]["python"] == versions
+
+
+def test_hooks_are_pinned():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    needed = [row for hook in hooks for row in hook.get("additional_dependencies", ())]
+    assert {hook["id"] for hook in hooks} >= {"ruff-check", "ruff-format", "large-files", "typos"}
+    assert needed and all(re.fullmatch(r"[\w-]+==[\d.]+", row) for row in needed)
