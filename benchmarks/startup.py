@@ -69,7 +69,7 @@ def main() -> None:
             rows.append((f"`facetalk {arguments}`", wall, cpu, wanted))
             slow += [arguments] if cpu > wanted else []
     where = f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, load average {machine['load']} before"
-    table = markdown_table(("command", "wall s", "CPU s", "wanted, CPU s"), rows)
+    table = markdown_table(("command", "wall s", "CPU s", "wanted: less than"), rows)
     text = f"{where}; python {machine['python']}, the fastest of {args.repeat}. Measured by `{command()}`.\n\n{table}"
     print(text)
     if args.page:

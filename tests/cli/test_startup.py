@@ -22,7 +22,7 @@ try:
 except SystemExit as leave:
     print(json.dumps([leave.code, sorted(sys.modules)]))
 """
-HEAVY = {"torch", "diffusers", "transformers", "accelerate", "huggingface_hub", "skimage", "trimesh"}
+HEAVY = {"torch", "diffusers", "transformers", "accelerate", "huggingface_hub"}
 
 
 @pytest.fixture(scope="module")
