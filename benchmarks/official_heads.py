@@ -17,7 +17,8 @@ import torch
 import facetalk_hf
 from facetalk_hf import NPHMModel
 from facetalk_hf.head.decoding import make_decoder
-from facetalk_hf.head.ensemble_surface import evaluate, sample_by_members, uniform_axes
+from facetalk_hf.head.ensemble_surface import sample_by_members, uniform_axes
+from facetalk_hf.head.field_values import evaluate
 from facetalk_hf.mesh.isosurface import triangulate
 
 

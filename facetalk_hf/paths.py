@@ -14,6 +14,9 @@ LIBRARY = Path(__file__).parent
 TINY = str(LIBRARY / "checkpoints" / "facetalk-tiny")
 """Folder of the embedded checkpoint: `FaceTalkPipeline.from_pretrained(facetalk_hf.TINY)` works offline."""
 
+FEW_STEPS = "few_steps"
+"""Folder of a model that holds its LoRA for sampling in few steps."""
+
 
 def packaged(name: str) -> Path:
     """Find a file that the repository keeps outside the library, and the wheel in `assets/`.

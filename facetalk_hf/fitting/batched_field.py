@@ -109,7 +109,7 @@ class SharedField(PosedField):
         if head.config.deformation != "both" or head.config.forward_type != "bilinear":
             raise FaceTalkError(
                 "fits on a GPU or in batches need a head that deforms both ways (deformation 'both', forward "
-                "'bilinear'); for this one, leave --batch out and take --device cpu"
+                "'bilinear'); for this one, leave --batch-size out and take --device cpu"
             )
         super().__init__(head, identity)
         self.batcher, self.number = batcher, number

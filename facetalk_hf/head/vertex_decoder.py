@@ -90,7 +90,7 @@ class VertexDecoder(HeadDecoder):
         """
         if not self.head.config.expression_names:
             raise FaceTalkError(
-                "this head has no named shapes, so there are no ARKit weights of its codes; decode them to an animation"
+                "this head has no named shapes, so its codes have no ARKit weights: decode them into an animation"
             )
         return tuple(self.head.config.expression_names)
 

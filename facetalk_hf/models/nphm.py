@@ -62,7 +62,6 @@ class NPHMModel(ModelMixin, ConfigMixin):
     """
 
     config: Any  # a FrozenDict, whose entries are attributes too
-    config_name = "config.json"
     anchor_mean: torch.Tensor
     identity_codes: torch.Tensor
     expression_codes: torch.Tensor

@@ -155,7 +155,7 @@ class OfficialEnsemble(nn.Module):
     def color(
         self, points: torch.Tensor, anchors: torch.Tensor, codes: torch.Tensor, appearance: torch.Tensor
     ) -> torch.Tensor:
-        """Compute colours (B, P, 3), -1 to 1; appearance codes are (B, K + 1, their size), the rest as for `forward`."""
+        """Compute colours (B, P, 3), -1 to 1, with appearance codes (B, K + 1, size); the rest as for `forward`."""
         weights, _, place, inputs, counts = self._select(points, anchors)
         network = self.network.repeat(len(points))
         _, features = self.members(inputs, counts, codes.flatten(0, 1), network, with_features=True)

@@ -9,11 +9,11 @@ from command import needs_model
 
 from facetalk_hf import TINY
 from facetalk_hf.blendshapes import INDEX
-from facetalk_hf.head.loading import load_head
 from facetalk_hf.fitting.blinks import LEVELS, best_blinks, blink_evidence, blink_shapes, find_blinks
 from facetalk_hf.fitting.observations import FittingConfig, FrameObservation
 from facetalk_hf.fitting.posed_field import PosedField
 from facetalk_hf.fitting.window_solver import normal_match, solve_window
+from facetalk_hf.head.loading import load_head
 
 
 def evidence_of(closure: np.ndarray, strength: float) -> np.ndarray:
