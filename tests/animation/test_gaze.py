@@ -12,7 +12,8 @@ from facetalk_hf.animation.arkit import ARKIT, arkit_weights
 from facetalk_hf.animation.gaze import apply_gaze, eye_vertices, gaze_angles, without_gaze
 from facetalk_hf.blendshapes import EXPRESSIONS
 from facetalk_hf.head.decoding import make_decoder
-from facetalk_hf.head.eyes import Part, eyeballs, join
+from facetalk_hf.head.eyes import eyeballs
+from facetalk_hf.mesh.geometry import Part, join
 
 
 CENTER, RADIUS = np.array([[31.0, 36.0, 20.0], [-31.0, 36.0, 20.0]]), np.array([14.5, 15.5])
