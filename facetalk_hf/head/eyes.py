@@ -8,6 +8,7 @@ import numpy as np
 
 from ..blendshapes import LOOK_DEGREES
 from ..mesh.geometry import Part, boundary_edges, cut_where_negative, grid_faces, join
+from ..mesh.parts import EYES
 from .teeth import JAW_MAPS, default_arches, teeth
 
 
@@ -42,7 +43,7 @@ def eyeballs(
         for name, axis in axes.items():
             turned = local @ _rotation(np.array(axis, float), np.radians(LOOK_DEGREES[name])).T
             targets[f"eyeLook{name}_{side}"] = (turned - local).astype(np.float32)
-        balls.append(Part(local + middle, faces, colors, np.full(len(local), EYE, np.uint8), targets))
+        balls.append(Part(local + middle, faces, colors, np.full(len(local), EYES, np.uint8), targets))
     return join(balls)
 
 

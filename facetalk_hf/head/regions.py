@@ -11,7 +11,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..errors import FaceTalkError
-from .appearance import SKIN
+from ..mesh.parts import SKIN
 
 
 LIP_LANDMARKS: tuple[int, ...] = tuple(range(48, 68))

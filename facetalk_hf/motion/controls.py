@@ -9,7 +9,6 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from ..animation.gaze import apply_gaze
 from ..animation.head_animation import HeadAnimation, neck_pivot
 from ..blendshapes import LOOK_DEGREES, MOUTH
 from ..errors import FaceTalkError
@@ -206,7 +205,7 @@ class MotionControls:
     def finish(self, animation: HeadAnimation, rng: np.random.Generator) -> HeadAnimation:
         """What happens to a decoded animation with its sound."""
         if self.gaze is not None:
-            animation = apply_gaze(animation, yaw=self.gaze[0], pitch=self.gaze[1])
+            animation = animation.with_gaze(yaw=self.gaze[0], pitch=self.gaze[1])
         if self.head_motion:
             poses = head_motion(
                 animation.audio, animation.sampling_rate, animation.num_frames, animation.fps, rng, self.head_motion

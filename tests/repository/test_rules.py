@@ -35,7 +35,7 @@ PLACES = {
     "accelerate.Accelerator": ("training/",),
     "embreex": ("facetalk_hf/rendering/renderer.py",),
     "pxr": ("facetalk_hf/animation/usd.py", "benchmarks/formats.py"),
-    "av": ("facetalk_hf/rendering/renderer.py", "facetalk_hf/audio/io.py"),
+    "av": ("facetalk_hf/rendering/video.py", "facetalk_hf/audio/io.py"),
 }
 # Properties that every pipeline of diffusers has.
 BARE = {f"FaceTalkPipeline.{name}" for name in ("guidance_scale", "do_classifier_free_guidance", "num_timesteps")}
