@@ -282,7 +282,7 @@ class HeadAnimation:
         writer = WRITERS[format]
         if not len(self.base) and writer.needs_head:
             raise FaceTalkError(f"this animation is motion without a head, which {format} needs: load it with decode=")
-        return writer.write(path, self, **options)
+        return writer.write(Path(path), self, **options)
 
 
 def _array(value: object, name: str, shape: tuple[int | None, ...], dtype: type = np.float32) -> np.ndarray:

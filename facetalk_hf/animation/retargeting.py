@@ -71,11 +71,11 @@ def read_obj_rig(
         if len(vertices) != len(base):
             raise FaceTalkError(f"{path} has {len(vertices)} vertices, but {rest[0].name} has {len(base)}")
         target[:] = (vertices - base) * millimetres_per_unit
-    return HeadAnimation(
+    rig = HeadAnimation(
         base=base * millimetres_per_unit, targets=targets, weights=np.zeros((0, len(shapes))),
         target_names=tuple(path.stem for path in shapes), faces=faces,
-        **{} if neutral.colors is None else {"colors": neutral.colors},
     )  # fmt: skip
+    return rig if neutral.colors is None else rig.replace(colors=neutral.colors)
 
 
 def retarget_glb(

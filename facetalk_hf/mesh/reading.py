@@ -53,10 +53,10 @@ def read_obj(path: Path) -> MeshFile:
                 faces += [(corners[0], *pair) for pair in zip(corners[1:], corners[2:], strict=False)]
             elif kind in rows:
                 rows[kind].append(words)
-    vertices, normals = (np.array([row[:3] for row in rows[kind]], np.float64).reshape(-1, 3) for kind in ("v", "vn"))
+    vertices, normals = (_table([row[:3] for row in rows[kind]]) for kind in ("v", "vn"))
     colors = None
     if rows["v"] and all(len(row) >= 6 for row in rows["v"]):
-        values = np.array([row[3:6] for row in rows["v"]], np.float64)
+        values = _table([row[3:6] for row in rows["v"]])
         colors = np.round(values.clip(0, 1) * 255).astype(np.uint8)
     return MeshFile(
         vertices.astype(np.float32),
@@ -66,11 +66,21 @@ def read_obj(path: Path) -> MeshFile:
     )
 
 
+def _table(rows: list[list[str]]) -> np.ndarray:
+    """Convert rows of three words to (n, 3) float64; ValueError for rows of fewer, or words that are no numbers."""
+    table = np.array(rows, np.float64) if rows else np.zeros((0, 3))
+    if table.shape[1:] != (3,):
+        raise ValueError("it has vertices of fewer than three numbers")
+    return table
+
+
 def read_ply(path: Path) -> MeshFile:
     """Read vertices, faces and the normals nx, ny, nz of a ply; errors are those of trimesh."""
     import trimesh
 
     mesh = trimesh.load(path, process=False)
+    if not isinstance(mesh, (trimesh.Trimesh, trimesh.PointCloud)):
+        raise ValueError("it holds neither a mesh nor a point cloud")
     vertices = np.asarray(mesh.vertices, np.float32)
     faces = np.asarray(getattr(mesh, "faces", np.zeros((0, 3))), np.int32)  # a cloud has none
     try:
