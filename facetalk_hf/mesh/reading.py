@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Meshes and point clouds read from ply and obj files, with all vertices in the order of the file."""
 
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,37 +43,56 @@ def read_obj(path: Path) -> MeshFile:
     Raises:
         OSError, ValueError: no such file, a vertex of fewer than three numbers, words that are no numbers.
     """
-    rows: dict[str, list[list[str]]] = {"v": [], "vn": []}
-    faces: list[tuple[int, ...]] = []
+    rows: dict[str, list[str]] = {"v": [], "vn": [], "f": []}
+    before: list[int] = []  # vertices that come before each face
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
-            kind, *words = line.split() or [""]
-            if kind == "f":
-                corners = [int(word.partition("/")[0]) for word in words]
-                if min(corners, default=1) < 0:  # counted from the latest vertex back
-                    corners = [corner if corner > 0 else len(rows["v"]) + 1 + corner for corner in corners]
-                faces += [(corners[0], *pair) for pair in zip(corners[1:], corners[2:], strict=False)]
-            elif kind in rows:
-                rows[kind].append(words)
-    vertices, normals = (_table([row[:3] for row in rows[kind]]) for kind in ("v", "vn"))
+            kind, _, rest = line.partition("#")[0].strip().replace("\t", " ").partition(" ")
+            if kind in rows:
+                rows[kind].append(rest)
+                if kind == "f":
+                    before.append(len(rows["v"]))
+    values, counts = _numbers(rows["v"], np.float64)
+    vertices = _first_three(values, counts)
     colors = None
-    if rows["v"] and all(len(row) >= 6 for row in rows["v"]):
-        values = _table([row[3:6] for row in rows["v"]])
-        colors = np.round(values.clip(0, 1) * 255).astype(np.uint8)
+    if len(counts) and counts.min() >= 6:
+        colors = np.round(_first_three(values[3:], counts).clip(0, 1) * 255).astype(np.uint8)
+    normals = _first_three(*_numbers(rows["vn"], np.float64)).astype(np.float32)
     return MeshFile(
         vertices.astype(np.float32),
-        np.array(faces, np.int32).reshape(-1, 3) - 1,
+        _fans(rows["f"], np.array(before, np.int64)),
         colors,
-        normals.astype(np.float32) if len(normals) == len(vertices) else None,
+        normals if len(normals) == len(vertices) else None,
     )
 
 
-def _table(rows: list[list[str]]) -> np.ndarray:
-    """Convert rows of three words to (n, 3) float64; ValueError for rows of fewer, or words that are no numbers."""
-    table = np.array(rows, np.float64) if rows else np.zeros((0, 3))
-    if table.shape[1:] != (3,):
-        raise ValueError("it has vertices of fewer than three numbers")
-    return table
+def _numbers(rows: list[str], dtype: type[np.number]) -> tuple[np.ndarray, np.ndarray]:
+    """Parse lines of numbers: all numbers, and how many each line has; ValueError for words that are none."""
+    counts = np.array([len(row.split()) for row in rows], np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the check below, by numpy itself
+        values = np.fromstring(" ".join(rows), dtype, sep=" ")
+    if len(values) != counts.sum():
+        raise ValueError("it has words that are no numbers")
+    return values, counts
+
+
+def _first_three(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Take the first three numbers of each line, (n, 3); ValueError for a line of fewer."""
+    if (counts < 3).any():
+        raise ValueError("it has a vertex of fewer than three numbers")
+    return values[(np.cumsum(counts) - counts)[:, None] + np.arange(3)]
+
+
+def _fans(rows: list[str], before: np.ndarray) -> np.ndarray:
+    """Cut the polygons of f lines into triangles, (F, 3) int32; `before` says how many vertices precede each line."""
+    corners, counts = _numbers([re.sub(r"/\S*", "", row) if "/" in row else row for row in rows], np.int64)
+    # Corners count from 1, or from the latest vertex back.
+    corners = np.where(corners < 0, corners + np.repeat(before, counts), corners - 1)
+    number = np.maximum(counts - 2, 0)
+    start = np.repeat(np.cumsum(counts) - counts, number)
+    step = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)
+    return np.stack([corners[start], corners[start + step + 1], corners[start + step + 2]], 1).astype(np.int32)
 
 
 def read_ply(path: Path) -> MeshFile:
