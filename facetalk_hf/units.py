@@ -2,8 +2,8 @@
 """Units of length."""
 
 MILLIMETRES = 250.0
-"""In a model unit."""
+"""Millimetres in a model unit."""
 
 
 UNITS: dict[str, float] = {"m": 4.0, "cm": 0.04, "mm": 0.004, "model": 1.0}
-"""Model units in one of each: 1 model unit = 250 mm."""
+"""Model units in one of each."""
