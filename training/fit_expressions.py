@@ -27,9 +27,10 @@ from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.cli.fit import load_head, read_code
 from facetalk_hf.files import atomic_path
 from facetalk_hf.fitting.batched_field import FieldBatcher, SharedField
-from facetalk_hf.fitting.inputs import read_config, read_inputs
+from facetalk_hf.fitting.config import read_config
+from facetalk_hf.fitting.fields import make_field
+from facetalk_hf.fitting.inputs import read_inputs
 from facetalk_hf.fitting.point_clouds import SEQUENCE_FILE
-from facetalk_hf.fitting.posed_field import PosedField
 from facetalk_hf.fitting.sequence import MakeField, fit_sequence
 from facetalk_hf.models.nphm import NPHMModel
 
@@ -107,7 +108,7 @@ def fit_group(group: list[Path], options: argparse.Namespace, head: NPHMModel, n
     """Fit the sequences of a group: one by one, or with the work of `networks`, the head on its device, batched."""
     if networks is None:
         for folder in group:
-            try_sequence(folder, options, head, PosedField)
+            try_sequence(folder, options, head, make_field)
         return
     batcher = FieldBatcher(networks, networks.device, len(group))
 

@@ -49,17 +49,6 @@ class Format(StrEnum):
     usdc = "usdc"
 
 
-class Unit(StrEnum):
-    """What one unit of an obj file is."""
-
-    mm = "mm"
-    cm = "cm"
-    m = "m"
-
-
-MILLIMETRES = {Unit.mm: 1.0, Unit.cm: 10.0, Unit.m: 1000.0}
-
-
 FOLDERS = (Format.ply, Format.obj)
 
 

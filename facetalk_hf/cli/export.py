@@ -8,7 +8,8 @@ import typer
 
 from ..errors import FaceTalkError
 from ..paths import TINY
-from .common import FOLDERS, MILLIMETRES, Format, Unit, load_head, writer_options
+from ..units import MILLIMETRES, UNITS, Unit
+from .common import FOLDERS, Format, load_head, writer_options
 
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def export(
         Path | None,
         typer.Option(metavar="GLB|FOLDER", help="Another head: .glb with morph targets, or .obj files."),
     ] = None,
-    rig_unit: Annotated[Unit, typer.Option(metavar="|".join(Unit), help="Unit of the .obj files.")] = Unit.mm,
+    rig_unit: Annotated[Unit, typer.Option(metavar="|".join(UNITS), help="Unit of the .obj files.")] = "mm",
     ignore_unknown: Annotated[
         bool, typer.Option("--ignore-unknown", help="Accept shapes of the rig that are no ARKit channels.")
     ] = False,
@@ -78,7 +79,7 @@ def put_on_rig(
     from .common import save
 
     if rig.is_dir():
-        head = read_obj_rig(rig, ignore, MILLIMETRES[unit])
+        head = read_obj_rig(rig, ignore, MILLIMETRES * UNITS[unit])
         names = head.target_names
         save(drive(animation, head), kind, output, **options)
     else:

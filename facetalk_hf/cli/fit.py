@@ -1,30 +1,20 @@
 # SPDX-License-Identifier: MIT
 """`facetalk fit`: a folder of point clouds in, identity and expression codes out."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..errors import FaceTalkError
 from ..paths import TINY
+from ..units import UNITS, Unit
 
 
 if TYPE_CHECKING:
     import torch
 
     from ..models.nphm import NPHMModel
-
-
-class Unit(StrEnum):
-    """What one unit of the points is."""
-
-    auto = "auto"
-    m = "m"
-    cm = "cm"
-    mm = "mm"
-    model = "model"
 
 
 def fit(
@@ -47,7 +37,9 @@ def fit(
     landmarks: Annotated[
         Path | None, typer.Option(metavar="FILE.npy", help="68 landmarks a frame (T, 68, 3) in the clouds' space.")
     ] = None,
-    unit: Annotated[Unit, typer.Option(metavar="|".join(Unit), help="Unit of the points.")] = Unit.auto,
+    unit: Annotated[
+        Literal["auto", Unit], typer.Option(metavar="|".join(["auto", *UNITS]), help="Unit of the points.")
+    ] = "auto",
     fps: Annotated[float, typer.Option(metavar="N", help="Frames a second of the video.")] = 24.0,
     rough_pose: Annotated[
         Path | None,
@@ -72,8 +64,9 @@ def fit(
 
     import torch
 
-    from ..fitting.inputs import read_config, read_inputs
-    from ..fitting.report import write_comparison, write_plot
+    from ..fitting.config import read_config
+    from ..fitting.inputs import read_inputs
+    from ..fitting.pictures import write_comparison, write_plot
     from ..fitting.sequence import fit_sequence
 
     settings = read_config(config, points, fps)
@@ -81,7 +74,7 @@ def fit(
     head = load_head(model)
     torch.set_num_threads(1)  # small networks: more threads wait for each other
     inputs.identity = None if identity is None else read_code(identity, head.identity_dim)
-    fitted = fit_sequence(head, inputs, output, settings, say=typer.echo)
+    fitted = fit_sequence(head, inputs, output, settings, log=typer.echo)
     result, report = fitted.fit, fitted.report
     write_plot(output / "report.png", fitted.field, result)
     if video:
