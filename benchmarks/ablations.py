@@ -34,7 +34,7 @@ from facetalk_hf.evaluation.studies import (
     write_between_markers,
 )
 from facetalk_hf.files import atomic_path
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.head.facial_weights import facial_weights
 
 
@@ -43,13 +43,13 @@ ROOT = Path(__file__).resolve().parents[1]
 VARIANTS = {
     "full": ("full", {}, ()),
     "no_augmentation": ("without expression augmentation", {}, ("--augmentation", "1", "1")),
-    "untold": ("augmented, but the factor r is no input (as in the paper)", {}, ("--intensity_dropout", "1")),
+    "untold": ("augmented, but the factor r is no input (as in the paper)", {}, ("--intensity-dropout", "1")),
     "no_film": ("without FiLM: timestep added to the input", {"timestep_conditioning": "additive"}, ()),
     "no_alignment": ("without alignment mask", {"alignment_width": None}, ()),
     "regression": (
         "without diffusion: regression, one step",
         {},
-        ("--objective", "regression", "--augmentation", "1", "1", "--null_probability", "0"),
+        ("--objective", "regression", "--augmentation", "1", "1", "--null-probability", "0"),
     ),
     "no_skips": ("without UNet skips", {"skip_connections": False}, ()),
     "local_16": ("local window, 16 frames on both sides", {"attention_mode": "local", "window": 16}, ()),
@@ -113,14 +113,14 @@ def train(args: argparse.Namespace, name: str) -> Path:
     folder, (_, changes, options) = args.work / name, VARIANTS[name]
     base = yaml.safe_load(args.config.read_text()).get("model_config") or {}
     command = [sys.executable, ROOT / "training" / "train_denoiser.py", "--config", args.config]
-    command += ["--corpus", args.corpus, "--audio_encoder", args.model / "audio_encoder"]
-    command += ["--feature_extractor", args.model / "feature_extractor", "--output_dir", folder, "--resume"]
-    command += ["--cache_dir", args.cache_dir or args.work / "cache", "--model_config", json.dumps(base | changes)]
-    command += ["--max_train_steps", args.train_steps, "--lr_warmup_steps", max(1, args.train_steps // 10)]
-    command += ["--checkpointing_steps", max(1, args.train_steps // 4), "--checkpoints_total_limit", 1]
-    command += ["--validation_steps", 0, "--seed", args.seed, *options]
+    command += ["--corpus", args.corpus, "--audio-encoder", args.model / "audio_encoder"]
+    command += ["--feature-extractor", args.model / "feature_extractor", "--output-dir", folder, "--resume"]
+    command += ["--cache-dir", args.cache_dir or args.work / "cache", "--model-config", json.dumps(base | changes)]
+    command += ["--max-train-steps", args.train_steps, "--lr-warmup-steps", max(1, args.train_steps // 10)]
+    command += ["--checkpointing-steps", max(1, args.train_steps // 4), "--checkpoints-total-limit", 1]
+    command += ["--validation-steps", 0, "--seed", args.seed, *options]
     if (args.corpus / "lips.npy").exists():
-        command += ["--loss_matrix", args.corpus / "lips.npy"]
+        command += ["--loss-matrix", args.corpus / "lips.npy"]
     command += args.train_arguments
     # What is in the folder may come from another recipe, or from another day's encoder.
     recipe = [word.name if isinstance(word, Path) else str(word) for word in command[2:]]
@@ -144,7 +144,7 @@ def outside_motion(pipe: FaceTalkPipeline, rows: list[dict], args: argparse.Name
 
     "still_speed" in mm/s, "still_jerk" in mm/s^3, each also with "_target".
     """
-    decoder = HeadDecoder(pipe.head, resolution=64, facial_smoothing=smoothing)
+    decoder = make_decoder(pipe.head, resolution=64, facial_smoothing=smoothing)
     geometry = decoder.geometry(decoder.identity_code())
     weights = facial_weights(geometry.base, geometry.landmarks[48:68].mean(0))
     fields = geometry.targets[:, weights < 0.1]

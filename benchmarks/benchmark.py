@@ -43,7 +43,8 @@ from facetalk_hf.evaluation.timing import (
     step_duration,
 )
 from facetalk_hf.files import atomic_path
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
+from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.rendering.renderer import HeadRenderer
 
 
@@ -124,9 +125,9 @@ def stages(pipe: FaceTalkPipeline, args: argparse.Namespace) -> Iterator[dict[st
     if pipe.head is None:
         return
     codes = generate(pipe, clip, steps)[0]
-    decoder = HeadDecoder(pipe.head)
+    decoder = make_decoder(pipe.head)
     code = decoder.identity_code(args.identity)
-    if type(decoder) is HeadDecoder:  # heads of another kind have another way to their surface
+    if isinstance(decoder, BlendshapeDecoder):  # heads of another kind have another way to their surface
         surface = partial(decoder.canonical_surface, torch.from_numpy(code).to(pipe.head.anchor_mean)[None])
         yield row("meshing: the surface", best(torch.no_grad()(surface), 1, warm_up=False), "head")
     yield row("a whole head, then kept", best(partial(decoder.geometry, code), 1, warm_up=False), "head")

@@ -23,7 +23,7 @@ from facetalk_hf.evaluation.studies import (
     write_between_markers,
 )
 from facetalk_hf.motion.blinks import sharpen_blinks
-from facetalk_hf.pipeline.few_steps import FOLDER as FEW_STEPS
+from facetalk_hf.paths import FEW_STEPS
 
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

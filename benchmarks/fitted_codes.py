@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
-from facetalk_hf.cli.fit import load_head
 from facetalk_hf.data.corpus import read
 from facetalk_hf.evaluation.head_metrics import REGIONS
 from facetalk_hf.evaluation.metrics import closure_score, correlation
@@ -27,6 +26,7 @@ from facetalk_hf.evaluation.studies import markdown_table
 from facetalk_hf.files import atomic_path
 from facetalk_hf.fitting.fields import make_field
 from facetalk_hf.head.decoder import aperture
+from facetalk_hf.head.loading import load_head
 from facetalk_hf.models.nphm import NPHMModel
 from facetalk_hf.synthetic.scans import MILLIMETRES, SpeakingHead
 

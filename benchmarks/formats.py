@@ -18,7 +18,8 @@ import numpy as np
 from facetalk_hf import TINY
 from facetalk_hf.animation.head_animation import PARTS, HeadAnimation
 from facetalk_hf.animation.npz import load_animation
-from facetalk_hf.cli.common import load_head
+from facetalk_hf.head.decoding import make_decoder
+from facetalk_hf.head.loading import load_head
 
 
 KINDS = {5126: "<f4", 5123: "<u2", 5125: "<u4"}
@@ -124,7 +125,7 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--model", default=TINY)
     arguments = parser.parse_args()
-    animation = load_animation(arguments.file, load_head(arguments.model))
+    animation = load_animation(arguments.file, make_decoder(load_head(arguments.model)))
     print(f"{animation}, gaze and targets: {len(animation.target_names)}, head motion: {animation.poses is not None}")
     print(f"{'format':12}{'MB':>8}{'error, mm':>12}")
     first = slice(0, 3)

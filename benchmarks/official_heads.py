@@ -16,8 +16,9 @@ import torch
 
 import facetalk_hf
 from facetalk_hf import NPHMModel
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
-from facetalk_hf.head.official_isosurface import evaluate, sample_by_members, uniform_axes
+from facetalk_hf.head.decoding import make_decoder
+from facetalk_hf.head.ensemble_surface import sample_by_members, uniform_axes
+from facetalk_hf.head.field_values import evaluate
 from facetalk_hf.mesh.isosurface import triangulate
 
 
@@ -45,7 +46,7 @@ def random_head() -> NPHMModel:
 def measure_ours(resolution: int) -> None:
     """Time the embedded head from its code to everything that its frames share, and again from memory."""
     head = NPHMModel.from_pretrained(facetalk_hf.TINY, subfolder="head", torch_dtype=torch.float32).eval()
-    decoder = HeadDecoder(head, resolution=resolution)
+    decoder = make_decoder(head, resolution=resolution)
     code = decoder.identity_code("zero")
     for what in ("first", "again"):
         start = process_time()

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import facetalk_hf
 from facetalk_hf import NPHMModel
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.rendering.renderer import HeadRenderer
 
 
@@ -26,7 +26,7 @@ AXES = (
 
 def main() -> None:
     head = NPHMModel.from_pretrained(facetalk_hf.TINY, subfolder="head")
-    still = HeadDecoder(head)(np.zeros((1, head.config.expression_dim), np.float32))
+    still = make_decoder(head)(np.zeros((1, head.config.expression_dim), np.float32))
     renderer = HeadRenderer(still, size=(720, 440), yaw=38, pitch=14, key_poses=1)
     image = Image.fromarray(renderer.render(0))
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(24)

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 import facetalk_hf
 from facetalk_hf import NPHMModel
 from facetalk_hf.blendshapes import INDEX
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.rendering.renderer import HeadRenderer
 
 
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
 
     head = NPHMModel.from_pretrained(facetalk_hf.TINY, subfolder="head")
-    decoder = HeadDecoder(head, resolution=args.resolution, facial_smoothing=False)
+    decoder = make_decoder(head, resolution=args.resolution, facial_smoothing=False)
     weights = np.zeros((len(POSES), len(INDEX)), np.float32)
     for row, pose in zip(weights, POSES.values(), strict=True):
         row[[INDEX[name] for name in pose]] = list(pose.values())

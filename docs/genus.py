@@ -11,14 +11,14 @@ import torch
 
 import facetalk_hf
 from facetalk_hf import NPHMModel
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
 from facetalk_hf.mesh.isosurface import triangulate
 from facetalk_hf.mesh.topology import genus, remove_handles
 
 
 def main() -> None:
     head = NPHMModel.from_pretrained(facetalk_hf.TINY, subfolder="head")
-    decoder = HeadDecoder(head, resolution=128)
+    decoder = BlendshapeDecoder(head, resolution=128)
     for identity in map(int, sys.argv[1:] or range(len(head.identity_codes))):
         values, axes = decoder.sample_grid(torch.from_numpy(decoder.identity_code(identity))[None])
         start = time.process_time()

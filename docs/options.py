@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Write the table of train_denoiser.py's options into docs/training.md, from the parser itself.
+"""Write the table of train_denoiser.py's options into docs/training.md, from their declaration.
 
 python docs/options.py
 """
 
 import argparse
-import importlib.util
 from pathlib import Path
+
+from facetalk_hf.learning.denoiser import DenoiserOptions
+from facetalk_hf.scripts import make_parser
 
 
 DOCS = Path(__file__).resolve().parent
@@ -24,7 +26,7 @@ def table(parser: argparse.ArgumentParser) -> str:
             default = ""
         elif isinstance(default, tuple):
             default = " ".join(map(str, default))
-        name = f"--{action.dest}"
+        name = action.option_strings[-1]
         if action.choices:
             name += " " + "\\|".join(action.choices)
         rows.append(f"| `{name}` | {default} | {action.help} |")
@@ -33,11 +35,8 @@ def table(parser: argparse.ArgumentParser) -> str:
 
 def filled(text: str) -> str:
     """The document with a fresh table between the marks."""
-    spec = importlib.util.spec_from_file_location("train_denoiser", DOCS.parent / "training" / "train_denoiser.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     before, _, rest = text.partition(BEGIN)
-    return before + BEGIN + table(script.make_parser()) + END + rest.partition(END)[2]
+    return before + BEGIN + table(make_parser(DenoiserOptions)) + END + rest.partition(END)[2]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from facetalk_hf.audio.analysis import loudness
 from facetalk_hf.audio.io import load_audio
 from facetalk_hf.evaluation import metrics
 from facetalk_hf.evaluation.scores import lips_closed
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.decoding import make_decoder
 
 
 RATE = 16000
@@ -113,7 +113,7 @@ def main() -> None:
         raise FaceTalkError(f"no wav, flac or mp3 file in {options.folder}")
     pipe = FaceTalkPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
-    decoder, fps = HeadDecoder(pipe.head, resolution=32), pipe.config.fps
+    decoder, fps = make_decoder(pipe.head, resolution=32), pipe.config.fps
     options.output.mkdir(parents=True, exist_ok=True)
     heads = ("seconds", "lag, frames", "r to loudness", "silence, mm", "closures", "treble there, dB")
     print(f"{'file':24}" + "".join(f"{head:>17}" for head in heads))

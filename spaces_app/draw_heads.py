@@ -11,7 +11,7 @@ from PIL import Image
 
 import facetalk_hf
 from facetalk_hf import NPHMModel
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.rendering.renderer import HeadRenderer
 
 
@@ -21,7 +21,7 @@ COLUMNS, SIZE = 11, 112
 
 def main() -> None:
     head = NPHMModel.from_pretrained(facetalk_hf.TINY, subfolder="head")
-    decoder = HeadDecoder(head, resolution=96, cache_size=1)
+    decoder = make_decoder(head, resolution=96, cache_size=1)
     rest = np.zeros((1, head.config.expression_dim), np.float32)
     names = ["zero", *range(len(head.identity_codes))]
     sheet = Image.new("RGB", (COLUMNS * SIZE, -(-len(names) // COLUMNS) * SIZE))

@@ -19,7 +19,6 @@ import torch
 
 from facetalk_hf import TINY
 from facetalk_hf.blendshapes import INDEX
-from facetalk_hf.cli.fit import load_head
 from facetalk_hf.data.corpus import read_shard, shards
 from facetalk_hf.evaluation.head_metrics import REGIONS, fit_identities
 from facetalk_hf.files import atomic_path
@@ -28,6 +27,7 @@ from facetalk_hf.fitting.fields import make_field
 from facetalk_hf.fitting.identity import fit_identity
 from facetalk_hf.fitting.observations import FrameObservation
 from facetalk_hf.fitting.posed_field import PosedField
+from facetalk_hf.head.loading import load_head
 from facetalk_hf.synthetic.scans import ScanFaults, SpeakingHead
 from facetalk_hf.units import MILLIMETRES
 

@@ -25,7 +25,7 @@ from facetalk_hf.evaluation.head_metrics import (
     surface_scores,
 )
 from facetalk_hf.files import atomic_path
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
 
 
 BARS = {  # name -> what it is, the bar, its unit
@@ -112,7 +112,7 @@ def main() -> None:
     scans, pool = read_scans(options.data)
     codes = fit_identities(head, scans, options.fit_steps, seed=options.seed)
     start = time.process_time()
-    HeadDecoder(head, resolution=options.resolution).canonical_surface(codes[:1])
+    BlendshapeDecoder(head, resolution=options.resolution).canonical_surface(codes[:1])
     scores = {"extraction": time.process_time() - start}
     each = [
         surface_scores(head, code, scan, pool, options.resolution) for code, scan in zip(codes, scans, strict=True)

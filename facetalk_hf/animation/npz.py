@@ -66,7 +66,7 @@ def load_animation(
         raise FaceTalkError(f"{path} was made with another model: its head has other targets")
     # The weights as they were saved: what was done to the motion after decoding stays done.
     animation = animation.replace(
-        **fields | {"weights": fields["weights"][:, ~np.array(turned)], "target_names": animation.target_names}
+        **fields | {"weights": fields["weights"][:, ~np.array(turned, bool)], "target_names": animation.target_names}
     )
     return animation.with_gaze(*gaze_angles(animation)) if any(turned) else animation
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the commands share."""
+"""What the commands share: formats, checks, models that are found and loaded, results that are written."""
 
 import json
 import math
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..animation.head_animation import HeadAnimation
-    from ..head.blendshape_decoder import HeadDecoder
     from ..pipeline.facetalk import FaceTalkPipeline
 
 
@@ -171,7 +170,7 @@ def save(animation: "HeadAnimation", kind: Format, path: Path, **options: object
 
 
 def quiet_libraries() -> None:
-    """Warnings of the libraries are for developers; the progress bars of the long steps stay."""
+    """Silence warnings of the libraries, which are for developers; progress bars of long steps stay."""
     import diffusers
     import transformers
 
@@ -187,28 +186,9 @@ def first_line(error: BaseException) -> str:
 
 
 def writer_options(kind: Format, size: int, sound: Path | None = None, geometry: bool = False) -> dict[str, object]:
-    """What a writer is told beside the path: the size of the video, the sound file that a USD stage refers to."""
+    """Choose what a writer is told beside the path: size of the video, sound file that a USD stage refers to."""
     if kind == Format.mp4:
         return {"size": size}
     if kind == Format.npz:
         return {"geometry": geometry}
     return {"audio": sound} if kind in (Format.usd, Format.usda, Format.usdc) else {}
-
-
-def load_head(model: str) -> "HeadDecoder":
-    """The decoder of a model's head alone: no audio encoder, no denoiser."""
-    import torch
-
-    from ..head.blendshape_decoder import HeadDecoder
-    from ..models.nphm import NPHMModel
-
-    quiet_libraries()
-    folder = (Path(model) if Path(model).is_dir() else fetch_model(model)) / "head"
-    if not folder.is_dir():
-        raise FaceTalkError(f"the model {model} has no head to animate")
-    try:
-        return HeadDecoder(NPHMModel.from_pretrained(folder, torch_dtype=torch.float32))
-    except FaceTalkError:
-        raise
-    except Exception as error:  # a broken folder: anything from KeyError to the classes of the libraries
-        raise FaceTalkError(f"cannot load the head of {model}: {first_line(error)}") from error

@@ -9,7 +9,17 @@ import typer
 from ..errors import FaceTalkError
 from ..paths import TINY
 from ..units import MILLIMETRES, UNITS, Unit
-from .common import FOLDERS, Format, load_head, writer_options
+from .common import (
+    FOLDERS,
+    Format,
+    check_model,
+    check_number,
+    check_size,
+    quiet_libraries,
+    read_clip,
+    save,
+    writer_options,
+)
 
 
 if TYPE_CHECKING:
@@ -45,7 +55,6 @@ def export(
     from ..animation.head_animation import MOTION_FORMATS
     from ..animation.npz import has_geometry, load_animation, read_arrays
     from ..motion.editing import retime, smooth
-    from .common import check_model, check_number, check_size, read_clip, save
 
     kind = output_format(output, format)
     check_size(size)
@@ -57,9 +66,15 @@ def export(
     if rig is not None and rig.is_file() and kind != Format.glb:
         raise FaceTalkError(f"the head of a glb can be written as glb only, not as {kind}")
     needs_head = rig is None and (geometry or kind not in MOTION_FORMATS) and not has_geometry(read_arrays(file))
+    decoder = None
     if needs_head:
         check_model(model)
-    animation = load_animation(file, load_head(model) if needs_head else None)
+        from ..head.decoding import make_decoder
+        from ..head.loading import load_head
+
+        quiet_libraries()
+        decoder = make_decoder(load_head(model))
+    animation = load_animation(file, decoder)
     if sound is not None:
         animation = animation.replace(audio=sound[0], sampling_rate=sound[1])
     animation = smooth(animation, smoothing)
@@ -76,11 +91,10 @@ def put_on_rig(
 ) -> None:
     """Write the motion on another head, and say what of it that head cannot show."""
     from ..animation.retargeting import drive, drive_glb, glb_can_turn, glb_shape_names, missing_channels, read_obj_rig
-    from .common import save
 
     if rig.is_dir():
-        head = read_obj_rig(rig, ignore, MILLIMETRES * UNITS[unit])
-        names = head.target_names
+        head = read_obj_rig(rig, ignore, UNITS[unit] * MILLIMETRES)
+        names = list(head.target_names)
         save(drive(animation, head), kind, output, **options)
     else:
         names = glb_shape_names(rig)
@@ -92,7 +106,7 @@ def put_on_rig(
 
 
 def output_format(output: Path, format: Format | None) -> Format:
-    """The format that was asked for, or the one that the output's suffix says; FaceTalkError if it says none."""
+    """Choose the format that was asked for, or that of the output's suffix; FaceTalkError if it says none."""
     from ..animation.head_animation import format_of
 
     name = format or format_of(output)

@@ -2,19 +2,14 @@
 """`facetalk fit`: a folder of point clouds in, identity and expression codes out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from ..errors import FaceTalkError
 from ..paths import TINY
 from ..units import UNITS, Unit
-
-
-if TYPE_CHECKING:
-    import torch
-
-    from ..models.nphm import NPHMModel
+from .common import check_model, check_number, quiet_libraries
 
 
 def fit(
@@ -55,12 +50,14 @@ def fit(
     video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
 ) -> None:
     """Fit a head to point clouds of somebody talking."""
-    from .common import check_number
+    from ..fitting.point_clouds import SEQUENCE_FILE, frame_files
 
     check_number("--fps", fps, 1, 1000)
     check_number("--points", points, 100, 100_000)
     if transforms is not None and rough_pose is not None:
         raise FaceTalkError("--rough-pose is for frames whose pose is sought; leave it out with --transforms")
+    if not (clouds / SEQUENCE_FILE).exists():
+        frame_files(clouds)  # refuses what is no sequence before torch is loaded
 
     import torch
 
@@ -68,12 +65,18 @@ def fit(
     from ..fitting.inputs import read_inputs
     from ..fitting.pictures import write_comparison, write_plot
     from ..fitting.sequence import fit_sequence
+    from ..head.identity_files import read_identity_code
+    from ..head.loading import load_head
 
     settings = read_config(config, points, fps)
     inputs = read_inputs(clouds, landmarks, transforms, rough_pose, unit)
+    if not (Path(model) / "config.json").is_file():  # not a head alone
+        check_model(model)
+    quiet_libraries()
     head = load_head(model)
     torch.set_num_threads(1)  # small networks: more threads wait for each other
-    inputs.identity = None if identity is None else read_code(identity, head.identity_dim)
+    if identity is not None:
+        inputs.identity = torch.from_numpy(read_identity_code(identity, head.identity_dim))
     fitted = fit_sequence(head, inputs, output, settings, log=typer.echo)
     result, report = fitted.fit, fitted.report
     write_plot(output / "report.png", fitted.field, result)
@@ -87,33 +90,3 @@ def fit(
         f"{report['velocity_mm_per_frame']['mean']:.2f} mm a frame" + (f"; hardly fit: {bad}" if bad else "")
     )
     typer.echo(f"  {output / 'fit.npz'}")
-
-
-def read_code(path: Path, size: int) -> "torch.Tensor":
-    """An identity code as a tensor (Z,)."""
-    import torch
-
-    from .inputs import read_identity
-
-    code = read_identity(str(path))
-    if len(code) != size:
-        raise FaceTalkError(f"{path} has {len(code)} numbers; this head's identities have {size}")
-    return torch.from_numpy(code)
-
-
-def load_head(model: str) -> "NPHMModel":
-    """The head of a model folder or Hub id, or a head's own folder, in float32 on the CPU."""
-    import torch
-
-    from ..models.nphm import NPHMModel
-    from .common import check_model, fetch_model, quiet_libraries
-
-    quiet_libraries()
-    path = Path(model)
-    if not (path / "config.json").is_file():
-        check_model(model)
-        path = (path if path.is_dir() else fetch_model(model)) / "head"
-    try:
-        return NPHMModel.from_pretrained(path, torch_dtype=torch.float32).eval()
-    except Exception as error:
-        raise FaceTalkError(f"cannot load a head from {path}: {str(error).splitlines()[0]}") from error

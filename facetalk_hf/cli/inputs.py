@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the `facetalk` command reads and where it writes: identities, keyframes, names of results, the folder."""
+"""Files of the `facetalk` command: identities and keyframes that are read, results and their folder."""
 
 import contextlib
 import re
@@ -26,7 +26,8 @@ def plan_outputs(
     Raises:
         FaceTalkError: two results would have the same name, or a result would replace one of the sources.
     """
-    plan, owner = [], {}
+    plan: list[list[dict[Format, Path]]] = []
+    owner: dict[str, Path] = {}
     inputs = {source.resolve() for source in sources}
     for source in sources:
         stems = [source.stem] if num_samples == 1 else [f"{source.stem}-{index + 1}" for index in range(num_samples)]
@@ -50,22 +51,14 @@ def read_identity(text: str) -> "str | int | np.ndarray":
         return text
     with contextlib.suppress(ValueError):
         return int(text)
-    import numpy as np
-
     path = Path(text)
     if path.suffix != ".npy" or not path.is_file():
         raise FaceTalkError(
             f"no identity {text!r}: give zero, the number of a head, random:SEED, or an .npy file that exists"
         )
-    try:
-        code = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise FaceTalkError(f"{path} is not a NumPy file with one array of numbers") from error
-    if code.ndim != 1 or code.dtype.kind not in "fiu":
-        raise FaceTalkError(f"{path} holds {code.dtype} of shape {code.shape}: an identity is one row of numbers")
-    if not np.isfinite(code).all():
-        raise FaceTalkError(f"{path} holds NaN or infinite numbers")
-    return code.astype(np.float32)
+    from ..head.identity_files import read_identity_code
+
+    return read_identity_code(path)
 
 
 def read_fixed(path: Path | None, recordings: int) -> "Keyframes | None":
@@ -74,6 +67,8 @@ def read_fixed(path: Path | None, recordings: int) -> "Keyframes | None":
         return None
     if recordings > 1:
         raise FaceTalkError(f"--keyframes {path} is for one recording, but {recordings} are given")
+    if not path.is_file():
+        raise FaceTalkError(f"no such file: {path}")
     from ..motion.keyframes import read_keyframes
 
     return read_keyframes(path)

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Reads what NPHM's and MonoNPHM's training scripts saved; whatever does not fit becomes one plain line."""
+"""Read what NPHM's and MonoNPHM's training scripts saved; whatever does not fit becomes one plain line."""
 
 import os
 import pickle
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..errors import FaceTalkError
+from .files import check_anchors, check_checkpoint
 
 
 Tensors = dict[str, torch.Tensor]
@@ -42,7 +42,7 @@ class Layers:
         return len(self.biases[0])
 
     def bank(self, prefix: str, start: int, stop: int) -> Tensors:
-        """Tensors of an `MLPBank` whose inputs are the columns start to stop, and whose codes are the others."""
+        """Arrange tensors for an `MLPBank` with columns start to stop as inputs, and the others as codes."""
         columns = torch.arange(self.inputs)
         seen = (columns >= start) & (columns < stop)
         weights = list(self.weights)
@@ -83,7 +83,7 @@ class Network:
         return value
 
     def linear(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight (out, in) and bias (out,) of one layer."""
+        """Take weight (out, in) and bias (out,) of one layer."""
         weight, bias = self.take(f"{name}.weight", 2), self.take(f"{name}.bias", 1)
         self.check(len(weight) == len(bias), f"weight and bias of {name} don't fit")
         return weight, bias
@@ -91,9 +91,9 @@ class Network:
     def stack(self, pattern: str, members: str) -> None:
         """Put tensors of like networks, which `members` finds the number of, into one tensor without a number."""
         found: dict[str, dict[int, torch.Tensor]] = {}
-        for name in [name for name in self.tensors if re.match(members, name)]:
-            index, rest = re.match(members, name).group(1), name[re.match(members, name).end() :]
-            found.setdefault(pattern + rest, {})[int(index)] = self.tensors.pop(name)
+        for match in [match for name in self.tensors if (match := re.match(members, name))]:
+            rest = match.string[match.end() :]
+            found.setdefault(pattern + rest, {})[int(match.group(1))] = self.tensors.pop(match.string)
         for name, parts in found.items():
             self.check(sorted(parts) == list(range(len(parts))), f"member networks are missing from {name}")
             shapes = {tuple(part.shape) for part in parts.values()}
@@ -144,8 +144,7 @@ class Network:
 
 def read_checkpoint(path: str | os.PathLike) -> dict:
     """Read a file of torch.save, tensors and plain values only: nothing in it is run."""
-    if not Path(path).is_file():
-        raise FaceTalkError(f"no checkpoint {path}: give a checkpoint_epoch_*.tar of the official training")
+    check_checkpoint(path)
     try:
         file = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -158,7 +157,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
 
 
 def section(file: dict, name: str, path: str | os.PathLike, kind: str) -> dict:
-    """A part of a checkpoint that must be there."""
+    """Find a part of a checkpoint; FaceTalkError where it is missing."""
     if not isinstance(file.get(name), dict):
         there = ", ".join(map(str, list(file)[:4])) or "nothing"
         raise FaceTalkError(f"{path} is no {kind} checkpoint: it has no {name}, but {there}")
@@ -166,26 +165,22 @@ def section(file: dict, name: str, path: str | os.PathLike, kind: str) -> dict:
 
 
 def codebook(file: dict, names: Iterable[str], path: str | os.PathLike) -> torch.Tensor | None:
-    """Codes (n, size) that were learnt together with the network; None where the file was published without."""
+    """Read codes (n, size) that were learnt together with the network; None where the file was published without."""
+    found: object = file
     for name in names:
-        parts = file.items() if isinstance(file, dict) else ()
-        file = next((part for key, part in parts if WRAPPERS.sub("", str(key)) == name), None)
-    if file is None:
+        parts = found.items() if isinstance(found, dict) else ()
+        found = next((part for key, part in parts if WRAPPERS.sub("", str(key)) == name), None)
+    if found is None:
         return None
-    codes = Network({".".join(names): file}, path).take(".".join(names), 2)
-    return codes
+    return Network({".".join(names): found}, path).take(".".join(names), 2)
 
 
 def read_anchors(path: str | os.PathLike, count: int) -> torch.Tensor:
-    """Mean anchors (count, 3) in model units from an .npy file, which may hold them as (1, count, 3) or one row too.
+    """Read mean anchors (count, 3), model units, from an .npy file, which may also have (1, count, 3) or one row.
 
     They are not in the checkpoints.
     """
-    name = f"anchors_{count}.npy"
-    if not Path(path).is_file():
-        raise FaceTalkError(
-            f"no anchors {path}: give {name} of the official repository, they are not in the checkpoint"
-        )
+    name = check_anchors(path, count)
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -141,7 +141,7 @@ def _nphm_network(file: dict, path: PathLike, stage: str, prefix: str, other: st
 
 
 def _anchors(identity: Network, path: PathLike, members: int) -> tuple[dict, Tensors]:
-    """The network of the anchors and their mean: the config to start with, and tensors.
+    """Read the network of the anchors and their mean: the config to start with, and tensors.
 
     Both anchors of a mirrored pair use one of the `members` networks, and the anchor-less member has its own.
     """
@@ -218,7 +218,7 @@ def _finish(
         raise FaceTalkError(
             f"its identity codes have {identities.shape[1]} numbers, but its networks see {model.identity_dim}"
         )
-    if counts[1]:
+    if expressions is not None and counts[1]:
         state["expression_codes"] = expressions
     state["identity_codes"] = model.identity_codes if identities is None else identities
     model.load_state_dict({name: value.contiguous() for name, value in state.items()})

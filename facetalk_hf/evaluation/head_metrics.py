@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from ..blendshapes import EXPRESSIONS, INDEX
 from ..errors import FaceTalkError
-from ..head.blendshape_decoder import HeadDecoder
+from ..head.blendshape_decoder import BlendshapeDecoder
 from ..head.decoder import aperture
 from ..models.nphm import NUM_LANDMARKS, NPHMModel
 from ..synthetic.expressions import sample_weights
@@ -109,7 +109,7 @@ def surface_scores(head: NPHMModel, code: torch.Tensor, scan: dict, pool: dict, 
     normal consistency = the same mean of |n . n'|. Head: all above the neck plane, with eyeballs and mouth bag. Face:
     where the pool sample nearest to the point is one of face, lips or lids.
     """
-    vertices, faces = HeadDecoder(head, resolution=resolution).canonical_surface(code[None])
+    vertices, faces = BlendshapeDecoder(head, resolution=resolution).canonical_surface(code[None])
     ours, ours_normals = even_samples(vertices * MILLIMETRES, faces, 200_000)
     theirs, theirs_normals = scan["surface"] * MILLIMETRES, scan["normals"]
     skin = cKDTree(positions(pool, scan["coefficients"]) * MILLIMETRES)
@@ -260,7 +260,7 @@ def identity_distances(head: NPHMModel, codes: torch.Tensor, resolution: int = 9
     build_heads.py calls face), the mean of both directions; `landmarks` (n, n): mean distance of a landmark to its
     twin; `handles` (n,) and `height` (n,) of each surface.
     """
-    decoder, people, result = HeadDecoder(head, resolution=resolution), [], {"handles": [], "height": []}
+    decoder, people, result = BlendshapeDecoder(head, resolution=resolution), [], {"handles": [], "height": []}
     for code in codes[:, None]:
         vertices, faces = decoder.canonical_surface(code)
         points, normals = even_samples(vertices, faces, 20_000)

@@ -17,7 +17,7 @@ from ..blendshapes import INDEX
 from ..data.corpus import decode_audio, read
 from ..errors import FaceTalkError
 from ..evaluation import metrics, motion_metrics
-from ..head.blendshape_decoder import HeadDecoder
+from ..head.blendshape_decoder import BlendshapeDecoder
 from ..head.decoder import aperture
 from ..head.regions import LIP_LANDMARKS, UPPER_LANDMARKS, region_masks
 from ..synthetic.visemes import LIP_SEAL
@@ -62,11 +62,11 @@ class FixedMesh:
 
     Args:
         head (`NPHMModel`): a head with a bilinear forward deformation.
-        identity, resolution: as in `HeadDecoder`; the mean head and 64 cells.
+        identity, resolution: as in `BlendshapeDecoder`; the mean head and 64 cells.
     """
 
     def __init__(self, head: "NPHMModel", identity: Any = None, resolution: int = 64):
-        self.decoder = HeadDecoder(head, resolution=resolution)
+        self.decoder = BlendshapeDecoder(head, resolution=resolution)
         self.identity = self.decoder.identity_code(identity)
         geometry = self.decoder.geometry(self.identity)
         masks = region_masks(geometry.base, geometry.landmarks, geometry.parts)

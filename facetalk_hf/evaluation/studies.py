@@ -33,7 +33,7 @@ BLINK_SHUT = 0.8
 
 
 def blink_peaks(weights: np.ndarray, floor: float = 0.3) -> np.ndarray:
-    """Highest weight of every blink, (n,) float: of each stretch of frames in which eyeBlink is above `floor`.
+    """Find the highest weight of every blink, (n,) float: of each stretch in which eyeBlink is above `floor`.
 
     Args:
         weights ((T, 53) float): blendshape weights; the mean of both eyes counts.
@@ -46,7 +46,7 @@ def blink_peaks(weights: np.ndarray, floor: float = 0.3) -> np.ndarray:
 def measure(
     predict: Predictor, rows: Sequence[dict[str, Any]], mesh: FixedMesh, samples: int = 1, seed: int = 0
 ) -> dict[str, float]:
-    """All scores of `evaluate`, and what these comparisons need besides.
+    """Compute all scores of `evaluate`, and what these comparisons need besides.
 
     Clips are predicted one by one, so that no time is lost on padding, after one that warms up.
 
@@ -57,7 +57,9 @@ def measure(
         minute, "blinks_shut" and "blinks_shut_target", the share of them that shut the eye (NaN without blinks);
         "ms", milliseconds for a second of audio.
     """
-    head, made, seconds = mesh.decoder.head, [], []
+    head = mesh.decoder.head
+    made: list[np.ndarray] = []
+    seconds: list[float] = []
 
     def timed(clips: list[np.ndarray], seeds: list[int]) -> Sequence[np.ndarray | torch.Tensor]:
         start = perf_counter()
@@ -84,7 +86,7 @@ def measure(
 
 
 def one_step_predictor(pipe: FaceTalkPipeline) -> Predictor:
-    """A denoiser that was trained as a regression (`train_denoiser.py --objective regression`): x_0 from zeros."""
+    """Make a predictor of a denoiser that was trained as a regression (`--objective regression`): x_0 from zeros."""
 
     @torch.no_grad()
     def predict(clips: list[np.ndarray], seeds: list[int]) -> list[torch.Tensor]:
@@ -127,7 +129,7 @@ class StudyResults:
             )
 
     def measure(self, name: str, function: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """The row of that name, from the file, or from `function` and then into the file, with its time and date."""
+        """Take the row of that name from the file, or from `function` and then into the file, with time and date."""
         if name not in self.rows:
             start = perf_counter()
             row = {key: None if value != value else value for key, value in function().items()}  # JSON has no NaN
@@ -139,7 +141,7 @@ class StudyResults:
         return self.rows[name]
 
     def provenance(self) -> str:
-        """When, by which command and on what machine the last row was measured, as a sentence of Markdown."""
+        """Say when, by which command and on what machine the last row was measured, as a sentence of Markdown."""
         written = json.loads(self.path.read_text())
         last = max(row["date"] for row in self.rows.values())
         return f"Last measured {last}: `{written['command']}`; {written['machine']}."
@@ -155,7 +157,7 @@ class Study(NamedTuple):
 
 
 def study_parser(description: str, results: Path, page: Path, clips: int, samples: int | None) -> ArgumentParser:
-    """A command line with the options that all studies have; each adds its own.
+    """Make a command line with the options that all studies have; each adds its own.
 
     Args:
         description (`str`): the script's docstring. results, page (`Path`): defaults of --output and --page.
@@ -176,7 +178,7 @@ def study_parser(description: str, results: Path, page: Path, clips: int, sample
 
 
 def open_study(args: Namespace, **settings: Any) -> Study:
-    """The set-up that the options of `study_parser` ask for, on one thread.
+    """Load what the options of `study_parser` ask for, on one thread.
 
     Args:
         args: the parsed options. settings: what rows depend on besides model, corpus, clips, samples and seed.
@@ -191,18 +193,20 @@ def open_study(args: Namespace, **settings: Any) -> Study:
     rows = [row for voice in held_out_voices(args.corpus, args.clips).values() for row in voice]
     pipe = FaceTalkPipeline.from_pretrained(args.model)
     pipe.set_progress_bar_config(disable=True)
+    if pipe.head is None:
+        raise FaceTalkError(f"{args.model} has no head, so its codes cannot be measured")
     return Study(pipe, rows, FixedMesh(pipe.head, resolution=args.resolution), results)
 
 
 def command() -> str:
-    """The line that started this script, with the last part alone of absolute paths, which are of one machine."""
+    """Give the line that started this script, with the last part alone of absolute paths, which are of one machine."""
     script = Path(sys.argv[0])
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return " ".join(["python", f"{script.parent.name}/{script.name}", *words])
 
 
 def digest(folder: str | Path) -> str:
-    """Twelve digits that change with any weight of a model folder; sha256 over its safetensors files."""
+    """Compute twelve digits that change with any weight of a model folder; sha256 over its safetensors files."""
     result = hashlib.sha256()
     for path in sorted(Path(folder).glob("**/*.safetensors")):
         result.update(path.read_bytes())
@@ -210,7 +214,7 @@ def digest(folder: str | Path) -> str:
 
 
 def markdown_table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A table of Markdown; numbers with four significant digits, what is missing (`None`, NaN) as a dash."""
+    """Write a table of Markdown; numbers with four significant digits, what is missing (`None`, NaN) as a dash."""
     lines = [[str(name) for name in head]] + [[_cell(value) for value in row] for row in rows]
     lines.insert(1, ["---"] + ["---:"] * (len(lines[0]) - 1))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -112,7 +112,7 @@ class SharedField(BidirectionalField):
         if not self.supports(head):
             raise FaceTalkError(
                 "fits on a GPU or in batches need a head that deforms both ways (deformation 'both', forward "
-                "'bilinear'); for this one, leave --batch out and take --device cpu"
+                "'bilinear'); for this one, leave --batch-size out and take --device cpu"
             )
         super().__init__(head, identity)
         self.batcher, self.number = batcher, number

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from ..files import atomic_path
-from ..head.blendshape_decoder import HeadDecoder
+from ..head.decoding import make_decoder
 from ..models.nphm import NPHMModel
 from ..rendering.renderer import HeadRenderer, write_mp4
 from ..units import MILLIMETRES
@@ -54,7 +54,7 @@ def write_comparison(
 ) -> None:  # fmt: skip
     """Write an mp4 with the clouds (T arrays (P, 3), canonical, model units) on the left and the fit on the right."""
     with torch.no_grad():
-        animation = HeadDecoder(head, resolution=96)(fit.expressions, identity)
+        animation = make_decoder(head, resolution=96)(fit.expressions, identity)
     renderer = HeadRenderer(animation, size, yaw=25.0, samples=0)
 
     def images() -> Iterator[np.ndarray]:

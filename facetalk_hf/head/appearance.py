@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Skin, lips, brows, lashes and cropped hair as vertex colours, painted from 68 landmarks. Pure geometry."""
 
+from collections.abc import Sequence
+
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components, dijkstra
+from scipy.spatial import cKDTree
 
 from ..mesh.geometry import smoothstep
 
@@ -17,10 +22,10 @@ Color = tuple[float, float, float]
 
 
 def palette(identity: np.ndarray) -> dict[str, Color]:
-    """Skin, hair, lips and iris of an identity code (Z,) float, sRGB.
+    """Choose the sRGB colours of skin, hair, lips and iris for an identity code (Z,) float.
 
-    No colour was learnt. Tones follow the direction of the code along two fixed random ones, which have nothing to do
-    with its shape: heads differ as people do, and a head always has its own. The zero code has the default ones.
+    No colour was learnt. Tones follow the components of the code along two fixed random directions, which have nothing
+    to do with its shape: heads differ, and a head always has the same. The zero code has the default ones.
     """
     identity = np.asarray(identity, np.float64)
     norm = np.linalg.norm(identity)
@@ -47,7 +52,7 @@ def paint_head(
     hair: Color | None = (72, 54, 44),
     lips: Color = (186, 102, 96),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Colours and parts of a head's surface in its neutral pose, mouth closed. Lengths in mm.
+    """Paint a head's surface in its neutral pose, mouth closed. Lengths in mm.
 
     Args:
         vertices ((V, 3) float): the surface with `cut_eye_openings` applied. landmarks ((68, 3) float): iBUG order.
@@ -58,11 +63,11 @@ def paint_head(
     Returns: colors (V, 3) uint8 and parts (V,) uint8 (0 skin, 3 the mouth's inside).
     """
     vertices, landmarks = np.asarray(vertices, np.float32), np.asarray(landmarks, np.float32)
-    color = np.tile(np.float32(skin), (len(vertices), 1))
+    color = np.tile(_floats(skin), (len(vertices), 1))
     scale = float(np.linalg.norm(landmarks[45] - landmarks[36])) / 89.0
 
     # Blood shows where skin is thin: cheeks, nose, chin; sockets are a little darker; slow mottling everywhere.
-    flush = np.float32([skin[0] * 1.0, skin[1] * 0.80, skin[2] * 0.78])
+    flush = _floats([skin[0] * 1.0, skin[1] * 0.80, skin[2] * 0.78])
     cheeks = [0.5 * landmarks[a] + 0.5 * landmarks[b] for a, b in ((41, 48), (46, 54))]
     for center, size, strength in (
         (cheeks[0] + [-9, 6, 0], 17, 0.50),
@@ -73,17 +78,17 @@ def paint_head(
         (landmarks[16] + [6, 0, -18], 24, 0.45),
     ):
         color = _mix(color, flush, strength * _blob(vertices, center, size * scale))
-    shade = np.float32([skin[0] * 0.84, skin[1] * 0.76, skin[2] * 0.78])
+    shade = _floats([skin[0] * 0.84, skin[1] * 0.76, skin[2] * 0.78])
     for center, size in zip(eye_center, eye_radius, strict=True):
-        color = _mix(color, shade, 0.55 * _blob(vertices, center + np.float32([0, 2, 12]), 0.95 * size))
+        color = _mix(color, shade, 0.55 * _blob(vertices, center + _floats([0, 2, 12]), 0.95 * size))
     color *= 1 + 0.022 * _mottle(vertices / scale)[:, None]
 
     if hair is not None:
         # Cropped hair: the skin shimmers through, a little differently at every vertex.
         grain = np.random.default_rng(5).normal(0, 0.035, len(vertices))
-        color = _mix(color, np.float32(hair), (0.82 + grain) * _scalp(vertices, landmarks))
+        color = _mix(color, _floats(hair), (0.82 + grain) * _scalp(vertices, landmarks))
         for line in (landmarks[17:22], landmarks[26:21:-1]):
-            color = _mix(color, np.float32(hair) * 0.9, 0.82 * _brow(vertices, line, scale))
+            color = _mix(color, _floats(hair) * 0.9, 0.82 * _brow(vertices, line, scale))
 
     polygon = _spline(landmarks[48:60], closed=True)
     signed = _signed_distance(vertices[:, :2], polygon[:, :2])
@@ -92,21 +97,25 @@ def paint_head(
     edge = smoothstep(-0.9 * scale, 0.9 * scale, signed) * near
     # The lower lip catches more light and is paler than the upper one.
     lower = smoothstep(seam[1] + 1, seam[1] - 5, vertices[:, 1])[:, None]
-    color = _mix(color, np.float32(lips) * (0.93 + 0.09 * lower), 0.80 * edge)
+    color = _mix(color, _floats(lips) * (0.93 + 0.09 * lower), 0.80 * edge)
 
     depth = np.full(len(vertices), -10.0) if faces is None else _mouth_depth(vertices, faces, landmarks, scale)
-    color = _mix(color, np.float32(lips) * [0.80, 0.62, 0.64], smoothstep(-1.5, 1.0, depth))
-    color = _mix(color, np.float32(MOUTH_COLOR), smoothstep(0.0, 7.0, depth))
+    color = _mix(color, _floats(lips) * [0.80, 0.62, 0.64], smoothstep(-1.5, 1.0, depth))
+    color = _mix(color, _floats(MOUTH_COLOR), smoothstep(0.0, 7.0, depth))
 
     for center, size in zip(eye_center, eye_radius, strict=True):
         offset = vertices - np.asarray(center, np.float32)
         gap = np.linalg.norm(offset, axis=1) - size
         rim = smoothstep(2.9, 0.7, gap) * (offset[:, 2] > 0)
         upper = smoothstep(-1.0, 3.0, offset[:, 1])
-        color = _mix(color, np.float32([52, 34, 30]), 0.92 * rim * upper)
-        color = _mix(color, np.float32([188, 118, 108]), 0.55 * rim * (1 - upper))
+        color = _mix(color, _floats([52, 34, 30]), 0.92 * rim * upper)
+        color = _mix(color, _floats([188, 118, 108]), 0.55 * rim * (1 - upper))
     parts = np.where(depth > 0, MOUTH, SKIN).astype(np.uint8)
     return np.clip(color + 0.5, 0, 255).astype(np.uint8), parts
+
+
+def _floats(values: Sequence[float]) -> np.ndarray:
+    return np.array(values, np.float32)
 
 
 def _mix(color: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -120,7 +129,7 @@ def _blob(vertices: np.ndarray, center: np.ndarray, size: float) -> np.ndarray:
 
 
 def _mottle(vertices: np.ndarray) -> np.ndarray:
-    """Fixed smooth noise of unit size: waves in a few directions, periods of 5 to 20 mm."""
+    """Make fixed smooth noise of unit size: waves in a few directions, periods of 5 to 20 mm."""
     rng = np.random.default_rng(3)
     total = np.zeros(len(vertices), np.float32)
     for period in (20, 14, 9, 6, 5):
@@ -132,7 +141,7 @@ def _mottle(vertices: np.ndarray) -> np.ndarray:
 
 
 def _scalp(vertices: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """1 where cropped hair grows: above a hairline drawn in the side view, in units of the face's own size."""
+    """Mark with 1 where cropped hair grows: above a hairline drawn in the side view, in the face's own size."""
     eyes = landmarks[[36, 45]].mean(0)
     tall = eyes[1] - landmarks[8, 1]
     deep = eyes[2] - landmarks[[0, 16], 2].mean()
@@ -165,7 +174,7 @@ def _scalp(vertices: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 def _brow(vertices: np.ndarray, line: np.ndarray, scale: float) -> np.ndarray:
-    """Density of a brow along a polyline that runs from its outer to its inner end."""
+    """Compute the density of a brow along a polyline that runs from its outer to its inner end."""
     curve = _spline(line, closed=False)
     offset = vertices[:, None] - curve
     distance = np.sqrt(np.einsum("vci,vci->vc", offset, offset))
@@ -178,7 +187,7 @@ def _brow(vertices: np.ndarray, line: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _spline(points: np.ndarray, closed: bool, fine: int = 8) -> np.ndarray:
-    """Catmull-Rom curve through points, `fine` samples a stretch."""
+    """Sample the Catmull-Rom curve through points, `fine` samples a stretch."""
     count = len(points)
     index = np.arange(count if closed else count - 1)
     wrap = (lambda i: i % count) if closed else (lambda i: np.clip(i, 0, count - 1))
@@ -190,7 +199,7 @@ def _spline(points: np.ndarray, closed: bool, fine: int = 8) -> np.ndarray:
 
 
 def _signed_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
-    """Distance of (V, 2) points to a closed (P, 2) polygon, positive inside."""
+    """Measure the distance of (V, 2) points to a closed (P, 2) polygon, positive inside."""
     low, high = polygon.min(0) - 4, polygon.max(0) + 4
     result = np.full(len(points), -4.0, np.float32)
     near = np.flatnonzero(((points > low) & (points < high)).all(1))
@@ -198,22 +207,25 @@ def _signed_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     a, b = polygon, np.roll(polygon, -1, 0)
     t = np.clip(((p - a) * (b - a)).sum(-1) / np.maximum(((b - a) ** 2).sum(-1), 1e-12), 0, 1)[..., None]
     distance = np.sqrt((((a + t * (b - a)) - p) ** 2).sum(-1).min(1))
-    above = (a[:, 1] > p[..., 1]) != (b[:, 1] > p[..., 1])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cross = p[..., 0] < (b - a)[:, 0] * (p[..., 1] - a[:, 1]) / (b - a)[:, 1] + a[:, 0]
-    result[near] = np.where((above & cross).sum(1) % 2 == 1, distance, -distance)
+    result[near] = np.where(inside_polygon(points[near], polygon), distance, -distance)
     return result
 
 
+def inside_polygon(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+    """Tell which (V, 2) points lie in a closed (P, 2) polygon, by the number of edges to their right: (V,) bool."""
+    inside = np.zeros(len(points), bool)
+    for a, b in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        if a[1] != b[1]:
+            crosses = (a[1] > points[:, 1]) != (b[1] > points[:, 1])
+            inside ^= crosses & (points[:, 0] < a[0] + (b[0] - a[0]) * (points[:, 1] - a[1]) / (b[1] - a[1]))
+    return inside
+
+
 def _mouth_depth(vertices: np.ndarray, faces: np.ndarray, landmarks: np.ndarray, scale: float) -> np.ndarray:
-    """Distance (V,) in mm along the surface from the lips' seam into the mouth; negative outside and on the lips.
+    """Measure the distance (V,) in mm along the surface from the lips' seam into the mouth; negative on the skin.
 
     A tube around the inner contour of the lips parts the surface in two: the outer skin and the bag behind the lips.
     """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components, dijkstra
-    from scipy.spatial import cKDTree
-
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     length = np.linalg.norm(vertices[edges[:, 0]] - vertices[edges[:, 1]], axis=1)
     gap = cKDTree(_spline(landmarks[60:68], closed=True)).query(vertices)[0].astype(np.float32)

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From expression codes to a talking head: an identity's surface once, then a weighted sum of its motion fields."""
-
-from collections import OrderedDict
+"""Decode heads whose motion is linear in the expression code: morph targets of one surface an identity."""
 
 import numpy as np
 import torch
@@ -14,93 +12,50 @@ from ..mesh.topology import remove_handles
 from ..models.nphm import NUM_LANDMARKS, NPHMModel
 from ..units import MILLIMETRES
 from .appearance import paint_head, palette
-from .decoder import HeadGeometry, Identity, _array, aperture
+from .decoder import HeadDecoder, HeadGeometry, Identity, aperture
 from .eyelids import seal_blink
 from .eyes import JAW_MAPS, Part, cut_eye_openings, eyeballs, finish_lids, join, teeth
 from .facial_weights import facial_weights
+from .field_values import evaluate
 from .lips import seal_lips
 
 
 FOCUS = ((-0.19, 0.19), (-0.25, 0.2), (0.04, 0.36))  # where eyes, nose and mouth are: the grid is finest there
 
 
-class HeadDecoder:
-    """Decodes expression codes with an NPHM head; surface and fields of the last identities stay in memory.
+class BlendshapeDecoder(HeadDecoder):
+    """Decodes expression codes with a bilinear forward head, exactly: base + sum of weight times motion field.
 
-    `HeadDecoder(head)` of a head with another deformation, as converted ones have, is a `VertexDecoder`
-    (`official_decoding`), which is called in the same way.
+    Eyeballs and teeth are added to the head's surface, and lips and lids closed that the networks leave ajar.
 
     Args:
-        head (`NPHMModel`): a head with a bilinear forward deformation, or any other, see above.
-        resolution (`int`, *optional*, defaults to 128): grid cells along the height of the head.
+        head (`NPHMModel`): a head with a bilinear forward deformation.
+        resolution, cache_size: see [`HeadDecoder`].
         facial_smoothing (`bool`, *optional*, defaults to `True`): damp motion away from the face (FaceTalk, sec. 4).
-        cache_size (`int`, *optional*, defaults to 4): identities kept.
     """
 
-    def __new__(cls, head: NPHMModel | None = None, *_: object, **__: object) -> "HeadDecoder":
-        config = head.config if cls is HeadDecoder and head is not None else None
-        if config is not None and (config.deformation == "backward" or config.forward_type != "bilinear"):
-            from .vertex_decoder import VertexDecoder
-
-            cls = VertexDecoder
-        return super().__new__(cls)
-
-    def __init__(self, head: NPHMModel, resolution: int = 128, facial_smoothing: bool = True, cache_size: int = 4):
-        self._prepare(head, resolution, facial_smoothing, cache_size)
-
-    def _prepare(self, head: NPHMModel, resolution: int, facial_smoothing: bool, cache_size: int) -> None:
-        self.head, self.resolution, self.facial_smoothing = head, resolution, facial_smoothing
-        self.cache_size = cache_size
-        self._cache: OrderedDict[bytes, HeadGeometry] = OrderedDict()
+    def __init__(
+        self, head: NPHMModel, resolution: int = 128, facial_smoothing: bool = True, cache_size: int = 4
+    ) -> None:
+        if not head.is_linear:
+            raise FaceTalkError("this head's motion is not linear in the code: make_decoder makes its decoder")
+        super().__init__(head, resolution, cache_size)
+        self.facial_smoothing = facial_smoothing
 
     def __call__(self, expressions: np.ndarray | torch.Tensor, identity: Identity = None) -> HeadAnimation:
-        """Decode a sequence.
-
-        Args:
-            expressions ((T, D) float): expression codes.
-            identity: `None` or `"zero"` for the mean head, the number of a named identity, `"random:SEED"` for a
-                new one, or a code (Z,) float.
-
-        Returns:
-            `HeadAnimation` of T frames with landmarks and lip aperture, without audio.
-
-        Raises:
-            FaceTalkError: codes of another size than the head's.
-        """
+        """Decode expression codes (T, D) into an animation of T frames; see [`HeadDecoder.__call__`]."""
         expressions, identity = self.check_codes(expressions), self.identity_code(identity)
-        weights = self.weights(expressions)
+        landmarks = self.landmarks(expressions, identity)
         geometry = self.geometry(identity)
-        landmarks = geometry.landmarks + np.tensordot(weights, geometry.landmark_targets, 1)
         return HeadAnimation(
-            base=geometry.base, targets=geometry.targets, weights=weights, target_names=geometry.names,
-            faces=geometry.faces, colors=geometry.colors, parts=geometry.parts, expressions=expressions,
-            identity=identity, landmarks=landmarks.astype(np.float32),
+            base=geometry.base, targets=geometry.targets, weights=self.weights(expressions),
+            target_names=geometry.names, faces=geometry.faces, colors=geometry.colors, parts=geometry.parts,
+            expressions=expressions, identity=identity, landmarks=landmarks,
             lip_aperture=aperture(landmarks) - aperture(geometry.landmarks),
         )  # fmt: skip
 
-    def check(self, identity: Identity, code_dim: int) -> None:
-        """Raise FaceTalkError for an identity that the head has not, or expression codes of another size than its."""
-        size = self.head.config.expression_dim
-        if code_dim != size:
-            raise FaceTalkError(
-                f"this head takes expression codes of {size} numbers, but the denoiser gives {code_dim}: "
-                "it has to be trained on codes of this head"
-            )
-        self.identity_code(identity)
-
-    def check_codes(self, expressions: np.ndarray | torch.Tensor) -> np.ndarray:
-        """Expression codes as (T, D) float32; FaceTalkError for any other shape."""
-        expressions, size = _array(expressions), self.head.config.expression_dim
-        if expressions.ndim != 2 or expressions.shape[1] != size:
-            raise FaceTalkError(f"expressions must have shape (frames, {size}), not {expressions.shape}")
-        return expressions
-
     def weights(self, expressions: np.ndarray | torch.Tensor) -> np.ndarray:
-        """Weights (T, R) of the morph targets for expression codes (T, D); they are the same for every identity.
-
-        Raises:
-            FaceTalkError: codes of another size than the head's.
-        """
+        """Compute the weights (T, R) float32 of the morph targets for expression codes (T, D)."""
         expressions = self.check_codes(expressions)
         net = self.head.forward_net
         with torch.no_grad():
@@ -108,44 +63,16 @@ class HeadDecoder:
             # Relative to z = 0, the rest pose: the constant part is in the base already.
             return (net.coefficients(codes) - net.coefficient_map.bias).float().cpu().numpy()
 
+    def landmarks(self, expressions: np.ndarray | torch.Tensor, identity: Identity = None) -> np.ndarray:
+        """Compute the landmarks (T, 68, 3) float32 in mm of expression codes (T, D)."""
+        weights, geometry = self.weights(expressions), self.geometry(self.identity_code(identity))
+        return (geometry.landmarks + np.tensordot(weights, geometry.landmark_targets, 1)).astype(np.float32)
+
     @property
     def target_names(self) -> tuple[str, ...]:
-        """Names of the R morph targets."""
+        """Names of the R morph targets: blendshapes, or field_00 and so on where the head names none."""
         count = len(self.head.forward_net.coefficient_map.bias)
         return tuple(self.head.config.expression_names or (f"field_{i:02d}" for i in range(count)))
-
-    def identity_code(self, identity: Identity = None) -> np.ndarray:
-        """The code (Z,) float that a name, number or code stands for."""
-        if identity is None or isinstance(identity, str) and identity == "zero":
-            return np.zeros(self.head.identity_dim, np.float32)
-        if isinstance(identity, (int, np.integer)):
-            count = len(self.head.identity_codes)
-            if not 0 <= identity < count:
-                raise FaceTalkError(f"identity must be 0 to {count - 1}, not {identity}")
-            return _array(self.head.identity_codes[int(identity)])
-        if isinstance(identity, str):
-            name, _, seed = identity.partition(":")
-            if name != "random" or not (seed.isdecimal() and len(seed) < 19):
-                raise FaceTalkError(f'identity must be "zero", a number, "random:SEED" or a code, not {identity!r}')
-            return _array(self.head.sample_identity(torch.Generator().manual_seed(int(seed))))
-        identity = _array(identity)
-        if identity.shape != (self.head.identity_dim,):
-            raise FaceTalkError(
-                f"identity must hold {self.head.identity_dim} numbers for this head, not {identity.shape}"
-            )
-        if not np.isfinite(identity).all():
-            raise FaceTalkError("identity holds numbers that are not finite")
-        return identity
-
-    def geometry(self, identity: np.ndarray) -> HeadGeometry:
-        """The surface and fields of an identity code (Z,) float, from memory if it was decoded before."""
-        key = identity.tobytes()
-        if key not in self._cache:
-            self._cache[key] = self._build(identity)
-            while len(self._cache) > self.cache_size:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(key)
-        return self._cache[key]
 
     @torch.no_grad()
     def _build(self, identity: np.ndarray) -> HeadGeometry:
@@ -192,20 +119,25 @@ class HeadDecoder:
         )  # fmt: skip
 
     def canonical_surface(self, code: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """The smoothed surface of an identity (1, Z), before the neck and the eyes are cut: (V, 3) in model units
-        and (F, 3)."""
+        """Extract and smooth the surface of an identity (1, Z), before neck and eyes are cut.
+
+        Returns: vertices (V, 3) float32 in model units and faces (F, 3) int32; none where the field has no surface.
+        """
         values, axes = self.sample_grid(code)
         vertices, faces = triangulate(remove_handles(values), axes)
         return (smooth_surface(vertices, faces) if len(faces) else vertices), faces
 
     @torch.no_grad()
     def sample_grid(self, code: torch.Tensor) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Signed distances (nx, ny, nz) of an identity code (1, Z) on the grid, and its three axes, in model units."""
-        low, high = np.asarray(self.head.config.bounds)
+        """Sample signed distances (nx, ny, nz) of an identity code (1, Z) on a grid; also give its three axes.
+
+        Both in model units. The grid is finest where eyes, nose and mouth are.
+        """
+        head = self.head
+        low, high = np.asarray(head.config.bounds)
 
         def field(points: np.ndarray) -> np.ndarray:
-            values = [self.head.sdf(self._tensor(part), code)[0].float().cpu() for part in _chunks(points)]
-            return torch.cat(values).numpy()
+            return evaluate(lambda part: head.sdf(part.to(code), code), points, code.device)
 
         size = (high - low) / (high - low).max() * self.resolution
         cells = [max(16, 16 * round(float(count) / 16)) for count in size]
@@ -216,14 +148,15 @@ class HeadDecoder:
         return sample_field(field, axes), axes
 
     def _fields(self, points: np.ndarray, code: torch.Tensor) -> np.ndarray:
-        """Motion fields (V, R, 3) in mm at canonical points (V, 3)."""
+        """Compute motion fields (V, R, 3) in mm at canonical points (V, 3)."""
         net, controls = self.head.forward_net, self.head.controls(code)
         glob, _ = self.head.split_identity(code)
-        fields = [net.basis(self._tensor(part), controls, glob)[0].float().cpu() for part in _chunks(points)]
-        return torch.cat(fields).numpy() * MILLIMETRES
+        return evaluate(lambda part: net.basis(part.to(code), controls, glob), points, code.device) * MILLIMETRES
 
-    def _seal_blinks(self, fields, base, faces, centers, radius) -> np.ndarray:
-        """The fields (V, R, 3) with blinks that close the eyes, where the head has blinks by name."""
+    def _seal_blinks(
+        self, fields: np.ndarray, base: np.ndarray, faces: np.ndarray, centers: np.ndarray, radius: np.ndarray
+    ) -> np.ndarray:
+        """Close the eyes in the blinks among the fields (V, R, 3), where the head has blinks by name."""
         names = self.head.config.expression_names or []
         rim = np.unique(boundary_edges(faces))
         for side, center, size in zip("LR", centers, radius, strict=True):
@@ -234,7 +167,7 @@ class HeadDecoder:
         return fields
 
     def _teeth(self, features: np.ndarray, names: tuple[str, ...], rest: np.ndarray) -> Part:
-        """Teeth at rest: the lower arch was predicted in the canonical pose, from which the jaw has to be closed."""
+        """Make teeth at rest: the lower arch was predicted in the canonical pose, from which the jaw is closed."""
         upper, lower = features[4:9], features[9:14]
         matrix, shift = np.eye(3), np.zeros(3)
         for name, jaw in JAW_MAPS.items():
@@ -242,11 +175,3 @@ class HeadDecoder:
                 amount = -rest[names.index(name)]
                 matrix, shift = matrix + amount * jaw[:, :3], shift + amount * jaw[:, 3]
         return teeth(upper, np.linalg.solve(matrix, (lower - shift).T).T)
-
-    def _tensor(self, points: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(points)).to(self.head.anchor_mean)[None]
-
-
-def _chunks(points: np.ndarray, size: int = 8192) -> list[np.ndarray]:
-    """Pieces that stay in the processor's cache; larger ones are slower."""
-    return [points[start : start + size] for start in range(0, len(points), size)]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Make a blink close the eye to the last tenth of a millimetre. Pure geometry, lengths in mm."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..mesh.geometry import smoothstep
@@ -80,8 +82,8 @@ def _points(azimuth: np.ndarray, elevation: np.ndarray, distance: np.ndarray) ->
     return distance[:, None] * np.stack([np.sin(azimuth) * flat, np.sin(elevation), np.cos(azimuth) * flat], axis=1)
 
 
-def _curve(azimuth: np.ndarray, elevation: np.ndarray, chosen: np.ndarray):
-    """The rim as a function elevation(azimuth)."""
+def _curve(azimuth: np.ndarray, elevation: np.ndarray, chosen: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Interpolate the rim as a function elevation(azimuth)."""
     order = np.argsort(azimuth[chosen])
     knots, values = azimuth[chosen][order], elevation[chosen][order]
     return lambda x: np.interp(x, knots, values)

@@ -5,6 +5,7 @@ All lengths are millimetres; +x is the subject's left, +y up, +z out of the face
 """
 
 import numpy as np
+from scipy.sparse import coo_matrix, csr_matrix, eye, vstack
 
 from ..blendshapes import LOOK_DEGREES
 from ..mesh.geometry import Part, boundary_edges, cut_where_negative, grid_faces, join
@@ -37,7 +38,7 @@ def eyeballs(
     for side, middle, size in zip("LR", np.asarray(center, np.float32), np.asarray(radius, np.float32), strict=True):
         local, faces, colors = _eyeball(float(size), iris_color, segments)
         inwards = -1.0 if side == "L" else 1.0
-        targets = {f"eyeBlink_{side}": np.tile(np.float32([0, 0, -sink]), (len(local), 1))}
+        targets = {f"eyeBlink_{side}": np.tile(np.array([0, 0, -sink], np.float32), (len(local), 1))}
         axes = {"Up": (-1, 0, 0), "Down": (1, 0, 0), "In": (0, inwards, 0), "Out": (0, -inwards, 0)}
         for name, axis in axes.items():
             turned = local @ _rotation(np.array(axis, float), np.radians(LOOK_DEGREES[name])).T
@@ -47,7 +48,7 @@ def eyeballs(
 
 
 def _eyeball(radius: float, iris_color: tuple[float, float, float], segments: int) -> tuple[np.ndarray, ...]:
-    """A ball of rings about +z, denser where the iris is: vertices, faces, colours."""
+    """Make a ball of rings about +z, denser where the iris is: vertices, faces, colours."""
     pupil, iris = np.arcsin(2.1 / radius), np.arcsin(6.3 / radius)
     edge = np.radians(1.6)
     rings = np.concatenate(
@@ -183,11 +184,13 @@ def finish_lids(
     )
 
 
-def _edge_smoother(part: Part, rim: np.ndarray, before: np.ndarray, after: np.ndarray, width: float):
-    """Which vertices move and a sparse map from all vertices to their shifts: Gaussian along the loop, fading out
-    over the next rings of the surface so that no triangle there folds over."""
-    from scipy.sparse import coo_matrix, eye, vstack
+def _edge_smoother(
+    part: Part, rim: np.ndarray, before: np.ndarray, after: np.ndarray, width: float
+) -> tuple[np.ndarray, csr_matrix]:
+    """Choose the vertices that move, and make a sparse map from all vertices to their shifts.
 
+    A Gaussian along the loop, fading out over the next rings of the surface so that no triangle there folds over.
+    """
     count = len(part.vertices)
     place = np.full(count, -1)
     place[rim] = np.arange(len(rim))

@@ -2,9 +2,9 @@
 """Make lips at rest touch all along the mouth. Pure geometry, lengths in mm."""
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from ..mesh.geometry import smoothstep
-from ..motion.smoothing import gaussian_filter
 
 
 UPPER, LOWER, CORNERS = (61, 62, 63), (67, 66, 65), (60, 64)  # inner contour, iBUG order
@@ -42,27 +42,31 @@ def seal_lips(
     edges = []
     for side, extreme in ((upper, np.min), (~upper, np.max)):
         x, y = base[near & side & (inside == 0)][:, :2].T
-        rows = [y[np.abs(x - column) < 1.2] for column in columns]
-        edges.append(np.array([extreme(row) if len(row) else np.nan for row in rows]))
+        heights = [y[np.abs(x - column) < 1.2] for column in columns]
+        edges.append(np.array([extreme(part) if len(part) else np.nan for part in heights]))
     known = np.isfinite(edges[0]) & np.isfinite(edges[1])
     if known.sum() < 8:
         return base
     edges = [np.interp(columns, columns[known], edge[known]) for edge in edges]
     gap = np.clip(edges[0] - edges[1] + overlap, 0, 4)
     corner = smoothstep(0, 2.5, np.minimum(columns - columns[0], columns[-1] - columns))
-    gap = gaussian_filter((gap * corner)[:, None], 1.0 / step)[:, 0]
+    gap = _smooth(gap * corner, 1.0 / step)
     result = base.copy()
     for side, edge, sign in ((upper, edges[0], -0.5), (~upper, edges[1], 0.5)):
         rows = np.flatnonzero(near & side)
         x, y, _ = base[rows].T
-        distance = np.hypot(y - np.interp(x, columns, gaussian_filter(edge[:, None], 1.0 / step)[:, 0]), inside[rows])
+        distance = np.hypot(y - np.interp(x, columns, _smooth(edge, 1.0 / step)), inside[rows])
         shift = np.interp(x, columns, gap, left=0, right=0) * smoothstep(REACH, 0, distance)
         result[rows, 1] += sign * shift
     return result
 
 
+def _smooth(values: np.ndarray, sigma: float) -> np.ndarray:
+    return gaussian_filter1d(values, sigma, mode="mirror", truncate=3.0)
+
+
 def _line(landmarks: np.ndarray) -> np.ndarray:
-    """Points (5, 3) of the line between the lips from corner to corner, by growing x."""
+    """Find points (5, 3) of the line between the lips from corner to corner, by growing x."""
     first, last = (landmarks[[index]] for index in CORNERS)
     line = np.concatenate([first, (landmarks[list(UPPER)] + landmarks[list(LOWER)]) / 2, last])
     return line[line[:, 0].argsort()]

@@ -5,13 +5,11 @@ Published numbers of LVE and FDD depend on vertex masks that are rarely publishe
 are regions of space around the landmarks of a head at rest (code zero), so they hold for every mesh of every identity.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy.spatial import cKDTree
 
 from ..errors import FaceTalkError
-from .appearance import SKIN
+from .appearance import SKIN, inside_polygon
 
 
 LIP_LANDMARKS: tuple[int, ...] = tuple(range(48, 68))
@@ -21,7 +19,7 @@ REGIONS: tuple[str, ...] = ("skin", "face", "upper_face", "lips")
 
 
 def region_masks(vertices: np.ndarray, landmarks: np.ndarray, parts: np.ndarray) -> dict[str, np.ndarray]:
-    """Masks of the regions in `REGIONS`, on a head at rest.
+    """Find the vertices of the regions in `REGIONS`, on a head at rest.
 
     skin: all but eyeballs, teeth and the mouth's inside. face: skin within the frontal outline of the jaw (landmarks 0
     to 16) and of a forehead as high above the brows as the nose is long, in front of the ears' landmarks. upper_face:
@@ -45,11 +43,11 @@ def region_masks(vertices: np.ndarray, landmarks: np.ndarray, parts: np.ndarray)
     nose = np.linalg.norm(landmarks[27] - landmarks[33])
     forehead = landmarks[17:27][::-1, :2] + [0, nose]
     outline = np.concatenate([landmarks[:17, :2], [landmarks[26, :2] + [0, nose / 2]], forehead])
-    face = skin & _inside(vertices[:, :2], outline) & (vertices[:, 2] > landmarks[[0, 16], 2].mean())
+    face = skin & inside_polygon(vertices[:, :2], outline) & (vertices[:, 2] > landmarks[[0, 16], 2].mean())
     lids = np.abs(cKDTree(landmarks[36:48]).query(vertices)[0]) < 6 * scale
     upper = face & ((vertices[:, 1] > landmarks[28, 1]) | lids)
     distance, _ = cKDTree(_lip_strips(landmarks)).query(vertices)
-    reach = np.where(_inside(vertices[:, :2], landmarks[48:60, :2]), 8.0, 1.5) * scale
+    reach = np.where(inside_polygon(vertices[:, :2], landmarks[48:60, :2]), 8.0, 1.5) * scale
     masks = {"skin": skin, "face": face, "upper_face": upper, "lips": skin & (distance < reach)}
     for name, mask in masks.items():
         if not mask.any():
@@ -58,7 +56,7 @@ def region_masks(vertices: np.ndarray, landmarks: np.ndarray, parts: np.ndarray)
 
 
 def _lip_strips(landmarks: np.ndarray, steps: int = 7) -> np.ndarray:
-    """Points (n, 3) on the strips between outer and inner lip contours, closer to each other than 1 mm."""
+    """Sample points (n, 3) on the strips between outer and inner lip contours, closer to each other than 1 mm."""
     outer, inner = landmarks[48:60], landmarks[60:68]
     # The contours' corners and middles correspond: 48-60, 51-62, 54-64, 57-66.
     upper = _resampled(outer[:7]), _resampled(inner[:5])
@@ -68,16 +66,6 @@ def _lip_strips(landmarks: np.ndarray, steps: int = 7) -> np.ndarray:
 
 
 def _resampled(curve: np.ndarray, count: int = 81) -> np.ndarray:
-    """`count` points at equal parameters along a polyline whose vertices are equally spaced in the parameter."""
+    """Sample `count` points at equal parameters along a polyline whose vertices are equally spaced in them."""
     at = np.linspace(0, 1, count)
     return np.stack([np.interp(at, np.linspace(0, 1, len(curve)), axis) for axis in curve.T], 1)
-
-
-def _inside(points: np.ndarray, polygon: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    """(V,) bool: which (V, 2) points lie in a polygon (P, 2), by the number of edges to their right."""
-    inside = np.zeros(len(points), bool)
-    for a, b in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        if a[1] != b[1]:
-            crosses = (a[1] > points[:, 1]) != (b[1] > points[:, 1])
-            inside ^= crosses & (points[:, 0] < a[0] + (b[0] - a[0]) * (points[:, 1] - a[1]) / (b[1] - a[1]))
-    return inside

@@ -9,11 +9,10 @@ import torch
 from ..errors import FaceTalkError
 from ..mesh.isosurface import Field, triangulate
 from ..models.nphm import NPHMModel
-from .official_isosurface import evaluate, uniform_axes
 
 
 class SurfaceTracker:
-    """The zero level of a field that changes little from frame to frame.
+    """Extracts the zero level of a field that changes little from frame to frame, such as `NPHMModel.posed_sdf`.
 
     A frame starts at the cells that held the surface in the last one and follows the surface from cell to cell, so
     that only a layer of nodes around it is evaluated. The first frame starts from a coarse grid. A piece that appears
@@ -35,7 +34,15 @@ class SurfaceTracker:
         self.cells = None
 
     def __call__(self, field: Field, largest: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """(V, 3) float32 vertices and (F, 3) int32 faces of field((n, 3)) -> (n,), negative inside."""
+        """Extract the surface of a frame.
+
+        Args:
+            field: distances (n,) at points (n, 3), negative inside.
+            largest (`bool`): keep only the largest connected piece.
+
+        Returns:
+            (V, 3) float32 vertices, in the units of the axes, and (F, 3) int32 faces.
+        """
         shape = tuple(len(axis) for axis in self.axes)
         values = np.full(shape, np.nan, np.float32)
         self.evaluated = 0
@@ -65,41 +72,12 @@ class SurfaceTracker:
         values[index] = field(np.stack([axis[i] for axis, i in zip(self.axes, index, strict=True)], 1))
 
 
-def posed_surfaces(
-    head: NPHMModel, identity: torch.Tensor, expressions: torch.Tensor, resolution: int = 128, largest: bool = True
-) -> "list[tuple[np.ndarray, np.ndarray]]":
-    """Surfaces of a backward head, frame by frame, each from the cells of the last one.
-
-    Args:
-        head (`NPHMModel`): `config.deformation` is "backward" or "both".
-        identity (`torch.Tensor`): (Z,); expressions (`torch.Tensor`): (T, D).
-        resolution (`int`): grid lines an axis over `config.bounds`.
-        largest (`bool`): keep only the largest connected piece.
-
-    Returns:
-        T pairs of (V, 3) float32 vertices in model units and (F, 3) int32 faces; V and F vary.
-    """
-    tracker, device = SurfaceTracker(uniform_axes(head, resolution)), head.anchor_mean.device
-    identity = identity.reshape(1, -1).to(head.anchor_mean)
-    surfaces = []
-    for code in expressions.to(head.anchor_mean):
-        surfaces.append(
-            tracker(
-                lambda points, code=code: evaluate(
-                    lambda part: head.posed_sdf(part, identity, code[None]), points, device
-                ),
-                largest,
-            )
-        )
-    return surfaces
-
-
 @torch.no_grad()
 def posed_vertices(
     head: NPHMModel, vertices: np.ndarray, identity: torch.Tensor, expression: torch.Tensor,
     start: np.ndarray | None = None, tolerance: float = 1e-6, iterations: int = 30,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Where canonical vertices are in the posed head of a backward model: x with x + F(x) = vertex, one topology kept.
+    """Move canonical vertices into the posed head of a backward model: solve x + F(x) = vertex, keeping the topology.
 
     Broyden's method for each vertex by itself, as in NPHM's fitting; it starts from the identity as Jacobian.
 
@@ -172,14 +150,14 @@ def _corner_views(values: np.ndarray) -> list[np.ndarray]:
 
 
 def _crossing(values: np.ndarray) -> np.ndarray:
-    """Cells whose eight corners are known and differ in sign."""
+    """Find the cells whose eight corners are known and differ in sign."""
     views = _corner_views(values)
     negative = sum((view < 0).astype(np.int8) for view in views)
     return (negative > 0) & (negative < 8) & ~np.logical_or.reduce([np.isnan(view) for view in views])
 
 
 def _corners(cells: np.ndarray) -> np.ndarray:
-    """Nodes of cells."""
+    """Mark the nodes of cells."""
     nodes = np.zeros([n + 1 for n in cells.shape], bool)
     for view in _corner_views(nodes):
         view |= cells
@@ -187,7 +165,7 @@ def _corners(cells: np.ndarray) -> np.ndarray:
 
 
 def _cells_of_crossing_edges(values: np.ndarray) -> np.ndarray:
-    """Cells with an edge whose two ends are known and differ in sign: all that the surface is known to enter."""
+    """Find the cells with an edge whose ends are known and differ in sign: all that the surface is known to enter."""
     cells = np.zeros([n - 1 for n in values.shape], bool)
     for axis in range(3):
         line, view = np.moveaxis(values, axis, 0), np.moveaxis(cells, axis, 0)
@@ -197,7 +175,7 @@ def _cells_of_crossing_edges(values: np.ndarray) -> np.ndarray:
 
 
 def _fill_signs(values: np.ndarray) -> np.ndarray:
-    """Nodes that nobody looked at get the sign of their side: no surface lies between them and the next known node."""
+    """Give unknown nodes the sign of their side: no surface lies between them and the next known node."""
     values = values.copy()
     for axis in (2, 1, 0):
         for reverse in (False, True):

@@ -2,6 +2,7 @@
 """Teeth, gums and tongue as procedural meshes. Millimetres; +x the subject's left, +y up, +z out of the face."""
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from ..mesh.geometry import Part, grid_faces, join, make_part, signed_power
 
@@ -67,10 +68,8 @@ def default_arches(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return arch(-1.5, 5.0, 1.0), arch(-0.4, 7.4, 0.93)
 
 
-def _arch(points: np.ndarray):
-    """The curve of a row by arc length from its middle, and the lengths at which its canines stand."""
-    from scipy.interpolate import CubicSpline
-
+def _arch(points: np.ndarray) -> tuple[CubicSpline, tuple[float, float]]:
+    """Lay the curve of a row, by arc length from its middle; also give the lengths at which its canines stand."""
     middle, left_canine, left_molar, right_canine, right_molar = points
     # Straight on beyond the molars, where a spline left alone would swing out.
     ends = [
@@ -82,7 +81,7 @@ def _arch(points: np.ndarray):
     return CubicSpline(steps - steps[3], knots, bc_type="natural"), (steps[4] - steps[3], steps[3] - steps[2])
 
 
-def _frame(curve, at: np.ndarray, up: float) -> np.ndarray:
+def _frame(curve: CubicSpline, at: np.ndarray, up: float) -> np.ndarray:
     """Axes (n, 3, 3) at points of the arch, as columns: along the arch, towards the root, out of the mouth."""
     along = curve(at, 1)
     along /= np.linalg.norm(along, axis=-1, keepdims=True)
@@ -128,8 +127,8 @@ def _crown(edge: np.ndarray, frame: np.ndarray, width: float, height: float, dep
     return make_part(local @ frame.T + edge, faces, color, TEETH)
 
 
-def _gum(curve, borders: np.ndarray, crowns: tuple[tuple[float, float, float], ...], up: float) -> Part:
-    """A pink ridge over the roots, scalloped between the teeth."""
+def _gum(curve: CubicSpline, borders: np.ndarray, crowns: tuple[tuple[float, float, float], ...], up: float) -> Part:
+    """Make a pink ridge over the roots, scalloped between the teeth."""
     at = np.linspace(-borders[-1] - 1, borders[-1] + 1, 161)
     kind = np.clip(np.searchsorted(borders, np.abs(at), side="right") - 1, 0, len(crowns) - 1)
     within = (np.abs(at) - borders[kind]) / (borders[kind + 1] - borders[kind])
@@ -151,7 +150,7 @@ def _gum(curve, borders: np.ndarray, crowns: tuple[tuple[float, float, float], .
 
 
 def _tongue(lower: np.ndarray) -> Part:
-    """A tongue at rest behind the lower teeth: a flat dome with a groove along its middle."""
+    """Make a tongue at rest behind the lower teeth: a flat dome with a groove along its middle."""
     middle = lower[0]
     half, length = max(abs(lower[2, 0] - lower[4, 0]) / 2 - 8.5, 4.0), abs(middle[2] - lower[2, 2]) * 1.5
     rings, around = 14, 40

@@ -67,9 +67,9 @@ def plan_attention(
     index = torch.arange(num_frames, device=device)
     offset = index[None, :] - index[:, None]  # key minus query
     allowed = torch.ones_like(offset, dtype=torch.bool)
-    if not sees_past:
+    if left is not None and not sees_past:
         allowed = allowed & (offset >= -left)
-    if not sees_future:
+    if right is not None and not sees_future:
         allowed = allowed & (offset <= right)
     allowed = allowed[None, None]
     if frame_mask is not None:

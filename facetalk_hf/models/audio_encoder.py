@@ -132,10 +132,11 @@ class LogMelEncoder(PreTrainedModel):
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             nn.init.trunc_normal_(module.weight, std=math.sqrt(1 / module.weight[0].numel()))
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
@@ -147,6 +148,8 @@ class LogMelEncoder(PreTrainedModel):
         return_dict: bool | None = None,
     ) -> BaseModelOutput | tuple[torch.Tensor]:
         """
+        Encode log-mel columns.
+
         Args:
             input_features: (B, 4 N, M + 1) float from [`LogMelFeatureExtractor`].
             attention_mask: (B, N) bool, *optional*: False for frames that only pad the batch. They have no influence
@@ -175,6 +178,6 @@ class LogMelEncoder(PreTrainedModel):
         return BaseModelOutput(last_hidden_state=hidden_states)
 
     def predict_motion(self, last_hidden_state: torch.Tensor) -> MotionPrediction:
-        """Mouth motion by regression: (B, N, A) float features to weights (B, N, 53) and closure logits (B, N)."""
+        """Predict mouth motion by regression: features (B, N, A) to weights (B, N, 53), closure logits (B, N)."""
         motion = self.motion_head(last_hidden_state)
         return MotionPrediction(motion[..., :-1], motion[..., -1])

@@ -24,6 +24,8 @@ class BilinearDeformation(nn.Module):
         hidden_size, num_layers (`int`): of the MLP behind the fields.
     """
 
+    control_scales: torch.Tensor
+
     def __init__(
         self, num_controls: int, code_dim: int, expression_dim: int, rank: int, hidden_size: int, num_layers: int
     ):
@@ -37,11 +39,11 @@ class BilinearDeformation(nn.Module):
         self.coefficient_map = nn.Linear(expression_dim, rank)
 
     def coefficients(self, expression: torch.Tensor) -> torch.Tensor:
-        """(..., D) -> (..., R)."""
+        """Map expression codes (..., D) to the coefficients (..., R) of the fields."""
         return self.coefficient_map(expression)
 
     def trunk(self, points: torch.Tensor, controls: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        """points (B, P, 3), controls (B, C, 3), code (B, code_dim) -> (B, P, hidden)."""
+        """Compute hidden features (B, P, hidden) of points (B, P, 3), controls (B, C, 3), code (B, code_dim)."""
         features = describe(points, controls, self.control_scales)[0]
         hidden = F.silu(self.layers[0](features) + self.code(code).unsqueeze(1))
         for layer in self.layers[1:]:
@@ -49,13 +51,13 @@ class BilinearDeformation(nn.Module):
         return hidden
 
     def basis(self, points: torch.Tensor, controls: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        """The fields B at points: (B, P, R, 3)."""
+        """Compute the fields B at points: (B, P, R, 3)."""
         return self.fields(self.trunk(points, controls, code)).unflatten(-1, (self.rank, 3))
 
     def forward(
         self, points: torch.Tensor, controls: torch.Tensor, code: torch.Tensor, expression: torch.Tensor
     ) -> torch.Tensor:
-        """Offsets (B, P, 3) of points (B, P, 3) under expression (B, D)."""
+        """Compute offsets (B, P, 3) of points (B, P, 3) under expression (B, D)."""
         return torch.einsum("bprc,br->bpc", self.basis(points, controls, code), self.coefficients(expression))
 
 
@@ -71,6 +73,8 @@ class ControlDeformation(nn.Module):
         expression_dim (`int`): coefficients of the forward deformation that stand for the expression.
     """
 
+    control_scales: torch.Tensor
+
     def __init__(self, num_controls: int, code_dim: int, expression_dim: int, hidden_size: int, num_layers: int):
         super().__init__()
         self.register_buffer("control_scales", torch.full((num_controls,), 0.1))
@@ -85,11 +89,13 @@ class ControlDeformation(nn.Module):
         self, points: torch.Tensor, controls: torch.Tensor, posed: torch.Tensor, code: torch.Tensor,
         coefficients: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
-        """points (B, P, 3), controls and posed controls (B, C, 3), code (B, code_dim), coefficients (B, R)
-        -> offsets (B, P, 3)."""
+        """Compute offsets (B, P, 3) of points (B, P, 3).
+
+        Controls and posed controls (B, C, 3), code (B, code_dim), coefficients (B, R).
+        """
         hidden, near = describe(points, posed, self.control_scales)
         known = near @ (controls - posed) / (near.sum(-1, keepdim=True) + 0.05)
-        # Every layer hears of the expression; it is the same for all points, so it costs one bias.
+        # Every layer is given the expression; it is the same for all points, so it costs one bias.
         biases = self.condition(torch.cat([code, coefficients], dim=-1)).unsqueeze(1).chunk(len(self.layers), dim=-1)
         for layer, bias in zip(self.layers, biases, strict=True):
             hidden = F.silu(layer(hidden) + bias)
@@ -97,7 +103,7 @@ class ControlDeformation(nn.Module):
 
 
 def describe(points: torch.Tensor, controls: torch.Tensor, scales: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a point is to the control points around it.
+    """Describe points by the control points around them.
 
     Args: points (B, P, 3), controls (B, C, 3), scales (C,): reach of each control's Gaussian, same unit.
     Returns: features (B, P, 3 + 4 C), and the Gaussians alone (B, P, C).
@@ -140,7 +146,7 @@ class ConcatDeformation(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
-        """points (B, P, 3), identity (B, identity_dim), expression (B, D) -> offsets (B, P, 3)."""
+        """Compute offsets (B, P, 3) of points (B, P, 3), identity (B, identity_dim), expression (B, D)."""
         condition = torch.cat([self.compressor(identity), expression], dim=-1)
         inputs = torch.cat(
             [encode(4.0 * points if self.num_octaves else points, self.num_octaves),

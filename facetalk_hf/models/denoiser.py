@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The denoiser of FaceTalk: noisy expression codes, timestep and speech features -> clean expression codes."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -59,9 +60,13 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         max_timesteps (`int`, *optional*, defaults to 1000): diffusion steps of the training schedule.
         rope_theta (`float`, *optional*, defaults to 10000): base of the rotary wavelengths.
         intensity_range ((`float`, `float`), *optional*): range (a, b) of the factor r of the expression augmentation
-            in training. With it the network is told r, and follows it; without it there is no such input.
+            in training. With it r is an input of the network, which follows it; without it there is no such input.
     """
 
+    config: Any  # a FrozenDict, whose entries are attributes too
+    code_mean: torch.Tensor
+    code_std: torch.Tensor
+    __call__: Callable[..., Any]
     _supports_gradient_checkpointing = True
     _no_split_modules = ["FaceTalkDenoiserBlock"]
     _repeated_blocks = ["FaceTalkDenoiserBlock"]
@@ -104,9 +109,10 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         self.sample_in = nn.Linear(code_dim, hidden_size)
         self.audio_in = nn.Sequential(nn.LayerNorm(audio_dim), nn.Linear(audio_dim, hidden_size), nn.SiLU())
         self.null_audio = nn.Parameter(0.02 * torch.randn(hidden_size))
-        self.time_proj = Timesteps(64, flip_sin_to_cos=True, downscale_freq_shift=0, scale=1000 / max_timesteps)
-        condition = {} if intensity_range is None else {"cond_proj_dim": 2}
-        self.time_embedding = TimestepEmbedding(64, film_rank, post_act_fn="silu", **condition)
+        scale = cast(int, 1000 / max_timesteps)  # diffusers takes any factor, and declares it an int
+        self.time_proj = Timesteps(64, flip_sin_to_cos=True, downscale_freq_shift=0, scale=scale)
+        conditions = None if intensity_range is None else 2
+        self.time_embedding = TimestepEmbedding(64, film_rank, post_act_fn="silu", cond_proj_dim=conditions)
         by_film = timestep_conditioning == "film"
         self.film = nn.Linear(film_rank, num_layers * 6 * hidden_size if by_film else hidden_size)
         half = num_layers // 2
@@ -146,29 +152,29 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         return tiny | {"attention_mode": "causal", "window": 32, "film_rank": 32} | overrides
 
     def normalize(self, codes: torch.Tensor) -> torch.Tensor:
-        """Expression codes (..., D) -> the space that the diffusion works in, zero mean and unit variance."""
+        """Scale expression codes (..., D) to zero mean and unit variance, as the diffusion needs them."""
         return (codes - self.code_mean) / self.code_std
 
     def denormalize(self, sample: torch.Tensor) -> torch.Tensor:
-        """The inverse of [`~FaceTalkDenoiser.normalize`]."""
+        """Scale normalised codes (..., D) back: the inverse of [`~FaceTalkDenoiser.normalize`]."""
         return sample * self.code_std + self.code_mean
 
     def split_intensity(self, intensity: float) -> tuple[float | None, float]:
-        """How to bring about an intensity: the factor r that `forward` is told, and what the codes are multiplied by.
+        """Split an intensity into the factor r for `forward` and a factor of the codes that it gives.
 
-        The network is told what lies within the range that it was trained on, the codes get the rest; all of it if
-        the network has no such input.
+        The network gets what lies within the range that it was trained on, the codes the rest; all of it if the
+        network has no such input, for which r is `None`.
         """
         if self.config.intensity_range is None:
             return None, intensity
         low, high = self.config.intensity_range
-        told = min(max(intensity, low), high)
-        return told, intensity / told if told else 1.0
+        factor = min(max(intensity, low), high)
+        return factor, intensity / factor if factor else 1.0
 
     def project_audio(
         self, audio_features: torch.Tensor, audio_keep: torch.Tensor | None = None
     ) -> list[torch.Tensor]:
-        """What every block needs to know of the audio; the same in all denoising steps, so compute it once a call.
+        """Project the audio for every block; the same in all denoising steps, so compute it once a call.
 
         Args:
             audio_features ((B, N, A) float): speech features, one a frame.
@@ -185,7 +191,11 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
 
     def _project(self, audio: torch.Tensor) -> list[torch.Tensor]:
         rotary = None if self.config.alignment_width == 0 else self._rotary(audio.shape[1], audio)
-        return [block.audio.project(audio, rotary) for block in self.blocks]
+        return [block.audio.project(audio, rotary) for block in self.layers()]
+
+    def layers(self) -> Iterator[FaceTalkDenoiserBlock]:
+        """Iterate over the blocks, first half, middle and second half."""
+        return (cast(FaceTalkDenoiserBlock, block) for block in self.blocks)
 
     def _rotary(self, num_frames: int, like: torch.Tensor) -> torch.Tensor:
         channels = self.config.hidden_size // self.config.num_heads
@@ -247,9 +257,9 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         plan = plan_attention(*size, window, 0 if causal else window, frame_mask, *like)
         audio_plan = AttentionPlan() if width == 0 else plan_attention(*size, width, width, frame_mask, *like)
 
-        skips = []
+        skips: list[torch.Tensor] = []
         half = len(self.blocks) // 2
-        for index, block in enumerate(self.blocks):
+        for index, block in enumerate(self.layers()):
             skip = skips.pop() if block.skip is not None else None
             inputs = (hidden_states, skip, film[index], projected_audio[index], rotary, plan, audio_plan)
             if torch.is_grad_enabled() and self.gradient_checkpointing:
@@ -272,8 +282,10 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         projected_audio: list[torch.Tensor],
         intensity: torch.Tensor | float | None,
     ) -> torch.Tensor:
-        """The same result for a long sample, piece by piece: no frame depends on one that all windows together do not
-        reach. What is in memory at a time is that of a piece."""
+        """Compute the result of a long sample piece by piece, so that memory does not grow with its length.
+
+        It is the same: no frame depends on one that all windows together do not reach.
+        """
         reach = len(self.blocks) * self.config.window
         parts = []
         for start in range(0, sample.shape[1], SEGMENT):
@@ -291,9 +303,9 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
     def _film_tables(
         self, timestep: torch.Tensor | float | int, intensity: torch.Tensor | float | None, sample: torch.Tensor
     ) -> torch.Tensor:
-        """Scale and shift of every part of every block: (L, 3, 2, B or 1, 1, hidden_size) float.
+        """Compute scale and shift of every part of every block: (L, 3, 2, B or 1, 1, hidden_size) float.
 
-        With additive conditioning what the timestep adds to every frame, (B or 1, hidden_size).
+        With additive conditioning: what the timestep adds to every frame, (B or 1, hidden_size).
         """
         timestep = torch.as_tensor(timestep, device=sample.device).reshape(-1)
         condition = self._intensity_features(intensity, sample)
@@ -304,7 +316,7 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         return table.unflatten(-1, (len(self.blocks), 3, 2, 1, -1)).movedim(0, 3)
 
     def _intensity_features(self, intensity: torch.Tensor | float | None, sample: torch.Tensor) -> torch.Tensor | None:
-        """What the embedding is told of r: -1 ... 1 over the range, and a 1 for "known"; zeros where r is open.
+        """Encode r for the embedding: -1 ... 1 over the range, and a 1 for "known"; zeros where r is open.
 
         So the embedding of the timestep alone is the learned null condition. (B or 1, 2) float.
         """
@@ -320,5 +332,5 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         return torch.where(intensity.isnan()[:, None], 0.0, features).to(sample.dtype)
 
     def _neutral_film(self, sample: torch.Tensor) -> torch.Tensor:
-        """Scales of 1 and shifts of 0, in the shape of `_film_tables`."""
+        """Make scales of 1 and shifts of 0 in the shape of `_film_tables`."""
         return sample.new_tensor([1.0, 0.0]).view(1, 1, 2, 1, 1, 1).expand(len(self.blocks), 3, 2, 1, 1, 1)

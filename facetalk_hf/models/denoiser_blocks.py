@@ -33,8 +33,8 @@ class AlignedAudio(nn.Module):
         super().__init__()
         self.to_out = nn.Linear(hidden_size, hidden_size)
 
-    def project(self, audio: torch.Tensor, rotary: torch.Tensor) -> torch.Tensor:
-        """Audio (B, N, hidden) -> what a frame adds in every step, (B, N, hidden)."""
+    def project(self, audio: torch.Tensor, rotary: torch.Tensor | None = None) -> torch.Tensor:
+        """Map audio (B, N, hidden) to what a frame adds in every step, (B, N, hidden)."""
         return self.to_out(audio)
 
     def forward(
@@ -57,8 +57,9 @@ class BandedAudio(nn.Module):
         self.to_kv = nn.Linear(hidden_size, 2 * hidden_size)
         self.to_out = nn.Linear(hidden_size, hidden_size)
 
-    def project(self, audio: torch.Tensor, rotary: torch.Tensor) -> torch.Tensor:
-        """Audio (B, N, hidden) -> rotated keys and values side by side, (B, N, 2 * heads, hidden / heads)."""
+    def project(self, audio: torch.Tensor, rotary: torch.Tensor | None) -> torch.Tensor:
+        """Map audio (B, N, hidden) to rotated keys, then values, (B, N, 2 * heads, hidden / heads)."""
+        assert rotary is not None  # only aligned audio goes without
         key, value = self.to_kv(audio).unflatten(-1, (2 * self.num_heads, -1)).chunk(2, dim=2)
         return torch.cat((rotate(key, rotary), value), dim=2)
 
@@ -97,8 +98,11 @@ class FaceTalkDenoiserBlock(nn.Module):
         plan: AttentionPlan,
         audio_plan: AttentionPlan,
     ) -> torch.Tensor:
-        """`hidden_states`, `skip_states` (B, N, C); `film` (3, 2, B or 1, 1, C): scale and shift after each part."""
-        if self.skip is not None:
+        """Apply the block to `hidden_states` (B, N, C), in a block with a skip also to `skip_states` (B, N, C).
+
+        `film` (3, 2, B or 1, 1, C) is the scale and the shift after each part.
+        """
+        if self.skip is not None and skip_states is not None:
             hidden_states = self.skip(torch.cat((hidden_states, skip_states), dim=-1))
         part = self.attention(self.norm_attention(hidden_states), rotary, plan)
         hidden_states = hidden_states + torch.addcmul(film[0, 1], part, film[0, 0])

@@ -12,7 +12,7 @@ ACTIVATIONS = {"silu": F.silu, "softplus": lambda x: F.softplus(x, beta=100.0)}
 
 
 def encode(points: torch.Tensor, num_octaves: int) -> torch.Tensor:
-    """(..., 3) coordinates -> (..., 3 + 6 * num_octaves): themselves, then sines and cosines of each octave."""
+    """Encode coordinates (..., 3) as (..., 3 + 6 * num_octaves): themselves, then sines, cosines of each octave."""
     if num_octaves == 0:
         return points
     angles = points.unsqueeze(-2) * (0.5 * math.pi * 2.0 ** torch.arange(num_octaves, device=points.device))[:, None]
@@ -22,7 +22,7 @@ def encode(points: torch.Tensor, num_octaves: int) -> torch.Tensor:
 def blending_weights(
     points: torch.Tensor, anchors: torch.Tensor, num_neighbors: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights of the `num_neighbors` nearest anchors: (1 - (d_k / d_last)^2)^2 with d_last the next anchor's distance.
+    """Weight the `num_neighbors` nearest anchors: (1 - (d_k / d_last)^2)^2 with d_last the next anchor's distance.
 
     The support ends exactly where an anchor drops out of the neighbourhood, so the field is continuous although only
     few members are evaluated; it scales with the spacing of the anchors, so it never fades away from the head.
@@ -54,6 +54,9 @@ class LocalEnsemble(nn.Module):
         hidden_size, num_layers (`int`): of each MLP; layer 2 sees coordinates and codes again.
         num_octaves, coordinate_scale: positional encoding of the local coordinates.
     """
+
+    network: torch.Tensor
+    mirror: torch.Tensor
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class LocalEnsemble(nn.Module):
         self.output_bias = nn.Parameter(torch.zeros(num_networks, 1))
 
     def code_biases(self, codes: torch.Tensor) -> list[torch.Tensor]:
-        """(B, K + 1, glob + loc) codes -> per layer the (B * (K + 1), hidden) biases of all members."""
+        """Compute the biases (B * (K + 1), hidden) of all members, layer by layer, of codes (B, K + 1, glob + loc)."""
         result = []
         for layer, bias in enumerate(self.biases):
             rows = bias[self.network].expand(codes.shape[0], -1, -1)
@@ -131,10 +134,10 @@ class LocalEnsemble(nn.Module):
         keys = key.flatten()[order].split(sizes)
         biases = self.code_biases(codes)
         networks = self._networks()
-        values = [
+        results = [
             self._member(networks[i], inputs[i], [bias[keys[i]] for bias in biases]) for i, n in enumerate(sizes) if n
         ]
-        values = torch.cat(values).squeeze(-1)
+        values = torch.cat(results).squeeze(-1)
         members = torch.empty_like(values).index_copy(0, order, values).view(batch, count, self.num_neighbors + 1)
         return (weight * members).sum(-1) / weight.sum(-1)
 

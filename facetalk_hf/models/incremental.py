@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from ..errors import FaceTalkError
 from .attention import rotary_table
 from .denoiser import FaceTalkDenoiser
+from .denoiser_blocks import FaceTalkDenoiserBlock
 
 
 class IncrementalDenoiser:
@@ -30,7 +31,7 @@ class IncrementalDenoiser:
         timesteps ((S,)): of the denoising steps.
         hop (`int`): frames that come at a time.
         guidance_scale (`float`): w of `null + w * (audio - null)`; 1 computes no null.
-        intensity (`float`, *optional*): what a denoiser with an `intensity_range` is told.
+        intensity (`float`, *optional*): factor r for a denoiser with an `intensity_range`.
 
     Attributes:
         expected ((hop, D) float32): the prediction of the first step, without guidance.
@@ -70,11 +71,11 @@ class IncrementalDenoiser:
         self.enter, self.leave = _linear(denoiser.sample_in), _linear(denoiser.sample_out)
         self.norm = _norm(denoiser.norm_out)
         self.size = (size,)
-        self.blocks = [_block(block) for block in denoiser.blocks]
+        self.blocks = [_block(block) for block in denoiser.layers()]
         timesteps = torch.as_tensor(timesteps, device=device)
         film = torch.stack([denoiser._film_tables(t, intensity, denoiser.norm_out.weight) for t in timesteps]).float()
         film = film[..., 0, :]  # (S, L, 3, 2, 1, C): the bias of a part's last layer joins the shift after it
-        for index, block in enumerate(denoiser.blocks):
+        for index, block in enumerate(denoiser.layers()):
             for part, layer in ((0, block.attention.to_out), (2, block.ff_out)):
                 film[:, index, part, 1] += film[:, index, part, 0] * layer.bias.float()
         self.film = film
@@ -82,7 +83,7 @@ class IncrementalDenoiser:
 
     @torch.inference_mode()
     def begin(self, audio_features: torch.Tensor) -> None:
-        """Start on the next frames, whose speech features are (hop, A) float."""
+        """Begin the next frames, whose speech features are (hop, A) float."""
         hop, copies = self.hop, self.copies
         projected = self.denoiser.project_audio(
             audio_features[None].to(self.enter[1]).to(self.denoiser.norm_out.weight.dtype).repeat(copies, 1, 1),
@@ -109,11 +110,12 @@ class IncrementalDenoiser:
 
     @torch.inference_mode()
     def __call__(self, step: int, noisy: torch.Tensor) -> torch.Tensor:
-        """Noisy codes x_t (hop, D) float32 of one step to clean codes x_0, in the order of the steps."""
+        """Denoise codes x_t (hop, D) float32 of one step to clean codes x_0; call it in the order of the steps."""
         copies, hop, heads, channels, size = self.copies, self.hop, self.heads, self.channels, self.size
         rows = copies * hop
         hidden = torch.addmm(self.enter[1], noisy.repeat(copies, 1), self.enter[0])
-        skips, half, first = [], len(self.blocks) // 2, step * len(self.blocks)
+        skips: list[torch.Tensor] = []
+        half, first = len(self.blocks) // 2, step * len(self.blocks)
         shifts, scales = self.shifts[step], self.scales[step]
         for index, (skip, norm_attention, qkv, out, norm_ff, ff_in, ff_out) in enumerate(self.blocks):
             if skip is not None:
@@ -147,7 +149,7 @@ def _norm(layer: torch.nn.LayerNorm) -> tuple[torch.Tensor, torch.Tensor, float]
     return layer.weight.float(), layer.bias.float(), layer.eps
 
 
-def _block(block: torch.nn.Module) -> tuple:
+def _block(block: FaceTalkDenoiserBlock) -> tuple:
     heads = block.attention.num_heads
     weight, bias = block.attention.to_qkv.weight.float(), block.attention.to_qkv.bias.float()
     channels = len(weight) // (3 * heads)

@@ -46,7 +46,7 @@ class MLPBank(nn.Module):
             self.skip_code_weight = weights(sizes[skip_layer], code_dim)
 
     def member_biases(self, codes: torch.Tensor, network: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
-        """codes (M, code_dim) and networks (M,) of M members -> for each layer M biases (size,)."""
+        """Compute for each layer M biases (size,) from codes (M, code_dim) and networks (M,) of M members."""
         result = []
         for layer, bias in enumerate(self.biases):
             rows = bias[network]
@@ -75,7 +75,7 @@ class MLPBank(nn.Module):
         """
         biases = self.member_biases(codes, network)
         columns = [weight.unbind(0) for weight in self.weights]  # once: an index a member would pad each gradient
-        skips = None if self.skip_layer is None else self.skip_weight.unbind(0)
+        skips = () if self.skip_layer is None else self.skip_weight.unbind(0)
         results, features = [], []
         for member, (rows, index) in enumerate(zip(inputs.split(counts), network.tolist(), strict=True)):
             if not len(rows) and len(inputs):

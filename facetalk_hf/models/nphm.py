@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """NPHM: a neural parametric head, from identity and expression codes to a signed distance field and its motion."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +61,16 @@ class NPHMModel(ModelMixin, ConfigMixin):
         num_expressions (`int`, *optional*, defaults to 0): named expressions that come with the weights.
     """
 
-    config_name = "config.json"
+    config: Any  # a FrozenDict, whose entries are attributes too
+    anchor_mean: torch.Tensor
+    identity_codes: torch.Tensor
+    expression_codes: torch.Tensor
+    expression_basis: torch.Tensor
+    point_mean: torch.Tensor
+    point_anchor: torch.Tensor
+    forward_net: Any  # BilinearDeformation, ConcatDeformation or OfficialDeformation, as the configuration says
+    backward_net: Any  # ControlDeformation, ConcatDeformation or OfficialDeformation
+    ensemble: LocalEnsemble | OfficialEnsemble
     double_gradients = True
     """Converted heads: gradients by points and codes are computed in double precision, on the CPU."""
 
@@ -106,14 +115,14 @@ class NPHMModel(ModelMixin, ConfigMixin):
         if official_ensemble is None:
             self._build_ours()
         else:
-            self._build_official(dict(official_ensemble), dict(official_deformation))
+            self._build_official(dict(official_ensemble), dict(official_deformation or {}))
         self.register_buffer("identity_codes", torch.zeros(num_identities, self.identity_dim))
         if num_expressions:
             self.register_buffer("expression_codes", torch.zeros(num_expressions, expression_dim))
         if expression_names is not None:
             self.register_buffer("expression_basis", torch.zeros(expression_dim, len(expression_names)))
 
-    def _build_ours(self):
+    def _build_ours(self) -> None:
         config = self.config
         glob_dim, loc_dim, num_anchors = config.glob_dim, config.loc_dim, config.num_anchors
         self.ensemble = LocalEnsemble(
@@ -152,7 +161,7 @@ class NPHMModel(ModelMixin, ConfigMixin):
                 num_octaves=4, activation="silu",
             )  # fmt: skip
 
-    def _build_official(self, ensemble: dict, deformation: dict):
+    def _build_official(self, ensemble: dict, deformation: dict) -> None:
         config = self.config
         if config.deformation == "both" or config.forward_type == "bilinear":
             raise ValueError('converted weights need deformation "forward" or "backward" and forward_type "concat"')
@@ -169,21 +178,34 @@ class NPHMModel(ModelMixin, ConfigMixin):
         )
         self.add_module(f"{config.deformation}_net", net)
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether motion is linear in the expression code, by a bilinear forward deformation."""
+        return self.config.deformation != "backward" and self.config.forward_type == "bilinear"
+
     # Codes
 
     def split_identity(self, identity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, Z) -> the global code (B, glob_dim) and the local codes (B, K + 1, loc_dim)."""
+        """Split an identity (B, Z) into the global code (B, glob_dim) and the local codes (B, K + 1, loc_dim)."""
         return self._split(identity[..., : self.geometry_dim], self.config.glob_dim)
 
     def _split(self, code: torch.Tensor, glob_dim: int) -> tuple[torch.Tensor, torch.Tensor]:
         return code[..., :glob_dim], code[..., glob_dim:].unflatten(-1, (self.config.num_anchors + 1, -1))
 
     def member_codes(self, identity: torch.Tensor) -> torch.Tensor:
-        """(B, Z) -> (B, K + 1, glob_dim + loc_dim): what each member sees of the code."""
+        """Select what each member sees of an identity (B, Z): (B, K + 1, glob_dim + loc_dim)."""
         return _join(*self.split_identity(identity))
 
     def sample_identity(self, generator: torch.Generator | None = None, scale: float = 0.85) -> torch.Tensor:
-        """A new identity (Z,), drawn from the Gaussian with the named identities' mean and covariance."""
+        """Draw a new identity (Z,) from the Gaussian with the named identities' mean and covariance.
+
+        Args:
+            generator (`torch.Generator`, *optional*): on the CPU.
+            scale (`float`, *optional*, defaults to 0.85): factor on the deviation from the mean.
+
+        Raises:
+            FaceTalkError: the head has no named identities.
+        """
         codes = self.identity_codes
         if not len(codes):
             raise FaceTalkError("this head came without named identities: there is nothing to draw new ones from")
@@ -192,11 +214,11 @@ class NPHMModel(ModelMixin, ConfigMixin):
         return mean + scale * weight @ (codes - mean) / max(len(codes) - 1, 1) ** 0.5
 
     def expression_from_weights(self, weights: torch.Tensor) -> torch.Tensor:
-        """Blendshape weights (..., W) in the order of `config.expression_names` -> codes (..., D)."""
+        """Convert blendshape weights (..., W), in the order of `config.expression_names`, to codes (..., D)."""
         return weights @ self.expression_basis.T
 
     def weights_from_expression(self, expression: torch.Tensor) -> torch.Tensor:
-        """Codes (..., D) -> blendshape weights (..., W), (E^T E)^-1 E^T z: exact although E is stored in fp16."""
+        """Convert codes (..., D) to blendshape weights (..., W), (E^T E)^-1 E^T z: exact although E is in fp16."""
         basis = self.expression_basis.float()
         return (expression.float() @ torch.linalg.pinv(basis).T).to(expression.dtype)
 
@@ -204,12 +226,18 @@ class NPHMModel(ModelMixin, ConfigMixin):
 
     @precise_gradients
     def anchors(self, identity: torch.Tensor) -> torch.Tensor:
-        """Identity (B, Z) -> anchors (B, K, 3) in canonical space."""
+        """Predict the anchors (B, K, 3) of identities (B, Z) in canonical space."""
         glob, _ = self.split_identity(identity)
         return self.anchor_mean + self.anchor_mlp(glob).unflatten(-1, (self.config.num_anchors, 3))
 
     def feature_points(self, identity: torch.Tensor) -> torch.Tensor:
-        """Identity (B, Z) -> (B, 68 + 14, 3) landmarks and `NUM_FEATURES` points for eyes and teeth, canonical."""
+        """Predict landmarks and `NUM_FEATURES` points for eyes and teeth of identities (B, Z).
+
+        Returns: (B, 68 + 14, 3) in canonical space.
+
+        Raises:
+            FaceTalkError: a converted head, which has none.
+        """
         if self.config.official_ensemble is not None:
             raise FaceTalkError(
                 "converted NPHM and MonoNPHM heads have no landmarks; their anchors are the nearest thing"
@@ -221,12 +249,12 @@ class NPHMModel(ModelMixin, ConfigMixin):
         return self.point_mean + torch.einsum("bnh,nho->bno", hidden, self.point_output)
 
     def landmarks(self, identity: torch.Tensor) -> torch.Tensor:
-        """Identity (B, Z) -> 68 landmarks (B, 68, 3) in the order of iBUG 300-W, in canonical space."""
+        """Predict 68 landmarks (B, 68, 3) of identities (B, Z) in the order of iBUG 300-W, in canonical space."""
         return self.feature_points(identity)[:, :NUM_LANDMARKS]
 
     @precise_gradients
     def sdf(self, points: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
-        """Signed distance (B, P), negative inside, of canonical points (B, P, 3) for identities (B, Z).
+        """Compute signed distances (B, P), negative inside, at canonical points (B, P, 3) of identities (B, Z).
 
         Points of a MonoNPHM head may bring their hyper-coordinates, (B, P, 3 + H); without, these are zero.
         """
@@ -236,7 +264,7 @@ class NPHMModel(ModelMixin, ConfigMixin):
     def color(
         self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Colours (B, P, 3) at posed points, of canonical points where there is no expression; MonoNPHM only.
+        """Compute colours (B, P, 3) at posed points, or at canonical ones without an expression; MonoNPHM only.
 
         Red, green, blue from -1 to 1 as MonoNPHM's network gives them: (c + 1) / 2 is what a screen shows.
         """
@@ -245,14 +273,21 @@ class NPHMModel(ModelMixin, ConfigMixin):
             raise FaceTalkError("this head has no colours; only converted MonoNPHM heads have")
         if expression is not None:
             points = self.canonical(points, identity, expression)
-        return self.ensemble.color(
+        return cast(OfficialEnsemble, self.ensemble).color(
             self._with_hyper(points), self.anchors(identity), self.member_codes(identity),
             _join(*self._split(identity[..., self.geometry_dim :], appearance[0])),
         )  # fmt: skip
 
-    def above_neck(self, points: "torch.Tensor | np.ndarray") -> "torch.Tensor | np.ndarray":
-        """How far canonical points (P, 3), tensor or array, are above the cut through the neck: (P,) model units, of
-        the same kind. Everywhere infinitely far where a head has none."""
+    @overload
+    def above_neck(self, points: torch.Tensor) -> torch.Tensor: ...
+    @overload
+    def above_neck(self, points: "np.ndarray") -> "np.ndarray": ...
+
+    def above_neck(self, points: Any) -> Any:
+        """Measure how far canonical points (P, 3), tensor or array, are above the cut through the neck.
+
+        Returns: (P,) in model units, of the same kind; infinity where a head has no cut.
+        """
         if self.config.neck_plane is None:
             return points[:, 0] * 0 + float("inf")
         x, y, z, offset = self.config.neck_plane
@@ -265,12 +300,12 @@ class NPHMModel(ModelMixin, ConfigMixin):
     # Expression
 
     def controls(self, identity: torch.Tensor) -> torch.Tensor:
-        """Anchors and landmarks (B, K + 68, 3), by which the bilinear deformation describes a point."""
+        """Predict anchors and landmarks (B, K + 68, 3), by which the bilinear deformation describes a point."""
         return torch.cat([self.anchors(identity), self.landmarks(identity)], dim=1)
 
     @precise_gradients
     def deform(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
-        """Offsets (B, P, 3): canonical to posed points; posed to canonical ones where the model is backward only.
+        """Compute offsets (B, P, 3) from canonical to posed points, or back where the model is backward only.
 
         MonoNPHM: (B, P, 3 + H), the hyper-coordinates after the offset.
         """
@@ -283,7 +318,7 @@ class NPHMModel(ModelMixin, ConfigMixin):
 
     @precise_gradients
     def deform_backward(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
-        """Offsets (B, P, 3) that carry posed points (B, P, 3) back to canonical space."""
+        """Compute offsets (B, P, 3) that carry posed points (B, P, 3) back to canonical space."""
         if self.config.deformation == "forward":
             raise ValueError("this head has no backward deformation")
         if self.config.backward_type == "controls":
@@ -295,22 +330,22 @@ class NPHMModel(ModelMixin, ConfigMixin):
 
     @precise_gradients
     def canonical(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
-        """Where posed points (B, P, 3) come from: x + F(x), with hyper-coordinates (B, P, 3 + H) where there are."""
+        """Carry posed points (B, P, 3) back, x + F(x), with hyper-coordinates (B, P, 3 + H) where there are."""
         offset = self.deform_backward(points, identity, expression)
         return F.pad(points, (0, offset.shape[-1] - 3)) + offset
 
     @precise_gradients
     def posed_sdf(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
-        """Signed distance (B, P) at posed points: sdf(x + F(x)), FaceTalk's backward formulation."""
+        """Compute signed distances (B, P) at posed points, sdf(x + F(x)): FaceTalk's backward formulation."""
         return self.sdf(self.canonical(points, identity, expression), identity)
 
     def deformation_basis(self, points: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
-        """Fields (B, P, R, 3) of the bilinear deformation at canonical points: computed once for an identity."""
+        """Compute the fields (B, P, R, 3) of the bilinear deformation at canonical points, once for an identity."""
         glob, _ = self.split_identity(identity)
         return self.forward_net.basis(points, self.controls(identity), glob)
 
     def landmark_jacobian(self, identity: torch.Tensor) -> torch.Tensor:
-        """How landmarks move with the code: (B, D, 68, 3) model units for a unit of each number of the code.
+        """Differentiate the landmarks by the code: (B, D, 68, 3) model units for a unit of each number of the code.
 
         Exact for the bilinear deformation, whose motion is linear in the code.
         """
@@ -322,5 +357,5 @@ class NPHMModel(ModelMixin, ConfigMixin):
 
 
 def _join(glob: torch.Tensor, local: torch.Tensor) -> torch.Tensor:
-    """(B, G) and (B, M, L) -> (B, M, G + L): what each member sees of a code."""
+    """Put a global code (B, G) before local codes (B, M, L): (B, M, G + L), what each member sees."""
     return torch.cat([glob.unsqueeze(1).expand(-1, local.shape[1], -1), local], dim=-1)

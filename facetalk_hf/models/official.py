@@ -4,6 +4,7 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ def precise_gradients(method: Callable) -> Callable:
     """
 
     @functools.wraps(method)
-    def wrapper(self: nn.Module, *inputs: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
+    def wrapper(self: Any, *inputs: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
         values = [value for value in (*inputs, *named.values()) if value is not None]
         if (
             not (self.config.official_ensemble and self.double_gradients and torch.is_grad_enabled())
@@ -59,7 +60,7 @@ def precise_gradients(method: Callable) -> Callable:
 
 
 def anchor_network(glob_dim: int, hidden_size: int, num_anchors: int) -> nn.Sequential:
-    """(.., glob_dim) -> (.., 3 K) offsets of the anchors from their mean."""
+    """Make the network that predicts offsets (.., 3 K) of the anchors from their mean of a code (.., glob_dim)."""
     return nn.Sequential(
         nn.Linear(glob_dim, hidden_size), nn.ReLU(), nn.Linear(hidden_size, hidden_size), nn.ReLU(),
         nn.Linear(hidden_size, 3 * num_anchors),
@@ -91,6 +92,10 @@ class OfficialEnsemble(nn.Module):
     1e-6 keeps distances to 1e-6, but an edge along which the field hardly changes turns that into a vertex moved by
     1e-4; 1e-8 keeps vertices to 1e-6 for a fifth more time.
     """
+    network: torch.Tensor
+    mirror: torch.Tensor
+    members: MLPBank
+    colors: MLPBank
 
     def __init__(
         self, num_anchors: int, num_symmetric_pairs: int, code_dim: int, kind: str, sizes: list[int],
@@ -111,13 +116,13 @@ class OfficialEnsemble(nn.Module):
         self.register_buffer("mirror", mirror, persistent=False)
         count = num_anchors + 1 - num_symmetric_pairs
         self.members = MLPBank(count, 3 + hyper_dim, code_dim, sizes, skip_layer)
-        if color_sizes is not None:
+        if color_sizes is not None and bottleneck_sizes is not None and appearance_dims is not None:
             narrow, wide = bottleneck_sizes
             self.bottleneck = nn.Sequential(nn.Linear(sizes[-2], narrow), nn.ReLU(), nn.Linear(narrow, wide))
             self.colors = MLPBank(count, wide, sum(appearance_dims), color_sizes, activation="relu")
 
     def log_weights(self, points: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
-        """Logarithms of the members' weights, not normalised: (B, P, K + 1), the anchor-less member last."""
+        """Compute logarithms of the members' weights, not normalised: (B, P, K + 1), the anchor-less member last."""
         offset = points.unsqueeze(2) - anchors.unsqueeze(1)
         distance = (offset.square().sum(-1) + 1e-20).sqrt()  # the norm with a gradient at the anchor itself
         if self.kind == "nphm":
@@ -128,7 +133,7 @@ class OfficialEnsemble(nn.Module):
         return logarithm.masked_fill(F.pad(distance > nearest[..., -1:], (0, 1)), -torch.inf)
 
     def forward(self, points: torch.Tensor, anchors: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """points (B, P, 3 + H), anchors (B, K, 3), codes (B, K + 1, code_dim) -> (B, P) signed distances."""
+        """Compute signed distances (B, P) of points (B, P, 3 + H), anchors (B, K, 3), codes (B, K + 1, code_dim)."""
         weights, _, place, inputs, counts = self._select(points, anchors)
         values = self.members(inputs, counts, codes.flatten(0, 1), self.network.repeat(len(points)))
         return self._blend(values, weights, place, points)[..., 0]
@@ -136,9 +141,9 @@ class OfficialEnsemble(nn.Module):
     def member_values(
         self, points: torch.Tensor, wanted: torch.Tensor, anchors: torch.Tensor, codes: torch.Tensor
     ) -> torch.Tensor:
-        """Distances (P, K + 1) by single members where (P, K + 1) bool wants them, 0 elsewhere; one identity's points.
+        """Compute distances (P, K + 1) by single members where `wanted` (P, K + 1) bool says so, 0 elsewhere.
 
-        points (P, 3 + H), anchors (K, 3), codes (K + 1, code_dim).
+        All of one identity: points (P, 3 + H), anchors (K, 3), codes (K + 1, code_dim).
         """
         member, point = wanted.T.nonzero(as_tuple=True)
         counts = wanted.sum(0).tolist()
@@ -150,7 +155,7 @@ class OfficialEnsemble(nn.Module):
     def color(
         self, points: torch.Tensor, anchors: torch.Tensor, codes: torch.Tensor, appearance: torch.Tensor
     ) -> torch.Tensor:
-        """Colours (B, P, 3), -1 to 1; appearance codes are (B, K + 1, their size), the rest as for `forward`."""
+        """Compute colours (B, P, 3), -1 to 1, with appearance codes (B, K + 1, size); the rest as for `forward`."""
         weights, _, place, inputs, counts = self._select(points, anchors)
         network = self.network.repeat(len(points))
         _, features = self.members(inputs, counts, codes.flatten(0, 1), network, with_features=True)
@@ -158,7 +163,7 @@ class OfficialEnsemble(nn.Module):
         return self._blend(values, weights, place, points)
 
     def _select(self, points: torch.Tensor, anchors: torch.Tensor) -> tuple:
-        """Pairs of a point and a member that matter, sorted by member: weights, fading, points, inputs, counts."""
+        """Select the pairs of point and member that matter, by member: weights, fading, points, inputs, counts."""
         batch, count, _ = points.shape
         logarithm = self.log_weights(points[..., :3], anchors)
         share = logarithm.softmax(-1)
@@ -208,7 +213,7 @@ class OfficialDeformation(nn.Module):
         self.net = MLPBank(1, 3, extra + expression_dim, sizes, skip_layer)
 
     def forward(self, points: torch.Tensor, identity: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
-        """points (B, P, 3), identity (B, identity_dim), expression (B, D) -> offsets (B, P, 3 + H)."""
+        """Compute offsets (B, P, 3 + H) of points (B, P, 3), identity (B, identity_dim), expression (B, D)."""
         batch, count, _ = points.shape
         if self.condition == "compress":
             expression = torch.cat([self.compressor(identity), expression], dim=-1)

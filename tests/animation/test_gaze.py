@@ -11,7 +11,7 @@ from facetalk_hf import FaceTalkError, HeadAnimation, NPHMModel
 from facetalk_hf.animation.arkit import ARKIT, arkit_weights
 from facetalk_hf.animation.gaze import apply_gaze, eye_vertices, gaze_angles, without_gaze
 from facetalk_hf.blendshapes import EXPRESSIONS
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.head.eyes import Part, eyeballs, join
 
 
@@ -124,7 +124,7 @@ def test_eyes_stay_behind_closed_lids_while_they_turn():
     trimesh = pytest.importorskip("trimesh", reason="needs trimesh, to load the glb again")
     pytest.importorskip("embreex", reason="needs embreex, the ray caster")
     head = NPHMModel.from_pretrained(facetalk_hf.TINY, subfolder="head")
-    decoder = HeadDecoder(head, resolution=96)
+    decoder = make_decoder(head, resolution=96)
     blink = np.isin(EXPRESSIONS, ("eyeBlink_L", "eyeBlink_R")).astype(np.float32)
     angles = [(0, 0), (30, 0), (-30, 20), (0, -25), (10, 25)]
     for identity in (0, 9):

@@ -14,7 +14,7 @@ from components import make_pipeline
 
 from facetalk_hf.animation.head_animation import FORMATS, HeadAnimation
 from facetalk_hf.cli.common import Format
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.motion.editing import rest_in_silence
 
 
@@ -24,7 +24,7 @@ def headed(head, tmp_path_factory):  # noqa: F811
     folder = tmp_path_factory.mktemp("models") / "headed"
     make_pipeline(head=head).save_pretrained(folder)
     weights = torch.rand(6, 3, generator=torch.Generator().manual_seed(0))
-    animation = HeadDecoder(head)(head.expression_from_weights(weights), 1)
+    animation = make_decoder(head)(head.expression_from_weights(weights), 1)
     return folder, animation.replace(seed=5)
 
 
@@ -93,7 +93,7 @@ def test_another_rate_and_calmer(facetalk, headed, tmp_path):  # noqa: F811
 
 
 def test_the_mouth_rests_in_silence_and_the_lids_go_on(head):  # noqa: F811
-    decoder = HeadDecoder(head, resolution=48)
+    decoder = make_decoder(head, resolution=48)
     animation = decoder(head.expression_from_weights(torch.full((48, 3), 0.5)), 1)
     sound = np.random.default_rng(0).normal(0, 0.1, 2 * RATE) * (np.arange(2 * RATE) < RATE)
     animation = animation.replace(audio=sound, sampling_rate=RATE, seed=3)

@@ -16,10 +16,10 @@ from killed_training import kill_at
 
 from facetalk_hf import TINY
 from facetalk_hf.blendshapes import INDEX
-from facetalk_hf.cli.fit import load_head
 from facetalk_hf.cli.main import main
 from facetalk_hf.fitting import expressions as fitting
 from facetalk_hf.fitting.fields import make_field
+from facetalk_hf.head.loading import load_head
 
 
 @pytest.fixture(scope="module")

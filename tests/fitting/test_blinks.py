@@ -9,12 +9,12 @@ from command import needs_model
 
 from facetalk_hf import TINY
 from facetalk_hf.blendshapes import INDEX
-from facetalk_hf.cli.fit import load_head
 from facetalk_hf.fitting.blinks import LEVELS, best_blinks, blink_evidence, blink_shapes, find_blinks
 from facetalk_hf.fitting.config import FittingConfig
 from facetalk_hf.fitting.fields import make_field
 from facetalk_hf.fitting.observations import FrameObservation
 from facetalk_hf.fitting.window_solver import normal_weights, solve_window
+from facetalk_hf.head.loading import load_head
 
 
 def evidence_of(closure: np.ndarray, strength: float) -> np.ndarray:

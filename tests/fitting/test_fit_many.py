@@ -18,13 +18,13 @@ from components import make_head
 
 from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.blendshapes import INDEX
-from facetalk_hf.cli.fit import load_head
 from facetalk_hf.fitting import sequence as sequence_fitting
 from facetalk_hf.fitting.alignment import align_landmarks
 from facetalk_hf.fitting.batched_field import FieldBatcher, SharedField
 from facetalk_hf.fitting.fields import make_field
 from facetalk_hf.fitting.identity import IdentityConfig, fit_identity, identity_prior
 from facetalk_hf.fitting.point_clouds import read_sequence
+from facetalk_hf.head.loading import load_head
 
 
 pytest.importorskip("accelerate", reason='needs accelerate: pip install "facetalk_hf[train]"')
@@ -74,7 +74,18 @@ def scans(tmp_path, head_folder) -> Path:
 def arguments(scans: Path, head: Path, output: Path, *more: str) -> list[str]:
     """The script's words: coarse steps for the head of rubbish, the usual ones for another."""
     coarse = ["--config", str(head / "coarse.yaml")] if (head / "coarse.yaml").is_file() else []
-    return ["--scans", str(scans), "--model", str(head), "--output", str(output), "--device", "cpu", *coarse, *more]
+    return [
+        "--scans",
+        str(scans),
+        "--model",
+        str(head),
+        "--output-dir",
+        str(output),
+        "--device",
+        "cpu",
+        *coarse,
+        *more,
+    ]
 
 
 def fits(output: Path) -> dict[str, np.ndarray]:
@@ -164,7 +175,7 @@ def test_what_is_batched_does_not_depend_on_threads_or_on_how_often_it_was_stopp
 ):
     """The path of a GPU, on the CPU. On a head of random numbers a rounding error grows to another fit: bits count."""
     for name in ("once", "again"):
-        script.main(arguments(scans, head_folder, tmp_path / name, "--batch", "3"))
+        script.main(arguments(scans, head_folder, tmp_path / name, "--batch-size", "3"))
     once, again = fits(tmp_path / "once"), fits(tmp_path / "again")
     assert set(once) == set(again) == {"anna", "bert", "carl"}
     assert all(np.array_equal(codes, again[name]) for name, codes in once.items())
@@ -192,7 +203,7 @@ def test_batched_fits_are_those_of_single_ones(script, tmp_path):
         np.savez(folder / "transforms.npz", s=1.0, R=np.eye(3), t=np.zeros(3))
         np.save(folder / "identity.npy", field.identity[0].numpy())
     script.main(arguments(tmp_path / "scans", Path(TINY), tmp_path / "single"))
-    script.main(arguments(tmp_path / "scans", Path(TINY), tmp_path / "batched", "--batch", "2"))
+    script.main(arguments(tmp_path / "scans", Path(TINY), tmp_path / "batched", "--batch-size", "2"))
     single, batched = fits(tmp_path / "single"), fits(tmp_path / "batched")
     assert len(single) == len(batched) == 2
     for name, codes in single.items():
@@ -258,7 +269,7 @@ def test_a_folder_without_sequences_gets_one_line(script, tmp_path, head_folder)
 
 def test_heads_that_deform_one_way_are_not_batched():
     head = make_head()
-    with pytest.raises(FaceTalkError, match="leave --batch out"):
+    with pytest.raises(FaceTalkError, match="leave --batch-size out"):
         SharedField(head, torch.zeros(head.identity_dim), FieldBatcher(head, "cpu", 1), 0)
 
 

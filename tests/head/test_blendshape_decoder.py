@@ -8,13 +8,13 @@ import trimesh
 from ball_head import NAMES, head  # noqa: F401
 
 from facetalk_hf import FaceTalkError
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
 from facetalk_hf.head.decoder import aperture
 
 
 @pytest.fixture(scope="module")
-def decoder(head) -> HeadDecoder:
-    return HeadDecoder(head, resolution=48)
+def decoder(head) -> BlendshapeDecoder:
+    return BlendshapeDecoder(head, resolution=48)
 
 
 def codes(head, **weights: float) -> torch.Tensor:
@@ -33,7 +33,7 @@ def test_animation_has_skin_eyes_and_teeth_in_millimetres(head, decoder):
 
 def test_frames_equal_the_network_evaluated_directly(head, decoder):
     """Base, targets and weights are only another way to write canonical point + deform(point, identity, code)."""
-    plain = HeadDecoder(head, resolution=48, facial_smoothing=False)
+    plain = BlendshapeDecoder(head, resolution=48, facial_smoothing=False)
     expression = codes(head, jawOpen=0.7, mouthClose=0.3)
     animation = plain(expression)
     zero = torch.zeros(1, head.identity_dim)
@@ -44,8 +44,8 @@ def test_frames_equal_the_network_evaluated_directly(head, decoder):
 
 
 def test_facial_smoothing_damps_motion_away_from_the_mouth_only(head):
-    raw = HeadDecoder(head, resolution=48, facial_smoothing=False)(codes(head, jawOpen=1.0))
-    smooth = HeadDecoder(head, resolution=48)(codes(head, jawOpen=1.0))
+    raw = BlendshapeDecoder(head, resolution=48, facial_smoothing=False)(codes(head, jawOpen=1.0))
+    smooth = BlendshapeDecoder(head, resolution=48)(codes(head, jawOpen=1.0))
     np.testing.assert_allclose(raw.base, smooth.base, atol=1e-4)
     skin = raw.parts == 0
     move = [np.linalg.norm(animation.targets[0][skin], axis=1) for animation in (raw, smooth)]

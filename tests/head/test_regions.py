@@ -7,7 +7,7 @@ import torch
 
 import facetalk_hf
 from facetalk_hf import FaceTalkError, NPHMModel
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.head.regions import LIP_LANDMARKS, UPPER_LANDMARKS, region_masks
 
 
@@ -18,7 +18,7 @@ def head() -> NPHMModel:
 
 @pytest.mark.parametrize(("identity", "resolution"), [(None, 32), (None, 64), (5, 48)])
 def test_regions_are_where_they_should_be(head, identity, resolution):
-    decoder = HeadDecoder(head, resolution=resolution)
+    decoder = make_decoder(head, resolution=resolution)
     geometry = decoder.geometry(decoder.identity_code(identity))
     base, landmarks = geometry.base, geometry.landmarks
     masks = region_masks(base, landmarks, geometry.parts)
@@ -45,7 +45,7 @@ def test_regions_are_where_they_should_be(head, identity, resolution):
 
 def test_regions_follow_the_mouth_and_the_brows(head):
     """What opening the jaw moves most is lips, not the upper face; brows the other way round."""
-    decoder = HeadDecoder(head, resolution=32)
+    decoder = make_decoder(head, resolution=32)
     geometry = decoder.geometry(decoder.identity_code(None))
     masks = region_masks(geometry.base, geometry.landmarks, geometry.parts)
     motion = {name: np.linalg.norm(geometry.targets[geometry.names.index(name)], axis=-1) for name in

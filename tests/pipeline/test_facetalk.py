@@ -22,8 +22,8 @@ def test_call_signature():
     assert {name: value.default for name, value in parameters.items() if name not in ("self", "audio")} == {
         "sampling_rate": None,
         "identity": None,
-        "num_inference_steps": 30,
-        "guidance_scale": 1.25,
+        "num_inference_steps": None,
+        "guidance_scale": None,
         "num_samples": 1,
         "mouth_temperature": None,
         "intensity": 1.0,
@@ -42,7 +42,10 @@ def test_call_signature():
         "return_dict": True,
         "callback_on_step_end": None,
         "callback_on_step_end_tensor_inputs": ["latents"],
+        "controls": None,
     }
+    first = ["self", "audio", "sampling_rate", "identity", "num_inference_steps", "guidance_scale", "num_samples"]
+    assert list(parameters)[:8] == [*first, "mouth_temperature"]
 
 
 def test_dict_and_tuple(pipe):

@@ -19,7 +19,7 @@ from diffusers import DiffusionPipeline
 import facetalk_hf
 from facetalk_hf import FaceTalkPipeline
 from facetalk_hf.cli.main import app, main
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
+from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
 from facetalk_hf.rendering import renderer as rendering
 
 
@@ -34,7 +34,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relativ
 def quick():
     """Small and few of everything: two steps, one second, a coarse head, two frames of a film."""
     call, load = FaceTalkPipeline.__call__, FaceTalkPipeline.from_pretrained.__func__
-    decoder, video = HeadDecoder.__init__, rendering.render_video
+    decoder, video = BlendshapeDecoder.__init__, rendering.render_video
     pipes: dict = {}  # each model is loaded once
 
     @functools.wraps(call)  # streaming reads the defaults of the signature
@@ -48,8 +48,8 @@ def quick():
             pipes[key].set_progress_bar_config(disable=True)
         return pipes[key]
 
-    def coarse(self, head, resolution=32, **options):
-        decoder(self, head, 32, **options)
+    def coarse(self, head, resolution=32, *rest, **options):
+        decoder(self, head, 32, *rest, **options)
 
     def small_video(animation, path, size=64, **options):
         return video(animation, path, 64, frames=range(2), key_poses=0, samples=0, progress=False, **options)
@@ -57,7 +57,7 @@ def quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FaceTalkPipeline, "__call__", call_quickly)
         patch.setattr(FaceTalkPipeline, "from_pretrained", classmethod(load_once))
-        patch.setattr(HeadDecoder, "__init__", coarse)
+        patch.setattr(BlendshapeDecoder, "__init__", coarse)
         patch.setattr(rendering, "render_video", small_video)
         yield
 

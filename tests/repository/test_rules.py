@@ -32,7 +32,7 @@ PLACES = {
     "gradio": ("spaces_app/",),
     "spaces": ("spaces_app/",),
     "datasets": ("facetalk_hf/data/corpus.py", "training/"),
-    "accelerate.Accelerator": ("training/",),
+    "accelerate.Accelerator": ("facetalk_hf/learning/",),
     "embreex": ("facetalk_hf/rendering/renderer.py",),
     "pxr": ("facetalk_hf/animation/usd.py", "benchmarks/formats.py"),
     "av": ("facetalk_hf/rendering/renderer.py", "facetalk_hf/audio/io.py"),

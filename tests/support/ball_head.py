@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A head whose surface is a ball: everything about it is known."""
+"""Heads whose surface is a ball: everything about them is known."""
 
 import pytest
 import torch
@@ -14,6 +14,10 @@ NAMES = ["jawOpen", "eyeBlink_L", "mouthClose"]
 
 @pytest.fixture(scope="module")
 def head() -> NPHMModel:
+    return make_ball_head()
+
+
+def make_ball_head() -> NPHMModel:
     """A tiny head whose surface is a real one: its ensemble is trained to the distance from a ball, in seconds."""
     torch.manual_seed(0)
     model = make_head(hidden_size=16, expression_names=NAMES, rank=3, neck_plane=(0.0, -1.0, 0.0, 0.3))
@@ -43,3 +47,20 @@ def head() -> NPHMModel:
         error.abs().mean().backward()
         optimizer.step()
     return model.eval()
+
+
+def make_backward_head(**config) -> NPHMModel:
+    """A head of ours with a small backward deformation, and a ball of 100 mm as its surface."""
+    torch.manual_seed(0)
+    head = make_head(deformation="backward", forward_type="concat", hidden_size=16, **config)
+    with torch.no_grad():
+        for parameter in head.backward_net.parameters():
+            parameter.mul_(0.5)
+    optimizer = torch.optim.Adam(head.ensemble.parameters(), lr=1e-2)
+    for _ in range(80):
+        points = torch.rand(1, 400, 3) * 1.2 - 0.6
+        error = head.sdf(points, torch.zeros(1, head.identity_dim)) - (points.norm(dim=-1) - 0.4)
+        optimizer.zero_grad()
+        error.abs().mean().backward()
+        optimizer.step()
+    return head.eval()

@@ -21,8 +21,8 @@ from facetalk_hf import FaceTalkError, FaceTalkPipeline
 from facetalk_hf.cli.main import main
 from facetalk_hf.data import corpus
 from facetalk_hf.data.publishing import push_to_hub
-from facetalk_hf.head.blendshape_decoder import HeadDecoder
-from facetalk_hf.models.lora import merge
+from facetalk_hf.head.decoding import make_decoder
+from facetalk_hf.models.lora import fuse_lora
 
 
 TOKEN = os.environ["GIVEN_TOKEN"]
@@ -70,7 +70,7 @@ def publish() -> None:
         script.main(command)
         del os.environ["HF_TOKEN"]
     changed = FaceTalkPipeline.from_pretrained(facetalk_hf.TINY)
-    merge(changed.denoiser, {"sample_out.bias": torch.full_like(changed.denoiser.sample_out.bias, 0.1)})
+    fuse_lora(changed.denoiser, {"sample_out.bias": torch.full_like(changed.denoiser.sample_out.bias, 0.1)})
     assert changed.model_folder is not None
     changed.push_to_hub("someone/talker", revision="v2", token=TOKEN, license="cc-by-4.0")
     with refused("few_steps"):
@@ -126,7 +126,7 @@ def load() -> None:
             FaceTalkPipeline.from_pretrained(name, **options)
 
     names = {}
-    HeadDecoder.__init__.__defaults__ = (32, True, 4)  # the examples are run for their lines, not for their looks
+    make_decoder.__defaults__ = (32, True, 4)  # the examples are run for their lines, not for their looks
     for block in (*python_of(ModelCard.load("someone/talker").text), *python_of(PAGE)):
         if "push_to_hub" in block:
             os.environ["HF_TOKEN"] = TOKEN

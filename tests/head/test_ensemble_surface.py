@@ -8,8 +8,9 @@ from official import mononphm_files, nphm_files, official_head
 
 from facetalk_hf import FaceTalkError
 from facetalk_hf.conversion.convert import convert_mononphm, convert_nphm
-from facetalk_hf.head.official_isosurface import canonical_surface, evaluate, sample_by_members, uniform_axes
-from facetalk_hf.head.surface_tracking import SurfaceTracker, posed_surfaces, posed_vertices
+from facetalk_hf.head.ensemble_surface import canonical_surface, sample_by_members, uniform_axes
+from facetalk_hf.head.field_values import evaluate
+from facetalk_hf.head.surface_tracking import SurfaceTracker, posed_vertices
 from facetalk_hf.mesh.isosurface import triangulate
 
 
@@ -108,7 +109,7 @@ def test_tracker_follows_a_moving_sphere():
     assert_same_surface(tracker(field), surface)
 
 
-def test_posed_surfaces_equal_dense_ones(tmp_path):
+def test_tracked_posed_surfaces_equal_dense_ones(tmp_path):
     head = convert_mononphm(**mononphm_files(tmp_path))
     with torch.no_grad():  # an egg instead of rubbish: random members rarely have one closed surface
         for parameter in head.ensemble.members.parameters():
@@ -118,10 +119,14 @@ def test_posed_surfaces_equal_dense_ones(tmp_path):
     for bias in [head.ensemble.members.biases[-1]]:
         bias.data.sub_(level)
     axes = uniform_axes(head, 32)
-    surfaces = posed_surfaces(head, identity, expressions, 32)
-    for surface, code in zip(surfaces, expressions, strict=True):
-        values = dense(axes, lambda points, code=code: head.posed_sdf(points, identity[None], code[None]))
-        assert_same_surface(surface, triangulate(values, axes))
+    tracker = SurfaceTracker(axes)
+    for code in expressions:
+
+        def field(points, code=code):
+            return head.posed_sdf(points, identity[None], code[None])
+
+        surface = tracker(lambda points, field=field: evaluate(field, points))
+        assert_same_surface(surface, triangulate(dense(axes, field), axes))
 
 
 def test_inverted_vertices_map_back(tmp_path):

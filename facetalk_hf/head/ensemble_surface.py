@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Surfaces of converted NPHM and MonoNPHM heads, evaluated only where they can be.
+"""Isosurfaces of NPHM's ensemble of local fields, evaluated only where the surface can be.
 
 NPHM's field is no distance: away from the head it fades to zero, so |sdf| says nothing about how far the surface is.
 What a block of space can hold is decided by the members instead, from the distances to their anchors.
 """
 
-from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,14 +13,12 @@ import torch
 from ..errors import FaceTalkError
 from ..mesh.isosurface import ends_of_crossing_edges, triangulate
 from ..models.nphm import NPHMModel
-from ..models.official import BACKGROUND, KERNEL
-
-
-CHUNK = 8192  # points that stay in the processor's cache; a GPU gets 32 times as many at once
+from ..models.official import BACKGROUND, KERNEL, OfficialEnsemble
+from .field_values import CHUNK, evaluate
 
 
 def uniform_axes(head: NPHMModel, resolution: int | tuple[int, int, int]) -> list[np.ndarray]:
-    """Grid lines over the head's box, `resolution` of them an axis, as the official scripts lay them."""
+    """Lay grid lines over the head's box, `resolution` of them an axis, as the official scripts do."""
     counts = (resolution,) * 3 if isinstance(resolution, int) else resolution
     low, high = np.asarray(head.config.bounds)
     return [np.linspace(a, b, n, dtype=np.float32) for a, b, n in zip(low, high, counts, strict=True)]
@@ -31,7 +29,7 @@ def canonical_surface(
     head: NPHMModel, identity: torch.Tensor, resolution: int | tuple[int, int, int] = 128, largest: bool = True,
     dtype: torch.dtype | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """The canonical surface of a converted NPHM head: the same triangles as from a dense grid, from few of its points.
+    """Extract the canonical surface of a converted NPHM head: a dense grid's triangles, from few of its points.
 
     Args:
         head (`NPHMModel`): converted NPHM weights.
@@ -54,7 +52,7 @@ def sample_by_members(
     head: NPHMModel, identity: torch.Tensor, axes: list[np.ndarray], steps: tuple[int, ...] = (16, 8, 4, 2),
     dtype: torch.dtype | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """NPHM's field on a grid: exact at both ends of every edge that the surface cuts, elsewhere -1 or 1 by sign.
+    """Sample NPHM's field on a grid: exact at both ends of every edge that the surface cuts, elsewhere -1 or 1.
 
     A block of half-diagonal r around c can't hold it if one member j outweighs all members of the other sign:
     sum_k w_k / w_j |f_k| < |f_j| over the whole block. log(w_k / w_j) is linear in the point, so that it is at most
@@ -119,8 +117,8 @@ def sample_by_members(
     blend, doubt = rough(places, dtype).T
     values[index] = np.where(np.abs(blend) > doubt + slack, np.sign(blend), 0)
     known = np.zeros_like(wanted)
-    for step in ("doubtful", "crossing"):
-        exact = values == 0 if step == "doubtful" else ends_of_crossing_edges(values < 0) & ~known
+    for wave in ("doubtful", "crossing"):
+        exact = values == 0 if wave == "doubtful" else ends_of_crossing_edges(values < 0) & ~known
         index = np.nonzero(exact)
         if len(index[0]):
             values[index] = evaluate(lambda part: head.sdf(part, identity), points(index), device)
@@ -128,20 +126,12 @@ def sample_by_members(
     return values
 
 
-@torch.no_grad()
-def evaluate(field: Callable, points: np.ndarray, device: torch.device | str = "cpu") -> np.ndarray:
-    """Values of field((1, n, 3)) -> (1, n, ..) at points (n, 3), piece by piece."""
-    size = CHUNK if torch.device(device).type == "cpu" else 32 * CHUNK
-    parts = torch.from_numpy(np.ascontiguousarray(points, np.float32)).split(size)
-    return torch.cat([field(part[None].to(device))[0].float().cpu() for part in parts]).numpy()
-
-
 def member_limits(
     head: NPHMModel, anchors: torch.Tensor, codes: torch.Tensor, samples: int = 192
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Steepest slope (K + 1,) of each member and the largest distance () that any gives, from points near its anchor.
+    """Estimate the steepest slope (K + 1,) of each member and the largest distance () that any gives.
 
-    Both a third larger than what was found.
+    From points near the members' anchors; both are a third larger than what was found.
     """
     generator = torch.Generator().manual_seed(0)
     count = len(anchors) + 1
@@ -151,29 +141,39 @@ def member_limits(
     wanted = torch.eye(count, dtype=torch.bool, device=anchors.device).repeat_interleave(samples, 0)
     with torch.enable_grad():
         points.requires_grad_()
-        values = head.ensemble.member_values(points, wanted, anchors.detach(), codes.detach())
+        values = _ensemble(head).member_values(points, wanted, anchors.detach(), codes.detach())
         slope = torch.autograd.grad(values.sum(), points)[0].norm(dim=-1)
     return 1.33 * slope.view(count, samples).amax(1), 1.33 * values.detach().abs().amax()
 
 
-def _rough_blend(head, points, anchors, codes, largest, dtype) -> torch.Tensor:
-    """The blend of members with more than a hundredth of it, and how far it can be from that of all: (n, 2)."""
-    share = head.ensemble.log_weights(points[None], anchors[None])[0].softmax(-1)
+def _ensemble(head: NPHMModel) -> OfficialEnsemble:
+    return cast(OfficialEnsemble, head.ensemble)  # other heads are refused by canonical_surface
+
+
+def _rough_blend(
+    head: NPHMModel, points: torch.Tensor, anchors: torch.Tensor, codes: torch.Tensor, largest: torch.Tensor,
+    dtype: torch.dtype | None,
+) -> torch.Tensor:  # fmt: skip
+    """Blend the members with more than a hundredth of the weight; also bound the error by the others: (n, 2)."""
+    share = _ensemble(head).log_weights(points[None], anchors[None])[0].softmax(-1)
     wanted = share > 0.01
     with torch.autocast(points.device.type, dtype=dtype, enabled=dtype is not None):
-        values = head.ensemble.member_values(points, wanted, anchors, codes).float()
+        values = _ensemble(head).member_values(points, wanted, anchors, codes).float()
     blend, rest = (share * values).sum(-1), (share * ~wanted).sum(-1)
     return torch.stack([blend, rest * torch.maximum(largest, values.abs().amax())], -1)
 
 
-def _certain_sign(head, center, radius, anchors, codes, slopes, largest) -> torch.Tensor:
-    """-1 or 1 where the field has that sign all over the block, else 0: (n,)."""
+def _certain_sign(
+    head: NPHMModel, center: torch.Tensor, radius: torch.Tensor, anchors: torch.Tensor, codes: torch.Tensor,
+    slopes: torch.Tensor, largest: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """Find the sign, -1 or 1, that the field has all over a block, or 0 where that is not certain: (n,)."""
     everything = torch.cat([anchors, anchors.new_zeros(1, 3)])
     square = (center[:, None] - anchors).square().sum(-1)
     logarithm = torch.cat([-square / KERNEL, square.new_full((len(center), 1), BACKGROUND)], 1)
 
     def bound(best: torch.Tensor) -> torch.Tensor:
-        """Largest log w_k - log w_best (n, K + 1) over each block."""
+        """Bound log w_k - log w_best (n, K + 1) over each block from above."""
         distance = (everything[best][:, None] - everything).norm(dim=-1)
         result = logarithm - logarithm.gather(1, best[:, None]) + 2 * radius[:, None] * distance / KERNEL
         # The anchor-less member's weight is the same everywhere: only the other one's varies over the block.
@@ -183,7 +183,7 @@ def _certain_sign(head, center, radius, anchors, codes, slopes, largest) -> torc
         return torch.where((best == len(anchors))[:, None], torch.nn.functional.pad(alone, (0, 1)), result)
 
     wanted = bound(logarithm.argmax(1)) > -11.5  # 1e-5
-    values = head.ensemble.member_values(center, wanted, anchors, codes)
+    values = _ensemble(head).member_values(center, wanted, anchors, codes)
     strength = (logarithm + values.abs().clamp_min(1e-12).log()).masked_fill(~wanted, -torch.inf)
     best = strength.argmax(1)
     sign = values.gather(1, best[:, None]).sign()
@@ -198,6 +198,6 @@ def _certain_sign(head, center, radius, anchors, codes, slopes, largest) -> torc
 
 
 def _nodes(blocks: np.ndarray, step: int, cells: np.ndarray) -> np.ndarray:
-    """Grid nodes (n, 3) of blocks (m, 3) of step^3 cells."""
+    """List the grid nodes (n, 3) of blocks (m, 3) of step^3 cells."""
     offset = np.stack(np.meshgrid(*[np.arange(step + 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
     return np.minimum((blocks[:, None] + offset).reshape(-1, 3), cells)
