@@ -8,11 +8,10 @@ import typer
 
 from ..errors import FaceTalkError
 from ..paths import TINY
-from ..units import MILLIMETRES, UNITS
+from ..units import MILLIMETRES, UNITS, Unit
 from .common import (
     FOLDERS,
     Format,
-    Unit,
     check_model,
     check_number,
     check_size,
@@ -46,7 +45,7 @@ def export(
         Path | None,
         typer.Option(metavar="GLB|FOLDER", help="Another head: .glb with morph targets, or .obj files."),
     ] = None,
-    rig_unit: Annotated[Unit, typer.Option(metavar="|".join(Unit), help="Unit of the .obj files.")] = Unit.mm,
+    rig_unit: Annotated[Unit, typer.Option(metavar="|".join(UNITS), help="Unit of the .obj files.")] = "mm",
     ignore_unknown: Annotated[
         bool, typer.Option("--ignore-unknown", help="Accept shapes of the rig that are no ARKit channels.")
     ] = False,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FaceTalkError
-from ..fitting.alignment import check_unit
+from ..fitting.poses import check_unit
 from ..mesh import reading as mesh_reading
 from ..units import MILLIMETRES
 from .recordings import SOUNDS, Recording, check_folder, frames_in, only_sound, speaker_of
