@@ -22,7 +22,7 @@ from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.data.building import building, write_rows
 from facetalk_hf.data.coding import write_lip_matrix
 from facetalk_hf.data.corpus import pack_poses
-from facetalk_hf.fitting.alignment import read_transforms
+from facetalk_hf.fitting.poses import read_transforms
 from facetalk_hf.head.loading import load_head
 from facetalk_hf.importers.recordings import read_fit
 from facetalk_hf.models.nphm import NPHMModel

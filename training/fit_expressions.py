@@ -20,10 +20,11 @@ import torch
 from accelerate import PartialState
 
 from facetalk_hf import TINY, FaceTalkError
-from facetalk_hf.fitting.inputs import read_config
+from facetalk_hf.fitting.config import read_config
 from facetalk_hf.fitting.many import FitOptions, find_sequences, fit_group, write_summary
 from facetalk_hf.head.loading import load_head
 from facetalk_hf.scripts import run_script
+from facetalk_hf.units import UNITS
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", default=str(TINY), help="model, or folder of a head alone")
     parser.add_argument("--output-dir", type=Path, required=True)
     parser.add_argument("--points", type=int, default=1600, help="points a frame that are used")
-    parser.add_argument("--unit", default="auto", choices=("auto", "m", "cm", "mm", "model"))
+    parser.add_argument("--unit", default="auto", choices=("auto", *UNITS))
     parser.add_argument("--fps", type=float, default=24.0, help="frames a second, written into fit.npz")
     parser.add_argument("--config", type=Path, help="weights of the objective, FittingConfig as yaml or json")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is")

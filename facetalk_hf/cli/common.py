@@ -48,14 +48,6 @@ class Format(StrEnum):
     usdc = "usdc"
 
 
-class Unit(StrEnum):
-    """Unit of the vertices of an obj file; the names are those of `units.UNITS`."""
-
-    mm = "mm"
-    cm = "cm"
-    m = "m"
-
-
 FOLDERS = (Format.ply, Format.obj)
 
 

@@ -1,25 +1,15 @@
 # SPDX-License-Identifier: MIT
 """`facetalk fit`: a folder of point clouds in, identity and expression codes out."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from ..errors import FaceTalkError
 from ..paths import TINY
+from ..units import UNITS, Unit
 from .common import check_model, check_number, quiet_libraries
-
-
-class CloudUnit(StrEnum):
-    """Unit of the points: found from their extent, or a name of `units.UNITS`."""
-
-    auto = "auto"
-    m = "m"
-    cm = "cm"
-    mm = "mm"
-    model = "model"
 
 
 def fit(
@@ -42,7 +32,9 @@ def fit(
     landmarks: Annotated[
         Path | None, typer.Option(metavar="FILE.npy", help="68 landmarks a frame (T, 68, 3) in the clouds' space.")
     ] = None,
-    unit: Annotated[CloudUnit, typer.Option(metavar="|".join(CloudUnit), help="Unit of the points.")] = CloudUnit.auto,
+    unit: Annotated[
+        Literal["auto", Unit], typer.Option(metavar="|".join(["auto", *UNITS]), help="Unit of the points.")
+    ] = "auto",
     fps: Annotated[float, typer.Option(metavar="N", help="Frames a second of the video.")] = 24.0,
     rough_pose: Annotated[
         Path | None,
@@ -69,8 +61,9 @@ def fit(
 
     import torch
 
-    from ..fitting.inputs import read_config, read_inputs
-    from ..fitting.report import write_comparison, write_plot
+    from ..fitting.config import read_config
+    from ..fitting.inputs import read_inputs
+    from ..fitting.pictures import write_comparison, write_plot
     from ..fitting.sequence import fit_sequence
     from ..head.identity_files import read_identity_code
     from ..head.loading import load_head
@@ -84,7 +77,7 @@ def fit(
     torch.set_num_threads(1)  # small networks: more threads wait for each other
     if identity is not None:
         inputs.identity = torch.from_numpy(read_identity_code(identity, head.identity_dim))
-    fitted = fit_sequence(head, inputs, output, settings, say=typer.echo)
+    fitted = fit_sequence(head, inputs, output, settings, log=typer.echo)
     result, report = fitted.fit, fitted.report
     write_plot(output / "report.png", fitted.field, result)
     if video:

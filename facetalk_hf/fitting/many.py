@@ -11,7 +11,7 @@ import threading
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,11 +19,12 @@ from ..errors import FaceTalkError
 from ..files import atomic_path
 from ..head.identity_files import read_identity_code
 from ..models.nphm import NPHMModel
+from ..units import Unit
 from .batched_field import FieldBatcher, SharedField
+from .config import FittingConfig
+from .fields import make_field
 from .inputs import read_inputs
-from .observations import FittingConfig
 from .point_clouds import SEQUENCE_FILE
-from .posed_field import PosedField
 from .sequence import MakeField, fit_sequence
 
 
@@ -32,7 +33,7 @@ NOT_READ = ("truth.npz", "audio.flac", "sequence.json")
 
 @dataclass
 class FitOptions:
-    """What the fits of many sequences have in common.
+    """Settings that the fits of many sequences share.
 
     Args:
         output (`Path`): a folder in it for each sequence.
@@ -43,7 +44,7 @@ class FitOptions:
 
     output: Path
     config: FittingConfig
-    unit: str = "auto"
+    unit: Literal["auto"] | Unit = "auto"
     batch: int = 1
 
 
@@ -124,7 +125,7 @@ def fit_group(group: list[Path], options: FitOptions, head: NPHMModel, networks:
     """
     if networks is None:
         for folder in group:
-            try_sequence(folder, options, head, PosedField)
+            try_sequence(folder, options, head, make_field)
         return
     batcher = FieldBatcher(networks, networks.device, len(group))
 

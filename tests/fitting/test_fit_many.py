@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clouds import make_field
+from clouds import random_field
 from command import facetalk  # noqa: F401
 from components import make_head
 
@@ -21,9 +21,9 @@ from facetalk_hf.blendshapes import INDEX
 from facetalk_hf.fitting import sequence as sequence_fitting
 from facetalk_hf.fitting.alignment import align_landmarks
 from facetalk_hf.fitting.batched_field import FieldBatcher, SharedField
-from facetalk_hf.fitting.identity import IdentityConfig, fit_identity, typical
+from facetalk_hf.fitting.fields import make_field
+from facetalk_hf.fitting.identity import IdentityConfig, fit_identity, identity_prior
 from facetalk_hf.fitting.point_clouds import read_sequence
-from facetalk_hf.fitting.posed_field import PosedField
 from facetalk_hf.head.loading import load_head
 
 
@@ -44,7 +44,7 @@ def script():
 @pytest.fixture(scope="module")
 def head_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("head")
-    make_field().head.save_pretrained(folder)
+    random_field().head.save_pretrained(folder)
     (folder / "coarse.yaml").write_text(COARSE)
     return folder
 
@@ -186,7 +186,7 @@ def test_batched_fits_are_those_of_single_ones(script, tmp_path):
     head = load_head(str(TINY))
     generator = torch.Generator().manual_seed(0)
     for seed, name in enumerate(("anna", "bert")):
-        field = PosedField(head, head.identity_codes[seed].float())
+        field = make_field(head, head.identity_codes[seed].float())
         cloud = []
         for jaw in (0.1, 0.4):
             weights = torch.zeros(field.size)
@@ -194,7 +194,7 @@ def test_batched_fits_are_those_of_single_ones(script, tmp_path):
             points = field.posed_landmarks(weights[None])[0].repeat(3, 1)
             points = points + 0.02 * torch.randn(points.shape, generator=generator)
             for _ in range(4):
-                value, gradient, _ = field.slopes(points, weights)
+                value, gradient, _ = field.linearize(points, weights)
                 points = points - value[:, None] * gradient / gradient.square().sum(-1, keepdim=True)
             cloud.append(points.numpy())
         folder = tmp_path / "scans" / name
@@ -212,7 +212,7 @@ def test_batched_fits_are_those_of_single_ones(script, tmp_path):
 
 
 def test_a_batch_answers_as_the_fields_do_and_nobody_waits_for_a_fit_that_ended():
-    fields = [make_field(seed) for seed in range(2)]
+    fields = [random_field(seed) for seed in range(2)]
     head = fields[0].head
     batcher = FieldBatcher(head, "cpu", 2)
     shared = [SharedField(head, field.identity[0], batcher, number) for number, field in enumerate(fields)]
@@ -222,7 +222,7 @@ def test_a_batch_answers_as_the_fields_do_and_nobody_waits_for_a_fit_that_ended(
         (field, 0.4 * torch.rand(count, 3, generator=generator), torch.rand(field.size, generator=generator))
         for field, count in zip(shared, (40, 25), strict=True)
     ]
-    for kind in ("slopes", "distance"):
+    for kind in ("linearize", "distance"):
         answers = batcher.evaluate(kind, questions)
         for field, (_, points, weights), answer in zip(plain, questions, answers, strict=True):
             expected = getattr(field, kind)(points, weights)
@@ -284,7 +284,7 @@ def test_poses_and_people_are_found_as_by_the_command(
         normals = rng.normal(size=(120, 3))
         np.savez(clouds / f"frame_{index}.npz", points=100 * rng.random((120, 3), np.float32), normals=normals)
     head, turn = load_head(str(head_folder)), np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
-    marks = PosedField(head, typical(head)[0]).landmarks.numpy() @ turn / 0.004  # seen from the side, in mm
+    marks = make_field(head, identity_prior(head)[0]).landmarks.numpy() @ turn / 0.004  # seen from the side, in mm
     marks = (marks + rng.normal(size=(FRAMES, 68, 3))).astype(np.float32)
     np.save(clouds / "landmarks.npy", marks)
     words = arguments(tmp_path / "scans", head_folder, tmp_path / "fits", "--fps", "30", "--unit", "auto")
@@ -301,7 +301,7 @@ def test_poses_and_people_are_found_as_by_the_command(
             found |= dict(one)
     assert found["expressions"].shape[0] == FRAMES and found["fps"] == 30
     assert found["R"].shape == (FRAMES, 3, 3) and np.abs(found["R"] - turn).max() < 0.3
-    person = PosedField(head, torch.from_numpy(found["identity"]))  # whose shape the poses are those of
+    person = make_field(head, torch.from_numpy(found["identity"]))  # whose shape the poses are those of
     assert np.abs(found["identity"]).max() > 0
     assert np.allclose(found["R"], align_landmarks(marks, person.landmarks.numpy(), found["s"][0]).rotations)
     reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("fits/anna", "fit")]

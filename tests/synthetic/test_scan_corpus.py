@@ -14,8 +14,8 @@ from speech_rows import make_row
 from facetalk_hf import FaceTalkError
 from facetalk_hf.blendshapes import INDEX
 from facetalk_hf.data import corpus
-from facetalk_hf.fitting.alignment import read_transforms
 from facetalk_hf.fitting.point_clouds import read_sequence
+from facetalk_hf.fitting.poses import read_transforms
 from facetalk_hf.synthetic.scans import ScanFaults, SpeakingHead
 from facetalk_hf.synthetic.spoken_scans import choose_rows
 
