@@ -1,12 +1,12 @@
 # make demo      a talking head from the shipped clip, into out/demo (CLIP=my.wav for another one)
 # make test      the whole test suite, in two processes (ARGS="-n 0 -k name": some of it, in one)
-# make quality   ruff: rules and formatting
-# make style     the same, mended where ruff can
+# make quality   ruff (rules, formatting), import-linter (which wing imports which) and mypy (types of the library)
+# make style     what ruff can mend, mended
 # make docs      the documentation as a site, into site/: open site/index.html
 # make bench     timings and memory of this machine, as ratios (ARGS=--long: an hour of audio, too)
 # make clean     removes what commands wrote; make clean-all removes .venv too
 #
-# demo, test and docs make .venv from nothing. They need Python 3.11 or newer and a Python package index: no root, no system
+# All of them make .venv from nothing. They need Python 3.11 or newer and a Python package index: no root, no system
 # package. Both can be interrupted and started again.
 
 # The first interpreter that is new enough; `make demo PYTHON=/path/to/python` takes another.
@@ -33,11 +33,14 @@ demo: $(VENV)/.ready-demo
 test: $(VENV)/.ready-test
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
-quality: $(VENV)/.ready-quality
+# mypy reads the types of the versions that the tests run with: one environment for both.
+quality: $(VENV)/.ready-test
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(VENV)/bin/lint-imports --no-logo
+	$(PY) -m mypy
 
-style: $(VENV)/.ready-quality
+style: $(VENV)/.ready-test
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
@@ -50,7 +53,7 @@ bench: $(VENV)/.ready-demo
 	$(PY) benchmarks/benchmark.py $(ARGS)
 
 clean:
-	rm -rf out build dist site .pytest_cache .ruff_cache .hypothesis
+	rm -rf out build dist site .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find facetalk_hf tests training pipelines benchmarks spaces_app -name __pycache__ -prune -exec rm -rf {} +
 
 clean-all: clean
@@ -88,12 +91,7 @@ $(VENV)/.ready-test: pyproject.toml constraints.txt
 	$(venv)
 	$(torch)
 	$(INSTALL) -e ".[demo,dev,docs,train,usd]"
-	@touch $(VENV)/.ready-demo $(VENV)/.ready-quality $(VENV)/.ready-docs
-	$(ready)
-
-$(VENV)/.ready-quality: constraints.txt
-	$(venv)
-	$(INSTALL) ruff
+	@touch $(VENV)/.ready-demo $(VENV)/.ready-docs
 	$(ready)
 
 $(VENV)/.ready-docs: constraints.txt

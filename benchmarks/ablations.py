@@ -24,18 +24,18 @@ from facetalk_hf.data.corpus import decode_audio
 from facetalk_hf.evaluation.motion_metrics import jerk, speed
 from facetalk_hf.evaluation.scores import pipeline_predictor
 from facetalk_hf.evaluation.studies import (
-    StudyResults,
+    Study,
+    columns,
     digest,
     markdown_table,
-    measure,
     one_step_predictor,
     open_study,
     study_parser,
-    write_between_markers,
 )
 from facetalk_hf.files import atomic_path
 from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.head.facial_weights import facial_weights
+from facetalk_hf.scripts import run_script
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,13 +43,13 @@ ROOT = Path(__file__).resolve().parents[1]
 VARIANTS = {
     "full": ("full", {}, ()),
     "no_augmentation": ("without expression augmentation", {}, ("--augmentation", "1", "1")),
-    "untold": ("augmented, but the factor r is no input (as in the paper)", {}, ("--intensity_dropout", "1")),
+    "untold": ("augmented, but the factor r is no input (as in the paper)", {}, ("--intensity-dropout", "1")),
     "no_film": ("without FiLM: timestep added to the input", {"timestep_conditioning": "additive"}, ()),
     "no_alignment": ("without alignment mask", {"alignment_width": None}, ()),
     "regression": (
         "without diffusion: regression, one step",
         {},
-        ("--objective", "regression", "--augmentation", "1", "1", "--null_probability", "0"),
+        ("--objective", "regression", "--augmentation", "1", "1", "--null-probability", "0"),
     ),
     "no_skips": ("without UNet skips", {"skip_connections": False}, ()),
     "local_16": ("local window, 16 frames on both sides", {"attention_mode": "local", "window": 16}, ()),
@@ -61,19 +61,9 @@ GUIDANCE = (1.0, 1.25, 1.5, 2.0, 3.0)
 TEMPERATURES = (0.0, 0.2, 0.4, 0.7, 1.0)
 # As the paper samples: what is compared is the network's own.
 PLAIN = {"mouth_temperature": 1.0, "blink_contrast": 0.0}
-# Column of the tables -> score.
-COLUMNS = {
-    "aperture r": "aperture",
-    "pucker r": "pucker",
-    "closure F1": "f1",
-    "LVE mm": "lve_rooted",
-    "FDD mm²": "fdd",
-    "diversity mm": "diversity",
-    "lip diversity mm": "diversity_lips",
-    "speed ratio": "speed_ratio",
-    "jerk ratio": "jerk_ratio",
-    "ms/s": "ms",
-}
+COLUMNS = columns(
+    "aperture", "pucker", "f1", "lve_rooted", "fdd", "diversity", "diversity_lips", "speed_ratio", "jerk_ratio", "ms"
+)  # fmt: skip
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -113,14 +103,14 @@ def train(args: argparse.Namespace, name: str) -> Path:
     folder, (_, changes, options) = args.work / name, VARIANTS[name]
     base = yaml.safe_load(args.config.read_text()).get("model_config") or {}
     command = [sys.executable, ROOT / "training" / "train_denoiser.py", "--config", args.config]
-    command += ["--corpus", args.corpus, "--audio_encoder", args.model / "audio_encoder"]
-    command += ["--feature_extractor", args.model / "feature_extractor", "--output_dir", folder, "--resume"]
-    command += ["--cache_dir", args.cache_dir or args.work / "cache", "--model_config", json.dumps(base | changes)]
-    command += ["--max_train_steps", args.train_steps, "--lr_warmup_steps", max(1, args.train_steps // 10)]
-    command += ["--checkpointing_steps", max(1, args.train_steps // 4), "--checkpoints_total_limit", 1]
-    command += ["--validation_steps", 0, "--seed", args.seed, *options]
+    command += ["--corpus", args.corpus, "--audio-encoder", args.model / "audio_encoder"]
+    command += ["--feature-extractor", args.model / "feature_extractor", "--output-dir", folder, "--resume"]
+    command += ["--cache-dir", args.cache_dir or args.work / "cache", "--model-config", json.dumps(base | changes)]
+    command += ["--max-train-steps", args.train_steps, "--lr-warmup-steps", max(1, args.train_steps // 10)]
+    command += ["--checkpointing-steps", max(1, args.train_steps // 4), "--checkpoints-total-limit", 1]
+    command += ["--validation-steps", 0, "--seed", args.seed, *options]
     if (args.corpus / "lips.npy").exists():
-        command += ["--loss_matrix", args.corpus / "lips.npy"]
+        command += ["--loss-matrix", args.corpus / "lips.npy"]
     command += args.train_arguments
     # What is in the folder may come from another recipe, or from another day's encoder.
     recipe = [word.name if isinstance(word, Path) else str(word) for word in command[2:]]
@@ -166,37 +156,35 @@ def main(argv: list[str] | None = None) -> None:
             train(args, name)
         return
 
-    pipe, rows, mesh, results = open_study(args, train_steps=args.train_steps, recipe=args.config.read_text())
-    shipped = pipe.denoiser
+    study = open_study(args, train_steps=args.train_steps, recipe=args.config.read_text())
+    pipe, shipped = study.pipe, study.pipe.denoiser
+
+    def use(name: str) -> None:
+        pipe.register_modules(denoiser=FaceTalkDenoiser.from_pretrained(train(args, name) / "denoiser").eval())
 
     for name in chosen:
-        folder = train(args, name)
-        pipe.register_modules(denoiser=FaceTalkDenoiser.from_pretrained(folder / "denoiser").eval())
+        use(name)
         if name == "regression":
-            function = partial(measure, one_step_predictor(pipe), rows, mesh, 1, args.seed)
+            study.measure(name, one_step_predictor(pipe))
         else:
-            function = partial(measure, pipeline_predictor(pipe, **PLAIN), rows, mesh, args.samples, args.seed)
-        row = results.measure(name, function)
-        print(f"{name}: LVE {row['lve_rooted']:.3f} mm, aperture {row['aperture']:.3f}", flush=True)
-        write(args, results)  # so that an interrupted study has its tables
+            study.measure(name, pipeline_predictor(pipe, **PLAIN), args.samples)
+        write(args, study)  # so that an interrupted study has its tables
     if not args.only or "smoothing" in args.only:
-        folder = train(args, "full")
-        pipe.register_modules(denoiser=FaceTalkDenoiser.from_pretrained(folder / "denoiser").eval())
+        use("full")
         for name, smoothing in (("smoothing", True), ("no_smoothing", False)):
-            results.measure(name, partial(outside_motion, pipe, rows, args, smoothing))
+            study.results.measure(name, partial(outside_motion, pipe, study.rows, args, smoothing))
     pipe.register_modules(denoiser=shipped)
     for scale in GUIDANCE if not args.only or "guidance" in args.only else ():
-        predict = pipeline_predictor(pipe, guidance_scale=scale, **PLAIN)
-        results.measure(f"guidance {scale:g}", partial(measure, predict, rows, mesh, args.samples, args.seed))
-    for temperature in TEMPERATURES if not args.only or "temperature" in args.only else ():
-        predict = pipeline_predictor(pipe, **PLAIN | {"mouth_temperature": temperature})
-        results.measure(f"temperature {temperature:g}", partial(measure, predict, rows, mesh, args.samples, args.seed))
-    print(write(args, results))
+        study.measure(f"guidance {scale:g}", pipeline_predictor(pipe, guidance_scale=scale, **PLAIN), args.samples)
+    for value in TEMPERATURES if not args.only or "temperature" in args.only else ():
+        predict = pipeline_predictor(pipe, **PLAIN | {"mouth_temperature": value})
+        study.measure(f"temperature {value:g}", predict, args.samples)
+    print(write(args, study))
 
 
-def write(args: argparse.Namespace, results: StudyResults) -> str:
+def write(args: argparse.Namespace, study: Study) -> str:
     """The tables of the page, which are returned as well."""
-    same = attention(args.config, {})
+    results, same = study.results, attention(args.config, {})
     labels = {name: label for name, (label, _, _) in VARIANTS.items()}
     for name in ATTENTION:
         if attention(args.config, VARIANTS[name][1]) == same:
@@ -226,13 +214,8 @@ def write(args: argparse.Namespace, results: StudyResults) -> str:
     cooled = {f"temperature {value:g}": f"mouth temperature {value:g}, shipped model" for value in TEMPERATURES}
     if any(name in results.rows for name in cooled):
         parts.append(table(cooled))
-    text = "\n\n".join(parts)
-    write_between_markers(args.page, "ablations", text)
-    return text
+    return study.write("ablations", *parts)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FaceTalkError as error:
-        raise SystemExit(f"ablations.py: {error}") from error
+    run_script(main)

@@ -24,10 +24,11 @@ from facetalk_hf.evaluation.metrics import closure_score, correlation
 from facetalk_hf.evaluation.scores import lips_closed, weight_aperture
 from facetalk_hf.evaluation.studies import markdown_table
 from facetalk_hf.files import atomic_path
-from facetalk_hf.fitting.posed_field import PosedField
+from facetalk_hf.fitting.fields import make_field
 from facetalk_hf.head.decoder import aperture
 from facetalk_hf.head.loading import load_head
 from facetalk_hf.models.nphm import NPHMModel
+from facetalk_hf.scripts import run_script
 from facetalk_hf.synthetic.scans import MILLIMETRES, SpeakingHead
 
 
@@ -105,7 +106,7 @@ def point_scores(pairs: list[dict], head: NPHMModel, data: Path, samples: int = 
         field = None
         for pair in (pair for pair in pairs if pair["person"] == name):
             if field is None:
-                field = PosedField(head, torch.from_numpy(pair["identity"]))
+                field = make_field(head, torch.from_numpy(pair["identity"]))
                 places = {region: torch.from_numpy(person.canonical[row]) for region, row in rows.items()}
                 bases = {r: head.forward_net.basis(p[None], field.controls, field.glob)[0] for r, p in places.items()}
             scores = {}
@@ -222,7 +223,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FaceTalkError as error:
-        raise SystemExit(f"fitted_codes.py: {error}") from None
+    run_script(main)

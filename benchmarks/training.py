@@ -24,6 +24,7 @@ from facetalk_hf.data.feature_cache import OnlineAudio
 from facetalk_hf.data.segments import EncodedClips, SegmentDataset, take_batch
 from facetalk_hf.evaluation.timing import Duration, clocks, machine, since
 from facetalk_hf.learning.objective import DiffusionObjective
+from facetalk_hf.scripts import run_script
 
 
 FPS, RATE = 24, 16000
@@ -87,7 +88,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=50)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--preset", choices=("paper", "tiny"), default="paper", help="tiny tests the script itself")
-    parser.add_argument("--bf16", action="store_true", help="autocast of the denoiser, as --mixed_precision bf16")
+    parser.add_argument("--bf16", action="store_true", help="autocast of the denoiser, as --mixed-precision bf16")
     parser.add_argument("--threads", type=int, help="threads of torch (default: torch's own)")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     args = parser.parse_args()
@@ -115,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -32,6 +32,7 @@ from facetalk_hf.head.regions import region_masks
 from facetalk_hf.importers.vertex_basis import VertexBasis
 from facetalk_hf.importers.vertex_sequences import read_mesh
 from facetalk_hf.rendering.renderer import HeadRenderer
+from facetalk_hf.scripts import run_script
 
 
 TRAINING = Path(__file__).resolve().parents[1] / "training"
@@ -196,11 +197,11 @@ def main() -> None:
     encoder, extractor = options.encoder / "audio_encoder", options.encoder / "feature_extractor"
     if not (output / "denoiser").exists():
         run(
-            "train_denoiser.py", "--corpus", folder, "--audio_encoder", encoder, "--feature_extractor", extractor,
-            "--output_dir", output, "--preset", "tiny", "--batch_size", 16, "--max_train_steps", options.train_steps,
-            "--learning_rate", 2e-3, "--lr_scheduler", "cosine", "--lr_warmup_steps", 100, "--adam_beta2", 0.99,
-            "--velocity_weight", 1, "--loss_matrix", folder / "lips.npy", "--loss_matrix_weight", 0.3,
-            "--ema_decay", 0.99, "--validation_steps", 200, "--checkpointing_steps", 200, "--resume", "--cpu",
+            "train_denoiser.py", "--corpus", folder, "--audio-encoder", encoder, "--feature-extractor", extractor,
+            "--output-dir", output, "--preset", "tiny", "--batch-size", 16, "--max-train-steps", options.train_steps,
+            "--learning-rate", 2e-3, "--lr-scheduler", "cosine", "--lr-warmup-steps", 100, "--adam-beta2", 0.99,
+            "--velocity-weight", 1, "--loss-matrix", folder / "lips.npy", "--loss-matrix-weight", 0.3,
+            "--ema-decay", 0.99, "--validation-steps", 200, "--checkpointing-steps", 200, "--resume", "--cpu",
         )  # fmt: skip
     audio_encoder, feature_extractor = load_audio_encoder(encoder, extractor)
     pipe = FaceTalkPipeline(
@@ -222,4 +223,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

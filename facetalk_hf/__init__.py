@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .audio_features import LogMelEncoder, LogMelEncoderConfig, LogMelFeatureExtractor
     from .models.denoiser import FaceTalkDenoiser
     from .models.nphm import NPHMModel
+    from .motion.controls import MotionControls
     from .motion.keyframes import Keyframes, read_keyframes
     from .pipeline.facetalk import FaceTalkPipeline
     from .pipeline.output import FaceTalkPipelineOutput
@@ -33,6 +34,7 @@ __all__ = [
     "LogMelEncoder",
     "LogMelEncoderConfig",
     "LogMelFeatureExtractor",
+    "MotionControls",
     "NPHMModel",
     "__version__",
     "load_audio",
@@ -48,6 +50,7 @@ _PLACES = {
     "LogMelEncoder": "audio_features",
     "LogMelEncoderConfig": "audio_features",
     "LogMelFeatureExtractor": "audio_features",
+    "MotionControls": "motion.controls",
     "NPHMModel": "models.nphm",
     "load_audio": "audio.io",
     "read_keyframes": "motion.keyframes",

@@ -14,9 +14,15 @@ LIBRARY = Path(__file__).parent
 TINY = str(LIBRARY / "checkpoints" / "facetalk-tiny")
 """Folder of the embedded checkpoint: `FaceTalkPipeline.from_pretrained(facetalk_hf.TINY)` works offline."""
 
+FEW_STEPS = "few_steps"
+"""Folder of a model that holds its LoRA for sampling in few steps."""
+
 
 def packaged(name: str) -> Path:
-    """A file that the repository keeps outside the library and the wheel in `assets/`: "model_card.md", "pipeline.py".
+    """Find a file that the repository keeps outside the library, and the wheel in `assets/`.
+
+    Args:
+        name (`str`): "model_card.md" or "pipeline.py".
 
     Raises:
         FaceTalkError: it is in neither place.

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Units of length."""
 
+from typing import Literal
+
+
 MILLIMETRES = 250.0
-"""In a model unit."""
+"""Millimetres in a model unit."""
 
-
-UNITS: dict[str, float] = {"m": 4.0, "cm": 0.04, "mm": 0.004, "model": 1.0}
-"""Model units in one of each: 1 model unit = 250 mm."""
+Unit = Literal["m", "cm", "mm", "model"]
+UNITS: dict[Unit, float] = {"m": 1000 / MILLIMETRES, "cm": 10 / MILLIMETRES, "mm": 1 / MILLIMETRES, "model": 1.0}
+"""Model units in one of each."""

@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import controls as panel
 import engine  # imports spaces, which has to come before anything touches CUDA
 import gradio as gr
 import widgets
 
 import facetalk_hf
-from facetalk_hf import FaceTalkError
+from facetalk_hf import FaceTalkError, MotionControls
 
 
 FOLDER = Path(__file__).parent
@@ -52,14 +53,23 @@ def results(
         raise gr.Error("Something went wrong on our side; another recording may work.") from error
 
 
-def show(recording: str | None, chosen: dict, *rest: object) -> Iterator[tuple[dict, str]]:
-    """The button: fill the stage, step by step."""
-    *settings, keyframes = rest
+@panel.from_widgets
+def show(
+    recording: str | None,
+    chosen: dict,
+    samples: int,
+    seed: int,
+    fast: bool,
+    controls: MotionControls,
+    keyframes: str | None = None,
+) -> Iterator[tuple[dict, str]]:
+    """Fill the stage, step by step, when the button is pressed."""
+    settings = engine.Settings(chosen["head"], samples, seed, fast, controls)
     run, start, said, last = secrets.token_hex(4), time.monotonic(), "", 0.0
     try:
         # Gradio copies what is yielded before it asks for more, so the folder may go at the end.
         with tempfile.TemporaryDirectory(prefix="facetalk-") as folder:
-            for update in results(recording, engine.Settings(chosen["head"], *settings), keyframes, folder):
+            for update in results(recording, settings, keyframes, folder):
                 now = time.monotonic()
                 if update.page and not said and update.page["takes"][0]["files"]:
                     said = f"First video after {now - start:.1f} s"
@@ -73,22 +83,14 @@ def show(recording: str | None, chosen: dict, *rest: object) -> Iterator[tuple[d
     yield gr.skip(), widgets.status(f"{said}, everything after {time.monotonic() - start:.1f} s.")
 
 
+@panel.from_widgets
 def serve(
     recording: str | None,
     head: str = "zero",
     samples: int = 1,
     seed: int = 0,
     fast: bool = True,
-    intensity: float = 1.0,
-    guidance_scale: float = 1.25,
-    steps: int = 30,
-    upper_face: float = -0.1,
-    smoothing: float = 0.0,
-    silence_gate: bool = False,
-    blink_rate: float = -1,
-    gaze_yaw: float = 0,
-    gaze_pitch: float = 0,
-    head_motion: float = 0.0,
+    controls: MotionControls = MotionControls(),  # noqa: B008  its fields are the arguments
     keyframes: str | None = None,
     progress: gr.Progress = gr.Progress(),  # noqa: B008
 ) -> Iterator[tuple[list[str], ...]]:
@@ -96,14 +98,12 @@ def serve(
 
     Args:
         recording: any sound file, at most 60 s and 25 MB. head: "zero", the number of a head, or "random:SEED".
-        samples: how many motions, 1 to 4. seed: of the first; the next ones follow. fast: 4 steps, without guidance.
-        steps, guidance_scale: where fast is off. upper_face, blink_rate: below 0 means as generated.
-        gaze_yaw, gaze_pitch: degrees to the head's left and up. keyframes: csv, json or npz.
+        samples: how many motions, 1 to 4. seed: of the first; the next ones follow.
+        fast: few steps, with guidance and mouth temperature built in.
+        controls: of the pipeline, by the names of the command's options; left out, the model decides.
+        keyframes: csv, json or npz.
     """
-    settings = engine.Settings(
-        head, samples, seed, fast, intensity, guidance_scale, steps, upper_face, smoothing, silence_gate, blink_rate,
-        gaze_yaw, gaze_pitch, head_motion,
-    )  # fmt: skip
+    settings = engine.Settings(head, samples, seed, fast, controls)
     with tempfile.TemporaryDirectory(prefix="facetalk-") as folder:
         for update in results(recording, settings, keyframes, folder):
             progress(update.done, desc=update.text)
@@ -137,29 +137,21 @@ with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP), analytics_enabled=Fa
             with gr.Row():
                 samples = gr.Slider(1, 4, value=1, step=1, label="Samples", info="motions side by side", min_width=140)
                 seed = gr.Number(0, precision=0, minimum=0, maximum=2**31, label="Seed", min_width=110)
-            intensity = gr.Slider(0, 2, value=1.0, step=0.1, label="Intensity", info="calm to lively")
+            inputs = panel.make_widgets()
+            inputs["intensity"].render()
             with gr.Accordion("More", open=False):
                 has_fast = engine.few_steps is not None
                 fast = gr.Checkbox(has_fast, label="Fast: 4 steps, guidance built in", interactive=has_fast)
-                steps = gr.Slider(1, 100, value=30, step=1, label="Steps, where not fast")
-                guidance = gr.Slider(0, 4, value=1.25, step=0.05, label="Weight of the audio, where not fast")
-                smoothing = gr.Slider(0, 0.1, value=0.0, step=0.01, label="Smoothing, seconds")
-                upper_face = gr.Slider(-0.1, 2, value=-0.1, step=0.1, label="Upper face (below 0: as the mouth)")
-                gate = gr.Checkbox(False, label="Rest the mouth in silence")
-                blinks = gr.Slider(-1, 60, value=-1, step=1, label="Blinks a minute (-1: as generated)")
-                yaw = gr.Slider(-30, 30, value=0, step=1, label="Gaze to its left, degrees")
-                pitch = gr.Slider(-25, 25, value=0, step=1, label="Gaze up, degrees")
-                motion = gr.Slider(0, 2, value=0.0, step=0.1, label="Head motion")
+                for name, widget in inputs.items():
+                    if name != "intensity":
+                        widget.render()
                 keys = gr.File(label="Keyframes (csv, json, npz)", type="filepath", height=120)
         with gr.Column(scale=7, min_width=320):
             status = gr.HTML(widgets.status(""), elem_id="status", apply_default_css=False)
             stage = widgets.stage()
     gr.Markdown(RULES, elem_id="rules")
 
-    options = [
-        *(samples, seed, fast, intensity, guidance, steps, upper_face, smoothing),
-        *(gate, blinks, yaw, pitch, motion, keys),
-    ]
+    options = [samples, seed, fast, *inputs.values(), keys]
     once = {"concurrency_limit": 1, "concurrency_id": "model"}
     go.click(
         show,

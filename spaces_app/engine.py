@@ -15,7 +15,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,9 @@ import torch
 from curves import motion_curves, sound_curve
 from PIL import Image
 
-from facetalk_hf import TINY, FaceTalkError, FaceTalkPipeline, HeadAnimation, read_keyframes
-from facetalk_hf.audio.io import read_audio, resample
+from facetalk_hf import TINY, FaceTalkError, FaceTalkPipeline, HeadAnimation, MotionControls, read_keyframes
+from facetalk_hf.audio.io import read_audio
 from facetalk_hf.head.decoding import make_decoder
-from facetalk_hf.motion.controls import MotionControls, seeded_rng
-from facetalk_hf.pipeline.facetalk import PLAYBACK_RATES
 from facetalk_hf.rendering.renderer import HeadRenderer, render_frames, write_mp4
 
 
@@ -44,7 +42,7 @@ if pipe.head is None:
     raise FaceTalkError(f"the model {MODEL} has no head to show")
 pipe.set_progress_bar_config(disable=True)
 # Heads are decoded on the CPU, where a lent GPU is not needed any more.
-decoder = make_decoder(copy.deepcopy(pipe.head), resolution=RESOLUTION, cache_size=8)
+decoder = pipe.decoder = make_decoder(copy.deepcopy(pipe.head), resolution=RESOLUTION, cache_size=8)
 pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 try:
     few_steps = pipe.few_steps()
@@ -55,22 +53,13 @@ one_at_a_time = threading.Lock()
 
 @dataclass
 class Settings:
-    """What a visitor asked for, in the order of the API; "as generated" is a number below 0."""
+    """What a visitor asked for: the head by its name, samples from a seed on, few steps or many, and controls."""
 
     head: str = "zero"
     samples: int = 1
     seed: int = 0
     fast: bool = True
-    intensity: float = 1.0
-    guidance_scale: float = 1.25
-    steps: int = 30
-    upper_face: float = -0.1
-    smoothing: float = 0.0
-    silence_gate: bool = False
-    blink_rate: float = -1
-    gaze_yaw: float = 0
-    gaze_pitch: float = 0
-    head_motion: float = 0.0
+    controls: MotionControls = field(default_factory=MotionControls)
 
     @property
     def identity(self) -> str | int:
@@ -85,43 +74,20 @@ class Settings:
 
 
 def sample(audio: np.ndarray, rate: int, settings: Settings, keyframes: str | None = None) -> list[np.ndarray]:
-    """Expression codes (N, D) of every sample of a clip (S,) at `rate` Hz: all that a GPU is needed for."""
-    fast = settings.fast and few_steps is not None
-    options = {} if fast else {"num_inference_steps": settings.steps, "guidance_scale": settings.guidance_scale}
-    output = (few_steps if fast else pipe)(
+    """Make expression codes (N, D) of every sample of a clip (S,) at `rate` Hz: all that a GPU is needed for."""
+    output = (few_steps if settings.fast and few_steps is not None else pipe)(
         audio,
         sampling_rate=rate,
-        num_samples=settings.samples,
-        intensity=settings.intensity,
-        upper_face_intensity=None if settings.upper_face < 0 else settings.upper_face,
-        smoothing=settings.smoothing,
-        silence_gate=settings.silence_gate,
-        blink_rate=None if settings.blink_rate < 0 else settings.blink_rate,
+        controls=replace(settings.controls.for_codes(), num_samples=settings.samples),
         keyframes=read_keyframes(keyframes) if keyframes else None,
         generator=settings.generators(),
         output_type="expression",
-        **options,
     )
     return [codes.numpy() for codes in output.expressions]
 
 
 if spaces is not None:  # outside of ZeroGPU it changes nothing
     sample = spaces.GPU(sample)
-
-
-def decode(codes: list[np.ndarray], audio: np.ndarray, rate: int, settings: Settings) -> list[HeadAnimation]:
-    """The heads of the samples, with their sound, gaze and head motion."""
-    gaze = (settings.gaze_yaw, settings.gaze_pitch)
-    controls = MotionControls(gaze=gaze if any(gaze) else None, head_motion=settings.head_motion)
-    controls.check(decoder.head, "animation")
-    generators, animations = settings.generators(), []
-    for index, item in enumerate(codes):
-        with one_at_a_time:
-            animation = decoder(item, settings.identity)
-        seed = settings.seed + index
-        animation = animation.replace(fps=pipe.config.fps, audio=audio, sampling_rate=rate, seed=seed)
-        animations.append(controls.finish(animation, seeded_rng(generators, index)))
-    return animations
 
 
 @dataclass
@@ -143,9 +109,8 @@ def animate(recording: str, settings: Settings, keyframes: str | None, folder: P
     """
     yield Update(0.0, "Listening")
     identity = settings.identity
+    settings.controls.check_ranges()
     audio, rate = read_audio(recording, longest=LONGEST)
-    if rate not in PLAYBACK_RATES:
-        audio, rate = resample(audio, rate, 16000), 16000
 
     yield Update(0.02, "Denoising")
     codes = sample(audio, rate, settings, keyframes)
@@ -158,7 +123,8 @@ def animate(recording: str, settings: Settings, keyframes: str | None, folder: P
     page = {"seconds": len(codes[0]) / pipe.config.fps, "sound": sound_curve(audio), "takes": takes}
     yield Update(0.08, "Making the mean head" if identity == "zero" else f"Making head {identity}", page)
 
-    animations = decode(codes, audio, rate, settings)
+    with one_at_a_time:
+        animations = pipe.animate(codes, [(audio, rate)], identity, settings.generators(), settings.controls)
     for take, animation in zip(takes, animations, strict=True):
         if animation.lip_aperture is not None:
             take["curves"]["aperture"] = [round(float(value), 2) for value in animation.lip_aperture]

@@ -2,7 +2,7 @@
 """Put trained parts together as one pipeline folder in half precision.
 
     python training/assemble.py --head data/nphm/head --encoder data/encoder --denoiser data/denoiser \
-        --output facetalk_hf/checkpoints/facetalk-tiny
+        --output-dir facetalk_hf/checkpoints/facetalk-tiny
 """
 
 import argparse
@@ -16,6 +16,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 
 from facetalk_hf import FaceTalkDenoiser, FaceTalkPipeline, LogMelEncoder, LogMelFeatureExtractor, NPHMModel
+from facetalk_hf.scripts import run_script
 
 
 def tidy(folder: Path) -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--head", type=Path, required=True, help="folder of the head, from train_nphm.py")
     parser.add_argument("--encoder", type=Path, required=True, help="holds audio_encoder/ and feature_extractor/")
     parser.add_argument("--denoiser", type=Path, required=True, help="holds denoiser/ and scheduler/")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output-dir", type=Path, required=True)
     options = parser.parse_args()
     pipe = FaceTalkPipeline(
         denoiser=FaceTalkDenoiser.from_pretrained(options.denoiser / "denoiser"),
@@ -44,20 +45,20 @@ def main() -> None:
     )
     pipe.to(dtype=torch.float16)
     # Written beside its place and moved there whole, so that a broken run leaves the old folder as it was.
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=options.output.parent) as folder:
+    options.output_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.output_dir.parent) as folder:
         fresh = Path(folder) / "pipeline"
         pipe.save_pretrained(fresh)
         tidy(fresh)
-        card = options.output / "README.md"
+        card = options.output_dir / "README.md"
         if card.exists():
             shutil.copy(card, fresh / card.name)
-        if options.output.exists():
-            os.replace(options.output, Path(folder) / "old")
-        os.replace(fresh, options.output)
-    size = sum(file.stat().st_size for file in options.output.rglob("*") if file.is_file())
-    print(f"{options.output}: {size / 1e6:.2f} MB")
+        if options.output_dir.exists():
+            os.replace(options.output_dir, Path(folder) / "old")
+        os.replace(fresh, options.output_dir)
+    size = sum(file.stat().st_size for file in options.output_dir.rglob("*") if file.is_file())
+    print(f"{options.output_dir}: {size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Build the corpus that the denoiser is trained on, from speech with blendshape weights or from recordings.
 
-    python training/build_corpus.py --speech DIR --head DIR --output DIR              # weights -> codes z = E w
-    python training/build_corpus.py --from fits --input DIR --audio DIR --output DIR  # results of `facetalk fit`
-    python training/build_corpus.py --from tracked --input DIR --output DIR           # layout of FaceTalk's authors
-    python training/build_corpus.py --from vertices --input DIR --output DIR --fps 60 --every 2   # VOCASET, FLAME
+    python training/build_corpus.py --speech DIR --head DIR --output-dir DIR              # weights -> codes z = E w
+    python training/build_corpus.py --from fits --input DIR --audio DIR --output-dir DIR  # results of `facetalk fit`
+    python training/build_corpus.py --from tracked --input DIR --output-dir DIR           # FaceTalk's authors' layout
+    python training/build_corpus.py --from vertices --input DIR --output-dir DIR --fps 60 --every 2   # VOCASET
 
 The folder appears when it is complete; docs/corpus.md says what it holds. `--speech` is resumable, and puts `lips.npy`
 beside the shards: the motion in mm of the mean head's lip landmarks for a unit of each number of the code, (64, 60),
@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from facetalk_hf import FaceTalkError
-from facetalk_hf.data.building import building, complete, split_speakers, write_lip_matrix, write_rows, write_splits
+from facetalk_hf.data.building import building, complete, name_splits, write_rows
 from facetalk_hf.data.checks import SPLITS
-from facetalk_hf.data.corpus import read, read_shard, shards
+from facetalk_hf.data.coding import check_basis, write_codes, write_lip_matrix
+from facetalk_hf.data.corpus import read, shards
 from facetalk_hf.importers.recordings import ImportOptions, Recording, find_fits, find_tracked, import_rows
 from facetalk_hf.importers.vertex_sequences import encode_vertices, find_vertices, read_lips, read_templates
 from facetalk_hf.models.nphm import NPHMModel
+from facetalk_hf.scripts import run_script
 
 
 ABOUT = {
@@ -43,7 +44,7 @@ def parse_args() -> argparse.Namespace:
     add("--from", dest="kind", choices=tuple(ABOUT), default="speech", help="what the input is")
     add("--input", type=Path, nargs="+", default=[], help="folder; several for fits and tracked")
     add("--speech", type=Path, help="corpus of training/build_speech.py: short for --from speech --input DIR")
-    add("--output", type=Path, required=True)
+    add("--output-dir", type=Path, required=True)
     add("--head", type=Path, help="speech: folder of the head")
     add("--audio", type=Path, help="fits, vertices: folder of NAME.wav, where sounds lie apart")
     add("--fps", type=float, default=24.0, help="frames a second of the recordings; fits know their own")
@@ -78,46 +79,22 @@ def parse_args() -> argparse.Namespace:
 
 
 def splits_of(speakers: set[str], options: argparse.Namespace) -> dict[str, str]:
-    """The split of every speaker, by name where names are given."""
-    named = {name: "validation" for name in options.validation_speakers or ()}
-    named |= {name: "test" for name in options.test_speakers or ()}
-    if unknown := sorted(set(named) - speakers):
-        raise FaceTalkError(f"no speaker {unknown[0]}; there are {', '.join(sorted(speakers)[:12])}")
-    shares = {
-        "validation": 0.0 if options.validation_speakers is not None else options.validation,
-        "test": 0.0 if options.test_speakers is not None else options.test,
-    }
-    return split_speakers(speakers - set(named), **shares, seed=options.seed) | named
+    shares = (options.validation, options.test)
+    names = (options.validation_speakers, options.test_speakers)
+    return name_splits(speakers, *(b if a is None else a for a, b in zip(names, shares, strict=True)), options.seed)
 
 
 def build_speech(options: argparse.Namespace, work: Path) -> None:
-    """Codes of weights, shard by shard; shards that are there already are kept."""
+    """Codes of weights, shard by shard."""
     (folder,) = options.input
     head = NPHMModel.from_pretrained(options.head)
-    if head.config.expression_names is None:
-        raise FaceTalkError(f"{options.head}: this head has no expression basis, so weights cannot become codes")
-    basis = head.expression_basis.float()
-    drift = (basis.T @ basis - torch.eye(basis.shape[1])).abs().max().item()
-    if drift > 1e-2:
-        raise FaceTalkError(f"{options.head}: the expression basis is not orthonormal (off by {drift:.2g})")
+    check_basis(head, options.head)
     write_lip_matrix(head.float(), work)
     splits = None
     if not options.keep_splits:
         splits = splits_of({row["speaker"] for row in read(folder, SPLITS, ("speaker",))}, options)
-    for path in tqdm(shards(folder), desc="codes", unit=" shards"):
-        name = "-".join(path.relative_to(folder).with_suffix("").parts)
-        stamp = work / f".{name}.done"
-        if stamp.exists():
-            continue
-        rows = list(read_shard(path))
-        for row in rows:
-            row["expression"] = head.expression_from_weights(torch.from_numpy(row["weights"])).numpy()
-            row["split"] = splits[row["speaker"]] if splits else row["split"]
-            row["source"] = row.get("source") or options.source or "training/build_speech.py"
-        write_splits(rows, work, name if splits else path.stem, code_dim=len(basis))
-        stamp.touch()
-    for stamp in work.glob(".*.done"):
-        stamp.unlink()
+    paths = tqdm(shards(folder), desc="codes", unit=" shards")
+    write_codes(paths, folder, head, work, splits, options.source or "training/build_speech.py")
 
 
 def build_recordings(options: argparse.Namespace, work: Path) -> None:
@@ -144,23 +121,20 @@ def build_recordings(options: argparse.Namespace, work: Path) -> None:
         splits = splits_of({recording.speaker for recording in recordings}, options)
     rows = import_rows(recordings, splits, rest)
     count = write_rows(tqdm(rows, total=len(recordings), desc="recordings", unit=""), work)
-    print(f"{options.output}: {count} sequences of {len(splits)} speakers")
+    print(f"{options.output_dir}: {count} sequences of {len(splits)} speakers")
 
 
 def main() -> None:
     options = parse_args()
     torch.set_num_threads(1)
     datasets.disable_progress_bars()
-    if complete(options.output) and options.kind == "speech":
-        print(f"{options.output} is complete; remove it to build it anew")
+    if complete(options.output_dir) and options.kind == "speech":
+        print(f"{options.output_dir} is complete; remove it to build it anew")
         return
     build = build_speech if options.kind == "speech" else build_recordings
-    with building(options.output, options.name, ABOUT[options.kind], keep=options.kind == "speech") as work:
+    with building(options.output_dir, options.name, ABOUT[options.kind], keep=options.kind == "speech") as work:
         build(options, work)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FaceTalkError as error:
-        raise SystemExit(f"build_corpus.py: {error}") from None
+    run_script(main)

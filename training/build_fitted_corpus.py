@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A corpus of scanned sequences: with the codes that were fitted, or with the true ones, to compare the two.
 
-    python training/build_fitted_corpus.py --scans data/scans --fits data/fits --output data/fitted
-    python training/build_fitted_corpus.py --scans data/scans --fits data/fits --true --output data/true
+    python training/build_fitted_corpus.py --scans data/scans --fits data/fits --output-dir data/fitted
+    python training/build_fitted_corpus.py --scans data/scans --fits data/fits --true --output-dir data/true
 
 --scans is what training/scan_corpus.py wrote, --fits what training/fit_expressions.py made of it. Both corpora hold
 the sequences that were fitted, and nothing else; every row is in the split "train". (Fits of recordings of one's own
@@ -19,12 +19,14 @@ import numpy as np
 import torch
 
 from facetalk_hf import TINY, FaceTalkError
-from facetalk_hf.data.building import building, write_lip_matrix, write_rows
+from facetalk_hf.data.building import building, write_rows
+from facetalk_hf.data.coding import write_lip_matrix
 from facetalk_hf.data.corpus import pack_poses
-from facetalk_hf.fitting.alignment import read_transforms
+from facetalk_hf.fitting.poses import read_transforms
 from facetalk_hf.head.loading import load_head
 from facetalk_hf.importers.recordings import read_fit
 from facetalk_hf.models.nphm import NPHMModel
+from facetalk_hf.scripts import run_script
 
 
 ABOUT = {
@@ -61,21 +63,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--fits", type=Path, required=True, help="folder written by fit_expressions.py")
     parser.add_argument("--true", action="store_true", help="the codes that were scanned, in place of the fitted ones")
     parser.add_argument("--model", default=str(TINY), help="model or head of the codes")
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output-dir", type=Path, required=True)
     options = parser.parse_args(arguments)
     datasets.disable_progress_bars()
     head = load_head(str(options.model)).float()
     done = sorted(path.parent for path in options.fits.glob("*/report.json"))
     if not done:
         raise FaceTalkError(f"no fitted sequence in {options.fits}: fit_expressions.py writes them")
-    with building(options.output, about=ABOUT[options.true]) as work:
+    with building(options.output_dir, about=ABOUT[options.true]) as work:
         write_lip_matrix(head, work)
         count = write_rows(rows(options.scans, done, head if options.true else None), work)
-    print(f"{options.output}: {count} sequences")
+    print(f"{options.output_dir}: {count} sequences")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FaceTalkError as error:
-        raise SystemExit(f"build_fitted_corpus.py: {error}") from None
+    run_script(main)

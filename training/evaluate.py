@@ -24,6 +24,7 @@ from facetalk_hf.evaluation.scores import (
 )
 from facetalk_hf.files import atomic_path
 from facetalk_hf.hub.eval_results import plain_table
+from facetalk_hf.scripts import run_script
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--mouth-temperature", type=float)
     parser.add_argument("--blink-contrast", type=float)
     parser.add_argument("--seed", type=int, default=0, help="of the first clip; the next one has the next")
-    parser.add_argument("--batch", type=int, default=8, help="clips at once; changes the time, not the scores")
+    parser.add_argument("--batch-size", type=int, default=8, help="clips at once; changes the time, not the scores")
     parser.add_argument("--window", type=int, help="frames between the seams of a motion made in windows")
     parser.add_argument("--encoder-only", action="store_true", help="the regression alone")
     options = parser.parse_args()
@@ -63,7 +64,7 @@ def main() -> None:
         scores[voice] = {}
         for name, (predict, samples) in models.items():
             scores[voice][name] = evaluate(
-                predict, rows, pipe.head, samples=samples, batch=options.batch, seed=options.seed,
+                predict, rows, pipe.head, samples=samples, batch=options.batch_size, seed=options.seed,
                 window=options.window, mesh=mesh,
             )  # fmt: skip
             print(f"{voice}, {name}: {len(rows)} clips, {time.time() - begin:.0f} s", flush=True)
@@ -74,7 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FaceTalkError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

@@ -23,10 +23,12 @@ from facetalk_hf.data.corpus import read_shard, shards
 from facetalk_hf.evaluation.head_metrics import REGIONS, fit_identities
 from facetalk_hf.files import atomic_path
 from facetalk_hf.fitting.expressions import fit_expressions
+from facetalk_hf.fitting.fields import make_field
 from facetalk_hf.fitting.identity import fit_identity
 from facetalk_hf.fitting.observations import FrameObservation
 from facetalk_hf.fitting.posed_field import PosedField
 from facetalk_hf.head.loading import load_head
+from facetalk_hf.scripts import run_script
 from facetalk_hf.synthetic.scans import ScanFaults, SpeakingHead
 from facetalk_hf.units import MILLIMETRES
 
@@ -116,7 +118,7 @@ def main() -> None:
         rows.setdefault(name, []).append(values)
 
     for number, (scan, code, true) in enumerate(zip(scans, known, motions, strict=True)):
-        person, field = SpeakingHead(pool, scan), PosedField(head, code)
+        person, field = SpeakingHead(pool, scan), make_field(head, code)
         add("no expression (z = 0)", errors(field, person, torch.zeros(len(true), field.size), true))
         add("true weights", errors(field, person, torch.from_numpy(true), true))
         for extra, (name, faults) in itertools.product(options.extras, list(FAULTS.items())[: options.cases]):
@@ -131,7 +133,7 @@ def main() -> None:
             add(name, errors(field, person, torch.from_numpy(fit.weights), true) | {"cpu_s": cost})
             print(f"# {name}: { ({key: round(value, 3) for key, value in rows[name][-1].items()}) }", flush=True)
             if options.from_clouds and faults == ScanFaults():
-                found = PosedField(head, fit_identity(head, seen))
+                found = make_field(head, fit_identity(head, seen))
                 fit = fit_expressions(found, seen)
                 add(name + ", person found too", errors(found, person, torch.from_numpy(fit.weights), true))
     columns = ["lips", "face", "lids", "lip_velocity", "surface_lips", "surface_face", "surface_lids", "cpu_s"]
@@ -146,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Publish a model, a corpus or the demo on the Hub, or write what would go there.
 
-    python training/publish.py model   --repo-id USER/NAME --model DIR --dry-run --output out/model
+    python training/publish.py model   --repo-id USER/NAME --model DIR --dry-run --output-dir out/model
     python training/publish.py dataset --repo-id USER/NAME --corpus DIR
     python training/publish.py space   --repo-id USER/NAME --model USER/MODEL
 
@@ -14,10 +14,11 @@ import json
 import tempfile
 from pathlib import Path
 
-from facetalk_hf import TINY, FaceTalkError, FaceTalkPipeline
+from facetalk_hf import TINY, FaceTalkPipeline
 from facetalk_hf.data.publishing import write_dataset
 from facetalk_hf.hub.publishing import upload, write_model
 from facetalk_hf.hub.space import write_space
+from facetalk_hf.scripts import run_script
 
 
 SPACE = Path(__file__).parent.parent / "spaces_app"
@@ -31,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
         add = kinds.add_parser(kind, allow_abbrev=False).add_argument
         add("--repo-id", required=True, help="USER/NAME; made where there is none")
         add("--dry-run", action="store_true", help="only write the folder: no network")
-        add("--output", type=Path, help="folder to write, new or empty; needed with --dry-run")
+        add("--output-dir", type=Path, help="folder to write, new or empty; needed with --dry-run")
         add("--private", action="store_true", help="a new repository is private")
         add("--revision", help="branch to commit to, made where there is none")
         if kind != "dataset":
@@ -69,10 +70,10 @@ def write(args: argparse.Namespace, folder: Path) -> list[str]:
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
-    if args.dry_run and args.output is None:
-        parser.error("--dry-run needs --output")
+    if args.dry_run and args.output_dir is None:
+        parser.error("--dry-run needs --output-dir")
     with tempfile.TemporaryDirectory() as place:
-        folder = args.output or Path(place) / "repository"
+        folder = args.output_dir or Path(place) / "repository"
         for name in write(args, folder):
             print(f"{(folder / name).stat().st_size:>12,}  {name}")
         if args.dry_run:
@@ -84,7 +85,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FaceTalkError as error:
-        raise SystemExit(f"publish.py: {error}") from error
+    run_script(main)

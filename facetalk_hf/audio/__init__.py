@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Sound: reading, features, their analysis, and the same as it arrives."""
+"""Sound: files and samples, log-mel features, loudness and pitch, features of live sound, augmentation."""

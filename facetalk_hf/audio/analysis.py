@@ -5,7 +5,7 @@ import numpy as np
 
 
 def loudness(audio: np.ndarray, sampling_rate: int, frames: int, fps: float = 24) -> np.ndarray:
-    """Smoothed level in decibels, 0 at 32 dB below the clip's loud parts, 1 at them, (frames,) float.
+    """Measure the smoothed level in decibels, 0 at 32 dB below the clip's loud parts, 1 at them: (frames,) float.
 
     Args:
         audio (`(S,)` float): the clip.
@@ -16,11 +16,14 @@ def loudness(audio: np.ndarray, sampling_rate: int, frames: int, fps: float = 24
     level = 10 * np.log10(power + 1e-9)
     top = np.percentile(level, 95)
     value = np.clip((level - top + 32) / 32, 0, 1) if top > -60 else np.zeros(frames)
-    return _smooth(value, 1.5)
+    return gaussian(value, 1.5)
 
 
-def _smooth(values: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian of `sigma` frames along the first axis, edges held."""
+def gaussian(values: np.ndarray, sigma: float) -> np.ndarray:
+    """Smooth (frames,) float with a Gaussian of `sigma` frames, edges held.
+
+    scipy's gaussian_filter1d(mode="nearest") sums in another order: the last bits of published motion would change.
+    """
     reach = max(1, int(3 * sigma))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     padded = np.pad(values, (reach, reach), mode="edge")
@@ -28,7 +31,7 @@ def _smooth(values: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def pitch(audio: np.ndarray, sampling_rate: int, frames: int, fps: float = 24) -> np.ndarray:
-    """Fundamental frequency by the autocorrelation of 50 ms windows, (frames,) Hz, 0 where unvoiced."""
+    """Measure the fundamental frequency by autocorrelation of 50 ms windows: (frames,) Hz, 0 where unvoiced."""
     step = max(1, sampling_rate // 8000)
     signal = np.asarray(audio, float)[::step]
     rate = sampling_rate / step

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Other speakers, other rooms, other microphones: what makes a small audio encoder understand voices it never heard.
+"""Augmentation of speech: other speakers, rooms and microphones, for an audio encoder that meets unknown voices.
 
 What helped most in trials is the vocal-tract-length warp (of the mel axis, see `LogMelFeatureExtractor.log_mel`).
 Playing a clip faster or slower moves pitch and formants together; with the warp they become independent.
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Augmenter:
-    """Draws one variant of a clip.
+    """A source of variants of a clip.
 
     Args:
         babble: (S_i,) int16 clips from which a murmur of voices is mixed.
@@ -23,7 +23,8 @@ class Augmenter:
         self.rate = sampling_rate
 
     def __call__(self, audio: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float, float]:
-        """
+        """Draw a variant of a clip.
+
         Args:
             audio (`(S,)` float32): a clean clip.
             rng (`np.random.Generator`): everything random comes from it.
@@ -47,7 +48,7 @@ class Augmenter:
         return audio, np.clip(noisy, -1, 1).astype(np.float32), speed, round(warp, 2)
 
     def _channel(self, audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Room, colour and band limits as one filter in the frequency domain."""
+        """Apply room, colour and band limits as one filter in the frequency domain."""
         tail = int(0.4 * self.rate)
         size = 1 << (len(audio) + tail - 1).bit_length()
         spectrum = np.fft.rfft(audio, size)
@@ -72,7 +73,7 @@ class Augmenter:
         return result * (np.sqrt(np.mean(audio**2)) / (np.sqrt(np.mean(result**2)) + 1e-9))
 
     def _noise(self, length: int, rng: np.random.Generator) -> np.ndarray:
-        """(length,) noise of unit power: of any colour, a murmur of voices, or both, slowly swelling."""
+        """Draw (length,) noise of unit power: of any colour, a murmur of voices, or both, slowly swelling."""
         noise = np.zeros(length)
         if rng.random() < 0.75 or not self.babble:
             size = 1 << (length - 1).bit_length()

@@ -2,6 +2,7 @@
 """Speech features at the frame rate, from log-mel and wav2vec2-family encoders."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from .io import num_frames
 
 
 def resample_to_frames(features: torch.Tensor, offset: float, hop: float, frames: int, fps: float) -> torch.Tensor:
-    """Linear interpolation in time of feature vectors at the centres of the video frames.
+    """Interpolate feature vectors linearly in time at the centres of the video frames.
 
     Feature j stands at `offset + j * hop` seconds, frame i at `(i + 0.5) / fps`; outside the first and last feature
     their value holds. Unlike stretching one length to the other (FaceFormer), this keeps its time when a clip is cut.
@@ -69,13 +70,26 @@ def encode_speech(
         raise FaceTalkError("no audio was given")
     if any(len(waveform) == 0 for waveform in waveforms):
         raise FaceTalkError("the audio has no samples")
+    # transformers types feature extractors without __call__, and models without the parts that a family shares.
+    model, extractor = cast(Any, model), cast(Any, feature_extractor)
     if model.config.model_type == LogMelEncoderConfig.model_type:
-        if feature_extractor.fps != fps:
-            raise FaceTalkError(f"the audio encoder works at {feature_extractor.fps:g} frames a second, not {fps:g}")
-        batch = feature_extractor(list(waveforms), sampling_rate=sampling_rate, return_tensors="pt")
+        if extractor.fps != fps:
+            raise FaceTalkError(f"the audio encoder works at {extractor.fps:g} frames a second, not {fps:g}")
+        batch = extractor(list(waveforms), sampling_rate=sampling_rate, return_tensors="pt")
         mask = batch["attention_mask"].to(model.device)
         hidden_states = model(batch["input_features"].to(model.device, model.dtype), mask).last_hidden_state
         return hidden_states, mask
+    return _encode_wav2vec2(model, extractor, waveforms, fps, sampling_rate)
+
+
+def _encode_wav2vec2(
+    model: Any,
+    feature_extractor: Any,
+    waveforms: Sequence[np.ndarray | torch.Tensor],
+    fps: float,
+    sampling_rate: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encode clips with a model of the wav2vec 2.0 family; results and errors as `encode_speech`."""
     if not all(hasattr(model, part) for part in ("feature_extractor", "feature_projection", "encoder")):
         raise FaceTalkError(
             f"{type(model).__name__} is no audio encoder that is known here, use a LogMelEncoder, Wav2Vec2Model, "
@@ -96,8 +110,8 @@ def encode_speech(
         features = model.feature_extractor(values)[0].T
         frames = num_frames(len(waveform), sampling_rate, fps)
         clips.append(resample_to_frames(features, field / 2 / sampling_rate, hop / sampling_rate, frames, fps))
-    frames = torch.tensor([len(clip) for clip in clips], device=model.device)
-    mask = torch.arange(int(frames.max()), device=model.device)[None] < frames[:, None]
+    lengths = torch.tensor([len(clip) for clip in clips], device=model.device)
+    mask = torch.arange(int(lengths.max()), device=model.device)[None] < lengths[:, None]
     hidden_states = model.feature_projection(nn.utils.rnn.pad_sequence(clips, batch_first=True))
     hidden_states = hidden_states[0] if isinstance(hidden_states, tuple) else hidden_states
     hidden_states = model.encoder(hidden_states, attention_mask=mask).last_hidden_state

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Reading audio: any file that libsndfile or FFmpeg knows, or samples, to one channel at one rate."""
+"""Audio as one channel at one rate, from any file that libsndfile or FFmpeg reads, or from samples."""
 
 import io
 import math
@@ -16,7 +16,7 @@ INTEGER_SCALES = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31, "int64": 2
 
 
 def num_frames(num_samples: int, sampling_rate: int, fps: float) -> int:
-    """Number of video frames of a clip: `max(1, ceil(samples * fps / rate))`, immune to rounding."""
+    """Count the video frames of a clip: `max(1, ceil(samples * fps / rate))`, immune to rounding."""
     return max(1, math.ceil(num_samples * fps / sampling_rate - 1e-6))
 
 
@@ -50,7 +50,7 @@ def read_audio(
     sampling_rate: int | None = None,
     longest: float | None = None,
 ) -> tuple[np.ndarray, int]:
-    """Mono samples (S,) float32 at their own rate, and that rate in Hz. Arguments and errors as in [`load_audio`]."""
+    """Read mono samples (S,) float32 at their own rate, and that rate in Hz; arguments, errors as [`load_audio`]."""
     if isinstance(source, (str, os.PathLike)):
         name = str(Path(source))
         samples, sampling_rate = _read_file(_check_path(Path(source)), name, longest)
@@ -72,12 +72,12 @@ def read_audio(
 
 
 def read_clips(audio: Any, sampling_rate: int | None = None) -> list[tuple[np.ndarray, int]]:
-    """[`read_audio`] of one clip, or of every clip of a list."""
+    """Read one clip, or every clip of a list, by [`read_audio`]."""
     return [read_audio(clip, sampling_rate) for clip in (audio if isinstance(audio, (list, tuple)) else [audio])]
 
 
 def resample(samples: np.ndarray, sampling_rate: int, target_rate: int) -> np.ndarray:
-    """(S,) float32 at `sampling_rate` Hz to (S',) float32 at `target_rate` Hz, by a polyphase filter."""
+    """Resample (S,) float32 at `sampling_rate` Hz to (S',) float32 at `target_rate` Hz by a polyphase filter."""
     if sampling_rate == target_rate:
         return np.ascontiguousarray(samples, dtype=np.float32)
     from scipy.signal import resample_poly
@@ -101,7 +101,7 @@ def _check_path(path: Path) -> str:
 
 
 def _check_array(source: Any) -> np.ndarray:
-    """(S,) float32 of an array or tensor."""
+    """Convert an array or tensor of any kind of number to (S,) float32."""
     if hasattr(source, "detach"):
         source = source.detach().cpu()
         # NumPy has no bfloat16; the other floating types arrive as float32 just as well.
@@ -119,7 +119,7 @@ def _check_array(source: Any) -> np.ndarray:
 
 
 def _read_file(file: str | io.BytesIO, name: str, longest: float | None) -> tuple[np.ndarray, int]:
-    """(S,) float32 and its rate by libsndfile, else by FFmpeg."""
+    """Read (S,) float32 and its rate by libsndfile, else by FFmpeg."""
     import soundfile
 
     try:
@@ -147,7 +147,7 @@ def _read_with_ffmpeg(file: str | io.BytesIO, name: str, longest: float | None) 
     if not isinstance(file, str):
         file.seek(0)
     try:
-        with av.open(file) as container:
+        with av.open(file, "r") as container:
             if not container.streams.audio:
                 raise FaceTalkError(f"{name} has no audio in it, give a WAV, FLAC, MP3, M4A or video file")
             stream = container.streams.audio[0]

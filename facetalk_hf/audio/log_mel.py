@@ -4,6 +4,7 @@
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ WINDOWS_AT_ONCE = 8192
 def mel_filterbank(
     num_mel_bins: int, fft_size: int, sampling_rate: int, low: float, high: float, warp: float = 1.0
 ) -> torch.Tensor:
-    """Triangular filters on the HTK mel scale, `mel = 2595 log10(1 + f / 700)`.
+    """Make triangular filters on the HTK mel scale, `mel = 2595 log10(1 + f / 700)`.
 
     Args:
         low, high (`float`): outer edges in Hz before the warp.
@@ -90,7 +91,7 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
         quiet_level: float = -50.0,
         min_scale: float = 1.5,
         max_value: float = 3.5,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
         self.fps = fps
@@ -104,7 +105,7 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
 
     @torch.no_grad()
     def log_mel(self, waveform: np.ndarray | torch.Tensor, warp: float = 1.0) -> torch.Tensor:
-        """The columns of one clip before normalisation.
+        """Compute the columns of one clip before normalisation.
 
         Args:
             waveform: (S,) float in -1..1 at `sampling_rate`.
@@ -133,7 +134,7 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
         return round(self.window_length * self.sampling_rate)
 
     def window_starts(self, first: int, count: int) -> torch.Tensor:
-        """First samples of the windows of `count` columns from number `first` on, (count,) int; below 0 at first."""
+        """Place the windows of `count` columns from number `first` on: first samples (count,) int, some below 0."""
         centers = (
             torch.arange(first, first + count, dtype=torch.float64)
             .add(0.5)
@@ -143,7 +144,7 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
 
     @torch.no_grad()
     def log_mel_of_windows(self, windows: torch.Tensor, warp: float = 1.0) -> torch.Tensor:
-        """`log_mel` of samples cut into windows already: (K, window_samples) float to (K, M + 1) float."""
+        """Compute `log_mel` of samples cut into windows: (K, window_samples) float to (K, M + 1) float."""
         rate, length = self.sampling_rate, self.window_samples
         fft_size = 1 << (length - 1).bit_length()
         window = torch.hann_window(length, periodic=True)
@@ -173,7 +174,7 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
         return self.standardize(log_mel, *self.statistics(log_mel))
 
     def statistics(self, log_mel: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What `normalize` takes from a clip: the arguments `mean`, `scale` and `loudest` of `standardize`."""
+        """Measure what `normalize` takes from a clip: `mean`, `scale` and `loudest` of `standardize`."""
         bins, level = log_mel[:, :-1], log_mel[:, -1]
         smooth = F.avg_pool1d(level.exp()[None], 8, stride=1, padding=4, count_include_pad=False)
         loudest = smooth.max().log()
@@ -184,7 +185,7 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
     def standardize(
         self, log_mel: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, loudest: torch.Tensor
     ) -> torch.Tensor:
-        """`normalize` with given statistics of the clip.
+        """Normalise as `normalize`, with given statistics of the clip.
 
         Args:
             log_mel: (K, M + 1) float from `log_mel`.
@@ -205,7 +206,8 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
         sampling_rate: int | None = None,
         return_tensors: str | None = None,
     ) -> BatchFeature:
-        """
+        """Encode clips as normalised columns, padded to the longest.
+
         Args:
             raw_speech: one clip, (S,) float, or a list of clips of any lengths.
             sampling_rate (`int`, *optional*): of the clips in Hz; must be the extractor's own.
@@ -220,9 +222,11 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
         """
         if sampling_rate is not None and sampling_rate != self.sampling_rate:
             raise FaceTalkError(f"speech at {sampling_rate} Hz was given, resample it to {self.sampling_rate} Hz")
-        single = isinstance(raw_speech, (np.ndarray, torch.Tensor)) and raw_speech.ndim == 1
-        single = single or isinstance(raw_speech, (list, tuple)) and raw_speech and np.ndim(raw_speech[0]) == 0
-        clips = [raw_speech] if single else list(raw_speech)
+        if isinstance(raw_speech, (np.ndarray, torch.Tensor)):
+            single = raw_speech.ndim == 1
+        else:
+            single = isinstance(raw_speech, (list, tuple)) and bool(raw_speech) and np.ndim(raw_speech[0]) == 0
+        clips: list[Any] = [raw_speech] if single else list(raw_speech)
         if not clips or any(len(clip) == 0 for clip in clips):
             raise FaceTalkError("the audio has no samples")
         features = [self.normalize(self.log_mel(clip)) for clip in clips]

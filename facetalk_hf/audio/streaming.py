@@ -9,9 +9,8 @@ import math
 import numpy as np
 import torch
 
-from ..audio_features import LogMelEncoder
 from ..errors import FaceTalkError
-from ..models.audio_encoder import COLUMNS_PER_FRAME
+from ..models.audio_encoder import COLUMNS_PER_FRAME, LogMelEncoder
 from .io import num_frames
 from .log_mel import NATS_PER_DECIBEL, LogMelFeatureExtractor
 
@@ -42,7 +41,7 @@ class StreamingResampler:
         self.received = self.made = 0
 
     def push(self, samples: np.ndarray) -> np.ndarray:
-        """(S,) float to (S',) float32: all samples of the output that can be computed by now."""
+        """Take in (S,) float, return (S',) float32: all samples of the output that can be computed by now."""
         self.received += len(samples)
         if not self.reach:
             return samples.astype(np.float32)
@@ -50,13 +49,14 @@ class StreamingResampler:
         return self._make(-(-(self.received - self.reach) * self.up // self.down))
 
     def finish(self) -> np.ndarray:
-        """The rest of the output, with silence after the end."""
+        """Return the rest of the output, with silence after the end."""
         if not self.reach:
             return np.zeros(0, np.float32)
         self.buffer = np.concatenate((self.buffer, np.zeros(self.reach + 1)))
         return self._make(-(-self.received * self.up // self.down))
 
     def _make(self, end: int) -> np.ndarray:
+        """Compute the output up to sample `end`."""
         if end <= self.made:
             return np.zeros(0, np.float32)
         whole, phase = np.divmod(np.arange(self.made, end) * self.down, self.up)
@@ -136,12 +136,12 @@ class RunningStatistics:
         self.scale = ((squares + prior * prior_square) / weight).sqrt()
 
     def normalize(self, log_mel: torch.Tensor) -> torch.Tensor:
-        """`LogMelFeatureExtractor.normalize` with the statistics so far."""
+        """Normalise (K, M + 1) float as `LogMelFeatureExtractor.normalize`, with the statistics so far."""
         return self.extractor.standardize(log_mel, self.mean, self.scale, self.loudest)
 
 
 def _speech_spectrum(extractor: LogMelFeatureExtractor) -> torch.Tensor:
-    """Mean of log-mel columns of speech above its loudest 80 ms, (M,) float, nats.
+    """Model the mean log-mel column of speech above its loudest 80 ms, (M,) float, nats.
 
     Fitted to three recordings and fourteen synthetic voices: -29 dB to 500 Hz, then 7.5 dB down an octave.
     """
@@ -197,7 +197,7 @@ class FeatureStream:
         self.end = num_frames(count, self.extractor.sampling_rate, self.extractor.fps) if count else 0
 
     def samples_for(self, frames: int) -> int:
-        """How many samples the features of so many first frames need."""
+        """Count the samples that the features of so many first frames need."""
         last = self._columns_for(frames) - 1
         return int(self.extractor.window_starts(last, 1)) + self.extractor.window_samples
 
@@ -205,14 +205,14 @@ class FeatureStream:
         return COLUMNS_PER_FRAME * (frames + self.ahead) - 1
 
     def ready(self) -> bool:
-        """Whether `pull` can be called."""
+        """Tell whether `pull` can be called."""
         if self.end is not None:
             return self.position < self.end
         return self.first_sample + len(self.samples) >= self.samples_for(self.position + self.hop)
 
     @torch.no_grad()
     def pull(self) -> torch.Tensor:
-        """Features (hop, A) float of the next frames, on the encoder's device; beyond the end they mean nothing."""
+        """Compute features (hop, A) float of the next frames, on the encoder's device; meaningless beyond the end."""
         if self.num_columns == 0:
             self._take(self._columns_for(0))
         self._take(COLUMNS_PER_FRAME * self.hop)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the commands share."""
+"""What the commands share: formats, checks, models that are found and loaded, results that are written."""
 
 import json
 import math
@@ -46,17 +46,6 @@ class Format(StrEnum):
     usd = "usd"
     usda = "usda"
     usdc = "usdc"
-
-
-class Unit(StrEnum):
-    """What one unit of an obj file is."""
-
-    mm = "mm"
-    cm = "cm"
-    m = "m"
-
-
-MILLIMETRES = {Unit.mm: 1.0, Unit.cm: 10.0, Unit.m: 1000.0}
 
 
 FOLDERS = (Format.ply, Format.obj)
@@ -181,7 +170,7 @@ def save(animation: "HeadAnimation", kind: Format, path: Path, **options: object
 
 
 def quiet_libraries() -> None:
-    """Warnings of the libraries are for developers; the progress bars of the long steps stay."""
+    """Silence warnings of the libraries, which are for developers; progress bars of long steps stay."""
     import diffusers
     import transformers
 
@@ -197,7 +186,7 @@ def first_line(error: BaseException) -> str:
 
 
 def writer_options(kind: Format, size: int, sound: Path | None = None, geometry: bool = False) -> dict[str, object]:
-    """What a writer is told beside the path: the size of the video, the sound file that a USD stage refers to."""
+    """Choose what a writer is told beside the path: size of the video, sound file that a USD stage refers to."""
     if kind == Format.mp4:
         return {"size": size}
     if kind == Format.npz:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..conversion.files import check_anchors, check_checkpoint
+
 
 if TYPE_CHECKING:
     from ..models.nphm import NPHMModel
@@ -33,6 +35,10 @@ def nphm(
     ] = None,
 ) -> None:
     """Convert NPHM: 39 anchors, a forward deformation."""
+    check_checkpoint(identity_checkpoint)
+    check_checkpoint(expression_checkpoint)
+    check_anchors(anchors, 39)
+
     from ..conversion.convert import convert_nphm
 
     report(convert_nphm(identity_checkpoint, expression_checkpoint, anchors, output, backward, mode), output)
@@ -45,6 +51,9 @@ def mononphm(
     output: Folder,
 ) -> None:
     """Convert MonoNPHM: 65 anchors, a backward deformation, colour."""
+    check_checkpoint(checkpoint)
+    check_anchors(anchors, 65)
+
     from ..conversion.convert import convert_mononphm
 
     report(convert_mononphm(checkpoint, anchors, output), output)

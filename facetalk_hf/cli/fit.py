@@ -1,24 +1,15 @@
 # SPDX-License-Identifier: MIT
 """`facetalk fit`: a folder of point clouds in, identity and expression codes out."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from ..errors import FaceTalkError
 from ..paths import TINY
-
-
-class Unit(StrEnum):
-    """What one unit of the points is."""
-
-    auto = "auto"
-    m = "m"
-    cm = "cm"
-    mm = "mm"
-    model = "model"
+from ..units import UNITS, Unit
+from .common import check_model, check_number, quiet_libraries
 
 
 def fit(
@@ -41,7 +32,9 @@ def fit(
     landmarks: Annotated[
         Path | None, typer.Option(metavar="FILE.npy", help="68 landmarks a frame (T, 68, 3) in the clouds' space.")
     ] = None,
-    unit: Annotated[Unit, typer.Option(metavar="|".join(Unit), help="Unit of the points.")] = Unit.auto,
+    unit: Annotated[
+        Literal["auto", Unit], typer.Option(metavar="|".join(["auto", *UNITS]), help="Unit of the points.")
+    ] = "auto",
     fps: Annotated[float, typer.Option(metavar="N", help="Frames a second of the video.")] = 24.0,
     rough_pose: Annotated[
         Path | None,
@@ -57,17 +50,20 @@ def fit(
     video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
 ) -> None:
     """Fit a head to point clouds of somebody talking."""
-    from .common import check_model, check_number, quiet_libraries
+    from ..fitting.point_clouds import SEQUENCE_FILE, frame_files
 
     check_number("--fps", fps, 1, 1000)
     check_number("--points", points, 100, 100_000)
     if transforms is not None and rough_pose is not None:
         raise FaceTalkError("--rough-pose is for frames whose pose is sought; leave it out with --transforms")
+    if not (clouds / SEQUENCE_FILE).exists():
+        frame_files(clouds)  # refuses what is no sequence before torch is loaded
 
     import torch
 
-    from ..fitting.inputs import read_config, read_inputs
-    from ..fitting.report import write_comparison, write_plot
+    from ..fitting.config import read_config
+    from ..fitting.inputs import read_inputs
+    from ..fitting.pictures import write_comparison, write_plot
     from ..fitting.sequence import fit_sequence
     from ..head.identity_files import read_identity_code
     from ..head.loading import load_head
@@ -81,7 +77,7 @@ def fit(
     torch.set_num_threads(1)  # small networks: more threads wait for each other
     if identity is not None:
         inputs.identity = torch.from_numpy(read_identity_code(identity, head.identity_dim))
-    fitted = fit_sequence(head, inputs, output, settings, say=typer.echo)
+    fitted = fit_sequence(head, inputs, output, settings, log=typer.echo)
     result, report = fitted.fit, fitted.report
     write_plot(output / "report.png", fitted.field, result)
     if video:

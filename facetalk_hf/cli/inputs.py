@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the `facetalk` command reads and where it writes: identities, keyframes, names of results, the folder."""
+"""Files of the `facetalk` command: identities and keyframes that are read, results and their folder."""
 
 import contextlib
 import re
@@ -26,7 +26,8 @@ def plan_outputs(
     Raises:
         FaceTalkError: two results would have the same name, or a result would replace one of the sources.
     """
-    plan, owner = [], {}
+    plan: list[list[dict[Format, Path]]] = []
+    owner: dict[str, Path] = {}
     inputs = {source.resolve() for source in sources}
     for source in sources:
         stems = [source.stem] if num_samples == 1 else [f"{source.stem}-{index + 1}" for index in range(num_samples)]
@@ -66,6 +67,8 @@ def read_fixed(path: Path | None, recordings: int) -> "Keyframes | None":
         return None
     if recordings > 1:
         raise FaceTalkError(f"--keyframes {path} is for one recording, but {recordings} are given")
+    if not path.is_file():
+        raise FaceTalkError(f"no such file: {path}")
     from ..motion.keyframes import read_keyframes
 
     return read_keyframes(path)

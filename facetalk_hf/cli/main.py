@@ -3,9 +3,11 @@
 
 Input that cannot be used ends with exit code 2 and one line on stderr. Everything that can be checked without a model
 is checked before one is loaded, and every recording before the first is animated, so that a long job does not die of
-its last file. Heavy libraries are imported inside the functions that need them, to keep `--help` quick.
+its last file. The commands import modules of ours that load torch, diffusers or transformers where they need them, so
+that `--help`, `info` and complaints about input come at once.
 """
 
+import io
 import signal
 import sys
 from typing import Annotated, NoReturn
@@ -54,7 +56,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     # A terminated run cleans up like an interrupted one: temporary files are removed on the way out.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # names of files need not be text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     try:
         code = app(args=arguments, prog_name="facetalk", standalone_mode=False)
     except FaceTalkError as error:

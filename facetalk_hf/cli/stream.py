@@ -2,20 +2,27 @@
 """`facetalk stream`: sound from a pipe or file in, ARKit weights out while it comes."""
 
 import contextlib
+import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from ..motion.controls import MotionControls
+from ..motion.options import takes
 from ..paths import TINY
+from .common import Dtype, check_model, check_number, load_pipeline, read_clip
+from .controls import command_option, flag_of
 
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ..pipeline.streaming import SpeechStreamOutput
 
 
 class Rows(StrEnum):
@@ -25,6 +32,7 @@ class Rows(StrEnum):
     json = "json"
 
 
+@takes(MotionControls, live=True, annotate=command_option)
 def stream(
     audio: Annotated[str, typer.Argument(metavar="AUDIO|-", help="Sound file, or - for raw 16-bit mono on stdin.")],
     rate: Annotated[int, typer.Option(metavar="HZ", help="Samples a second on stdin.")] = 16000,
@@ -32,13 +40,9 @@ def stream(
         str, typer.Option(metavar="PATH_OR_ID", help="Model folder or Hub id.", show_default="the embedded model")
     ] = TINY,
     seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same motion.")] = 0,
-    steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Denoising steps.", show_default="the model's own")
-    ] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option(metavar="W", help="Weight of the audio, 1 = plain.", show_default="the model's own")
-    ] = None,
-    intensity: Annotated[float, typer.Option(metavar="R", help="Scale of the motion.")] = 1.0,
+    fast: Annotated[bool, typer.Option("--fast", help="Few steps, by the model's weights for them.")] = False,
+    *,
+    controls: MotionControls,
     hop: Annotated[int, typer.Option(metavar="N", help="Frames made at a time.")] = 2,
     format: Annotated[
         Rows, typer.Option(metavar="csv|json", help="Live Link Face rows, or one JSON object a line.")
@@ -46,52 +50,42 @@ def stream(
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Write ARKit's 52 weights of every frame to stdout, as soon as its sound was heard."""
-    from .common import Dtype, check_model, check_number, load_pipeline
-
     check_number("--seed", seed, 0, 2**63 - 1)
     check_number("--rate", rate, 1, 2**31 - 1)
+    check_number("--hop", hop, 1)
+    controls.check_ranges(flag_of)
     check_model(model)
-    if audio == "-":
-        chunks = read_pcm()
-    else:
-        from ..audio.io import read_audio
-
-        clip, rate = read_audio(Path(audio))
+    chunks: Iterable[np.ndarray] = read_pcm()
+    if audio != "-":
+        clip, rate = read_clip(Path(audio))
         chunks = (clip[start : start + rate // 10 + 1] for start in range(0, len(clip), rate // 10 + 1))
 
     import torch
 
     pipe = load_pipeline(model, device, Dtype.float32)
-    outputs = pipe.stream(
-        chunks,
-        rate,
-        num_inference_steps=steps,
-        guidance_scale=guidance_scale,
-        intensity=intensity,
-        generator=torch.Generator().manual_seed(seed),
-        output_type="arkit",
-        hop=hop,
-    )
+    pipe = pipe.few_steps() if fast else pipe
+    source = torch.Generator().manual_seed(seed)
+    outputs = pipe.stream(chunks, rate, controls=controls, generator=source, output_type="arkit", hop=hop)
     try:
-        write_rows(outputs, format, pipe.config.fps)
+        write_rows(outputs, format, pipe.config["fps"])
     except BrokenPipeError:
         # The reader has gone; without this, Python complains once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def read_pcm() -> "Iterator[np.ndarray]":
-    """Samples (S,) int16 of stdin, little-endian, as they come. Half a sample at the end is left out."""
+    """Read samples (S,) int16 from stdin, little-endian, as they come. Half a sample at the end is left out."""
     import numpy as np
 
-    rest = b""
-    while data := sys.stdin.buffer.read1(8192):
+    rest, source = b"", cast(io.BufferedReader, sys.stdin.buffer)
+    while data := source.read1(8192):
         data = rest + data
         whole = len(data) // 2 * 2
         rest = data[whole:]
         yield np.frombuffer(data[:whole], "<i2")
 
 
-def write_rows(outputs: Iterator, format: Rows, fps: float) -> None:
+def write_rows(outputs: "Iterator[SpeechStreamOutput]", format: Rows, fps: float) -> None:
     """Print every frame as one line, whole, at once: what breaks off leaves a valid file."""
     import json
 
@@ -99,8 +93,9 @@ def write_rows(outputs: Iterator, format: Rows, fps: float) -> None:
 
     if format == Rows.csv:
         typer.echo(live_link_header())
-    with contextlib.closing(outputs):
+    with contextlib.closing(cast("Generator[SpeechStreamOutput]", outputs)):
         for output in outputs:
+            assert output.arkit is not None
             for index, weights in enumerate(output.arkit, output.index):
                 if format == Rows.csv:
                     line = live_link_row(index, weights, fps)

@@ -6,12 +6,12 @@ import pickle
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..errors import FaceTalkError
+from .files import check_anchors, check_checkpoint
 
 
 Tensors = dict[str, torch.Tensor]
@@ -144,8 +144,7 @@ class Network:
 
 def read_checkpoint(path: str | os.PathLike) -> dict:
     """Read a file of torch.save, tensors and plain values only: nothing in it is run."""
-    if not Path(path).is_file():
-        raise FaceTalkError(f"no checkpoint {path}: give a checkpoint_epoch_*.tar of the official training")
+    check_checkpoint(path)
     try:
         file = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -181,11 +180,7 @@ def read_anchors(path: str | os.PathLike, count: int) -> torch.Tensor:
 
     They are not in the checkpoints.
     """
-    name = f"anchors_{count}.npy"
-    if not Path(path).is_file():
-        raise FaceTalkError(
-            f"no anchors {path}: give {name} of the official repository, they are not in the checkpoint"
-        )
+    name = check_anchors(path, count)
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

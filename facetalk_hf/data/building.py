@@ -11,13 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from ..errors import FaceTalkError
 from ..files import atomic_path
-from ..models.nphm import NPHMModel
-from ..units import MILLIMETRES
 from .card import dataset_card
 from .checks import SPLITS, CorpusChecker, check_row
 from .corpus import MANIFEST, SCHEMA, read_shard, shards, write_shard
@@ -29,7 +24,7 @@ SHARD_ROWS = 40
 def split_speakers(
     speakers: Iterable[str], validation: float = 0.1, test: float = 0.1, seed: int = 0
 ) -> dict[str, str]:
-    """Every speaker's split. A speaker is in one split with all sequences, so test voices are never heard in training.
+    """Give every speaker a split, for all of his sequences: test voices are never heard in training.
 
     Speakers are ordered by a hash of seed and name, so the result depends on neither order nor machine. Test and
     validation get their shares, rounded, but one speaker each as soon as there are two and three speakers.
@@ -45,7 +40,7 @@ def split_speakers(
     if not (0 <= validation and 0 <= test and validation + test < 1):
         raise FaceTalkError(f"shares of {validation:g} and {test:g} leave nothing to train on")
     names = sorted(set(speakers), key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
-    counts = {}
+    counts: dict[str, int] = {}
     for split, share in (("test", test), ("validation", validation)):
         free = len(names) - 1 - sum(counts.values())
         counts[split] = min(free, max(1, round(share * len(names)))) if share > 0 else 0
@@ -54,6 +49,24 @@ def split_speakers(
         name: "test" if i < ends["test"] else "validation" if i < ends["validation"] else "train"
         for i, name in enumerate(names)
     }
+
+
+def name_splits(
+    speakers: set[str], validation: Sequence[str] | float = 0.1, test: Sequence[str] | float = 0.1, seed: int = 0
+) -> dict[str, str]:
+    """Choose every speaker's split, by name where names are given in place of a share; see `split_speakers`.
+
+    Raises:
+        FaceTalkError: a name that no speaker has.
+    """
+    named: dict[str, str] = {}
+    shares: dict[str, float] = {}
+    for split, chosen in (("validation", validation), ("test", test)):
+        shares[split] = chosen if isinstance(chosen, float | int) else 0.0
+        named |= {} if isinstance(chosen, float | int) else dict.fromkeys(chosen, split)
+    if unknown := sorted(set(named) - speakers):
+        raise FaceTalkError(f"no speaker {unknown[0]}; there are {', '.join(sorted(speakers)[:12])}")
+    return split_speakers(speakers - set(named), **shares, seed=seed) | named
 
 
 @contextmanager
@@ -121,17 +134,22 @@ def summarise(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     if not any(folder.rglob("*.parquet")):
         raise FaceTalkError("there are no sequences to make a corpus of")
-    checker, known, kinds = CorpusChecker(), Counter(), {}
-    names: dict[str, int] = {}
+    checker, known, names = CorpusChecker(), Counter[str](), dict[str, int]()
+    kinds: dict[str, str] = {}
     splits: dict[str, dict] = {split: {"rows": 0, "speakers": set(), "frames": 0, "seconds": 0.0} for split in SPLITS}
     files: dict[str, set] = {split: set() for split in SPLITS}
-    told = {"sources": Counter(), "licences": Counter(), "engines": Counter(), "languages": Counter()}
+    told: dict[str, Counter[str]] = {
+        "sources": Counter(),
+        "licences": Counter(),
+        "engines": Counter(),
+        "languages": Counter(),
+    }
     for path in shards(folder):
         place = path.relative_to(folder)
         fields = {field.name: str(field.type) for field in pyarrow.parquet.read_schema(path)}
         kinds |= {column: SCHEMA[column][0] if column in SCHEMA else kind for column, kind in fields.items()}
         count = 0
-        for row in read_shard(path, columns=set(fields) - {"audio"}):  # every row has it, and it is large
+        for row in read_shard(path, columns=sorted(set(fields) - {"audio"})):  # every row has it, and it is large
             checker(row, place)
             count += 1
             known.update(["audio", *(column for column, value in row.items() if value is not None)])
@@ -196,17 +214,3 @@ def write_rows(rows: Iterable[tuple[dict[str, Any], Path]], folder: str | Path, 
     for split in SPLITS:
         flush(split)
     return count
-
-
-@torch.no_grad()
-def write_lip_matrix(head: NPHMModel, folder: Path) -> None:
-    """Write lips.npy, (D, 60) float32: how the 20 lip landmarks of the code 0 move, in mm for a unit of each number.
-
-    It is the `--loss_matrix` of train_denoiser.py.
-
-    Args:
-        head (`NPHMModel`): in float32, with landmarks. folder (`Path`): of the corpus.
-    """
-    lips = head.landmark_jacobian(torch.zeros(1, head.identity_dim))[0, :, 48:]
-    with atomic_path(folder / "lips.npy") as temporary:
-        np.save(temporary, MILLIMETRES * lips.flatten(1).numpy())

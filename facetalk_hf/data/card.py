@@ -27,10 +27,10 @@ def dataset_card(
     license: str | None = None,
     earlier: DatasetCard | None = None,
 ) -> DatasetCard:
-    """The card, its header as the Hub and `load_dataset` read it.
+    """Make the card, its header as the Hub and `load_dataset` read it.
 
     Args:
-        summary: what `corpus_building.summarise` returns.
+        summary: what `building.summarise` returns.
         name (`str`): title.
         about (`str`, *optional*): first paragraphs; by default those of the earlier card.
         place (`str`): what the example loads; a Hub id, once there is one.
@@ -42,7 +42,7 @@ def dataset_card(
     stated = licences[0].lower() if len(licences) == 1 and licences[0].lower() in SPDX else None
     body = {} if earlier is None else sections(earlier.text)
     data = DatasetCardData(
-        license=license or stated or (earlier and earlier.data.license) or "other",
+        license=license or stated or (earlier and earlier.data.get("license")) or "other",
         language=sorted(summary["languages"]) or None, pretty_name=name, task_categories=["other"], tags=TAGS,
         configs=[{"config_name": "default", "data_files": summary["data_files"]}],
         size_categories=[next((label for limit, label in SIZES if rows < limit), "n>1M")],

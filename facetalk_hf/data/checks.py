@@ -85,7 +85,8 @@ class CorpusChecker:
     """
 
     def __init__(self, code_dim: int | None = None) -> None:
-        self.code_dim, self.places = code_dim, {}
+        self.code_dim = code_dim
+        self.places: dict[str, str | Path] = {}
 
     def __call__(self, row: dict[str, Any], place: str | Path) -> None:
         """Raise [`FaceTalkError`] where the row, made from `place`, does not go with those before."""

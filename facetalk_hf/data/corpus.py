@@ -62,7 +62,7 @@ def _datasets() -> Any:
 
 
 def features(code_dim: int | None = None) -> Any:
-    """The schema of a row, `datasets.Features`; with `code_dim` also "expression" (T, code_dim)."""
+    """Make the schema of a row, `datasets.Features`; with `code_dim` also "expression" (T, code_dim)."""
     datasets = _datasets()
     value, numbers = datasets.Value, datasets.List(datasets.Value("float32"))
     kinds = {
@@ -82,27 +82,27 @@ def features(code_dim: int | None = None) -> Any:
 
 
 def encode_audio(samples: np.ndarray, sampling_rate: int) -> dict[str, Any]:
-    """(S,) float in -1..1 -> the "audio" field: 16-bit FLAC bytes."""
+    """Encode (S,) float in -1..1 as the "audio" field of a row: 16-bit FLAC bytes."""
     buffer = io.BytesIO()
     soundfile.write(buffer, np.clip(samples, -1, 1 - 2**-15), sampling_rate, format="FLAC", subtype="PCM_16")
     return {"bytes": buffer.getvalue(), "path": None}
 
 
 def decode_audio(row: dict[str, Any]) -> np.ndarray:
-    """The "audio" field of a row -> (S,) float32 at the row's sampling rate."""
+    """Decode the "audio" field of a row to (S,) float32 at the row's sampling rate."""
     samples, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")
     return samples
 
 
 def pack_poses(scale: np.ndarray, rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
-    """s (T,) or a number, R (T, 3, 3), t (T, 3) -> the "poses" field (T, 13) float32."""
+    """Put s (T,) or a number, R (T, 3, 3) and t (T, 3) into the "poses" field (T, 13) float32."""
     rotation = np.asarray(rotation, np.float32).reshape(-1, 9)
     scale = np.broadcast_to(np.asarray(scale, np.float32).reshape(-1), (len(rotation),))
     return np.concatenate([scale[:, None], rotation, np.asarray(translation, np.float32).reshape(-1, 3)], axis=1)
 
 
 def unpack_poses(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The "poses" field (T, 13) -> s (T,), R (T, 3, 3), t (T, 3)."""
+    """Take s (T,), R (T, 3, 3) and t (T, 3) out of the "poses" field (T, 13)."""
     poses = np.asarray(poses)
     return poses[:, 0], poses[:, 1:10].reshape(-1, 3, 3), poses[:, 10:]
 
@@ -141,7 +141,7 @@ def write_shard(rows: Sequence[dict[str, Any]], path: str | Path, code_dim: int 
 
 
 def shards(folder: str | Path) -> list[Path]:
-    """The Parquet files of a corpus, a folder or a Hub id, sorted by name.
+    """List the Parquet files of a corpus, a folder or a Hub id, sorted by name.
 
     Raises:
         FaceTalkError: there are none, or one that `corpus.json` names is missing.
@@ -169,7 +169,7 @@ def _hidden(path: Path) -> bool:
 def read_shard(
     path: str | Path, splits: Sequence[str] | None = None, columns: Sequence[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one Parquet file as dictionaries; arrays are numpy float32, audio stays encoded, unknown is `None`.
+    """Read the rows of one Parquet file: arrays are numpy float32, audio stays encoded, what is unknown is `None`.
 
     Read by pyarrow, not through the cache of `datasets`: a second copy of hours of audio on disk helps nobody here.
     """
@@ -187,14 +187,14 @@ def read_shard(
 
 
 def _splits(path: str | Path) -> list[str]:
-    """The split of every row of a Parquet file."""
+    """Read the split of every row of a Parquet file."""
     import pyarrow.parquet
 
     return pyarrow.parquet.read_table(path, columns=["split"]).column("split").to_pylist()
 
 
 def _value(name: str, scalar: Any) -> Any:
-    """One cell as Python or numpy has it."""
+    """Convert one cell to what Python or numpy has."""
     kind = SCHEMA[name][0] if name in SCHEMA else ""
     if not scalar.is_valid or not kind.endswith(") float32"):
         return scalar.as_py()
@@ -207,7 +207,7 @@ def _value(name: str, scalar: Any) -> Any:
 def read(
     folder: str | Path, splits: Sequence[str] = ("train",), columns: Sequence[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Rows of a corpus, shard by shard.
+    """Read the rows of a corpus, shard by shard.
 
     Args:
         folder (`str` or `Path`): the corpus.
@@ -222,7 +222,7 @@ def read(
 
 
 def local_folder(corpus: str | Path) -> Path:
-    """A corpus' own folder, or a copy in the cache of one that is named by its Hub id.
+    """Find a corpus' own folder, or copy one that is named by its Hub id to the cache.
 
     Raises:
         FaceTalkError: no such folder, and no such dataset on the Hub.
@@ -240,7 +240,7 @@ def local_folder(corpus: str | Path) -> Path:
 
 
 def load(corpus: str | Path, split: str | None = None, streaming: bool = False, **options: Any) -> Any:
-    """The corpus by `datasets.load_dataset`, its audio column cast to `Audio(decode=False)`.
+    """Load the corpus by `datasets.load_dataset`, its audio column cast to `Audio(decode=False)`.
 
     Args:
         corpus (`str` or `Path`): a folder, or the id of a dataset on the Hub.

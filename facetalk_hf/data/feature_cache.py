@@ -14,9 +14,9 @@ from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel, Seque
 from ..audio.encoding import encode_speech
 from ..audio.io import num_frames
 from ..audio.log_mel import LogMelFeatureExtractor
-from ..audio_features import LogMelEncoder, LogMelEncoderConfig
-from ..data import corpus
 from ..errors import FaceTalkError
+from ..models.audio_encoder import LogMelEncoder, LogMelEncoderConfig
+from . import corpus
 from .checks import check_finite
 from .segments import EncodedClips
 
@@ -27,7 +27,7 @@ COLUMNS = ("id", "audio", "sampling_rate", "expression", "fps")
 def load_audio_encoder(
     encoder: str | Path, feature_extractor: str | Path | None = None
 ) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
-    """Our log-mel encoder from a folder, or one of the wav2vec 2.0 family from a folder or the Hub; float32, frozen.
+    """Load our log-mel encoder from a folder, or one of the wav2vec 2.0 family from a folder or the Hub; frozen.
 
     Args:
         encoder (`str` or `Path`): folder or Hub id.
@@ -42,7 +42,7 @@ def load_audio_encoder(
 
 
 def _rows(folder: str | Path, split: str, label: str) -> Iterator[dict]:
-    size = None
+    size: int | None = None
     for row in tqdm(corpus.read(folder, (split,), COLUMNS), desc=f"{label} {split}", unit=" clips"):
         if row.get("expression") is None:
             raise FaceTalkError(f"{folder} has no expression codes; training/build_corpus.py adds them")
@@ -63,7 +63,7 @@ def encode_corpus(
     feature_extractor: SequenceFeatureExtractor,
     cache_dir: str | Path | None = None,
 ) -> EncodedClips:
-    """Codes and audio features of the clips of a split, encoded once or taken from the cache.
+    """Encode the clips of a split, or take them from the cache: codes and audio features.
 
     Args:
         folder (`str` or `Path`): corpus with expression codes.
@@ -125,7 +125,7 @@ class OnlineAudio:
 
     @torch.no_grad()
     def __call__(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Audio features (B, N, A) float for a batch of a [`SegmentDataset`], zero where frames are padding."""
+        """Encode the audio of a [`SegmentDataset`]'s batch, (B, N, A) float, zero where frames are padding."""
         start = batch["start"].cpu().numpy()
         clip = np.searchsorted(self.starts, start, side="right") - 1
         waveforms = [self.clips[index].astype(np.float32) / 32768 for index in clip]
@@ -140,7 +140,7 @@ class OnlineAudio:
 def read_speech(
     folder: str | Path, split: str, encoder: PreTrainedModel, feature_extractor: SequenceFeatureExtractor
 ) -> tuple[EncodedClips, OnlineAudio]:
-    """A split for training without cached features: the clips' codes, and what encodes their audio on demand.
+    """Read a split for training without cached features: the clips' codes, and what encodes their audio on demand.
 
     Args:
         folder, split, encoder, feature_extractor: as for `encode_corpus`.
@@ -148,7 +148,8 @@ def read_speech(
     Raises:
         FaceTalkError: as for `encode_corpus`; clips of different rates.
     """
-    clips, rates = [], set()
+    clips: list[np.ndarray] = []
+    rates: set[tuple[float, int]] = set()
 
     def codes() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for row in _rows(folder, split, "reading"):

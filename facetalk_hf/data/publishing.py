@@ -63,18 +63,19 @@ def write_dataset(
     Raises:
         FaceTalkError: no corpus, shards whose columns differ, or something that must not be published.
     """
-    shards, source = corpus.shards(source), corpus.local_folder(source)
+    place = corpus.local_folder(os.fspath(source))
+    shards = corpus.shards(place)
     with new_folder(folder) as folder:
         copy_rows(shards, folder)
         for name in ("lips.npy", "basis.npz", "LICENSE"):
-            if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
-        card = {"place": repo_id} if repo_id else {}
+            if (place / name).is_file():
+                shutil.copyfile(place / name, folder / name)
+        card: dict[str, Any] = {"place": repo_id} if repo_id else {}
         name = (repo_id or folder.name).split("/")[-1]
-        if (source / "README.md").is_file():
-            card["earlier"] = DatasetCard.load(source / "README.md")
+        if (place / "README.md").is_file():
+            card["earlier"] = DatasetCard.load(place / "README.md")
             title = card["earlier"].data.get("pretty_name")
-            name = name if title in (None, source.name) else title
+            name = name if title in (None, place.name) else title
         finish(folder, name, license=license, **card)
         return check_folder(folder, "dataset")
 
@@ -84,7 +85,9 @@ def copy_rows(shards: list[Path], folder: Path) -> None:
     import pyarrow.compute
     import pyarrow.parquet
 
-    schema, writers, written = None, {}, Counter()
+    schema = None
+    writers: dict[str, Any] = {}
+    written: Counter[str] = Counter()
     for path in shards:
         table = pyarrow.parquet.read_table(path)
         if schema is None:
@@ -111,7 +114,7 @@ def copy_rows(shards: list[Path], folder: Path) -> None:
 
 
 def audio_features(metadata: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """The schema's note for `datasets`, with the column "audio" declared as such."""
+    """Make the schema's note for `datasets`, with the column "audio" declared as such."""
     note = json.loads(metadata.get(b"huggingface", b"{}"))
     features = note.get("info", {}).get("features", {})
     if "audio" in features:

@@ -5,7 +5,6 @@ The audio encoder is frozen, so its features are kept: in memory, or in a folder
 """
 
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -20,84 +19,10 @@ import torch
 from ..errors import FaceTalkError
 
 
-SEGMENT_FRAMES = 48
-"""Length of a training sequence, 2 s at 24 fps (FaceTalk, section 4)."""
-
-
-def segment_starts(frames: int, length: int = SEGMENT_FRAMES, stride: int | None = None) -> list[int]:
-    """First frames of the segments that cover a sequence; the last one is moved back to end with it.
-
-    Args:
-        frames (`int`): frames of the sequence.
-        length (`int`): frames of a segment.
-        stride (`int`, *optional*, defaults to `length`): frames from one start to the next.
-
-    Returns:
-        list of int; [0] where the sequence is shorter than a segment.
-    """
-    stride = stride or length
-    if frames <= length:
-        return [0]
-    starts = list(range(0, frames - length + 1, stride))
-    if starts[-1] + length < frames:
-        starts.append(frames - length)
-    return starts
-
-
-def first_sample(frame: int, sampling_rate: int, fps: float) -> int:
-    """The first audio sample of a video frame, ceil(frame * rate / fps), immune to rounding."""
-    return math.ceil(frame * sampling_rate / fps - 1e-6)
-
-
 def padded_cut(values: np.ndarray, start: int, length: int) -> np.ndarray:
-    """values[start : start + length] of (T, ...), zeros behind the end: always (length, ...)."""
+    """Cut values[start : start + length] of (T, ...), with zeros behind the end: always (length, ...)."""
     cut = values[start : start + length]
     return cut if len(cut) == length else np.pad(cut, [(0, length - len(cut))] + [(0, 0)] * (values.ndim - 1))
-
-
-def segment_audio(
-    audio: np.ndarray, start: int, length: int, frames: int, sampling_rate: int = 16000, fps: float = 24.0
-) -> np.ndarray:
-    """The samples of `length` frames from `start` on, of a sequence of `frames` frames and (S,) samples.
-
-    Where the segment reaches the end of the sequence, it has all samples that there are.
-    """
-    stop = len(audio) if start + length >= frames else first_sample(start + length, sampling_rate, fps)
-    return audio[first_sample(start, sampling_rate, fps) : stop]
-
-
-def cut_segment(
-    codes: np.ndarray,
-    audio: np.ndarray,
-    start: int,
-    length: int = SEGMENT_FRAMES,
-    sampling_rate: int = 16000,
-    fps: float = 24.0,
-) -> dict[str, np.ndarray]:
-    """A segment of a sequence with the audio that belongs to it, always of the same size.
-
-    A sequence that ends before the segment does is followed by zeros, and `frame_mask` says so. [`SegmentDataset`]
-    cuts codes and features by the same `padded_cut`.
-
-    Args:
-        codes ((T, D) float), audio ((S,) float): the sequence.
-        start (`int`), length (`int`): first frame and number of frames.
-        sampling_rate (`int`), fps (`float`): Hz, frames a second.
-
-    Returns:
-        dict of "expression" (length, D), "audio" (ceil(length * sampling_rate / fps),), "frame_mask" (length,) bool.
-
-    Raises:
-        FaceTalkError: the first frame is none of the sequence's.
-    """
-    if not 0 <= start < len(codes):
-        raise FaceTalkError(f"no segment from frame {start} of a sequence of {len(codes)} frames")
-    heard = segment_audio(audio, start, length, len(codes), sampling_rate, fps)
-    return {
-        "expression": padded_cut(codes, start, length),
-        "audio": padded_cut(heard, 0, first_sample(length, sampling_rate, fps)),
-        "frame_mask": np.arange(length) < len(codes) - start,
-    }
 
 
 @dataclass
@@ -133,7 +58,8 @@ class EncodedClips:
             target.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=".clips-", dir=None if target is None else target.parent))
         try:
-            lengths, widths = [], {}
+            lengths: list[int] = []
+            widths: dict[str, int] = {}
             with open(work / "codes.bin", "wb") as codes_file, open(work / "audio.bin", "wb") as audio_file:
                 for codes, audio in clips:
                     if abs(len(codes) - len(audio)) > 1:
@@ -176,7 +102,7 @@ class EncodedClips:
         return cls(codes, audio, np.load(folder / "starts.npy"))
 
     def statistics(self, floor: float = 0.05) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of the codes over all frames, each (D,) float.
+        """Compute mean and standard deviation of the codes over all frames, each (D,) float.
 
         Deviations are at least `floor` times their root mean square, so that a channel that hardly moves doesn't
         become as loud as the others when codes are normalised.
@@ -241,8 +167,12 @@ class SegmentDataset(torch.utils.data.Dataset):
         return {key: value[0] for key, value in self.__getitems__([index]).items()}
 
     def __getitems__(self, indices: list[int]) -> dict[str, Any]:
-        """A batch, stacked: codes, noise (B, N, D), audio (B, N, A), frame_mask (B, N), timestep, audio_keep,
-        intensity, start (B,): the segment's first frame among those of all clips."""
+        """Draw a batch, stacked.
+
+        Returns:
+            dict of "codes", "noise" (B, N, D), "audio" (B, N, A), "frame_mask" (B, N), "timestep", "audio_keep",
+            "intensity" (B,) and "start" (B,), the segment's first frame among those of all clips.
+        """
         clips, size, count = self.clips, self.num_frames, len(indices)
         codes = np.zeros((count, size, clips.codes.shape[1]), np.float32)
         noise = np.empty_like(codes)
@@ -275,6 +205,6 @@ class SegmentDataset(torch.utils.data.Dataset):
         return {key: torch.from_numpy(value) for key, value in batch.items()}
 
 
-def take_batch(batch: dict[str, Any]) -> dict[str, Any]:
-    """`collate_fn` for a [`SegmentDataset`], whose batches are stacked already."""
+def take_batch(batch: Any) -> Any:
+    """Pass a batch on: the `collate_fn` for a [`SegmentDataset`], whose batches are stacked already."""
     return batch

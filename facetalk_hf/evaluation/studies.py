@@ -10,10 +10,11 @@ import re
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +33,32 @@ BLINK_SHUT = 0.8
 """Weight of eyeBlink from which on a blink counts as one that shuts the eye."""
 
 
+SCORE_LABELS = {
+    "aperture": "aperture r",
+    "pucker": "pucker r",
+    "f1": "closure F1",
+    "lve_rooted": "LVE mm",
+    "lve_rooted_mean_estimate": "LVE of the mean",
+    "lve_rooted_min": "best LVE",
+    "fdd": "FDD mm²",
+    "diversity": "diversity mm",
+    "diversity_lips": "lip diversity mm",
+    "speed_ratio": "speed ratio",
+    "jerk_ratio": "jerk ratio",
+    "blinks": "blinks/min",
+    "blinks_shut": "shut blinks",
+    "ms": "ms/s",
+}
+"""Score of `measure` -> what tables call it."""
+
+
+def columns(*scores: str, **more: str) -> dict[str, str]:
+    """Choose columns of a table: label -> score, of those in `SCORE_LABELS` and of `more`, given as score=label."""
+    return {SCORE_LABELS[score]: score for score in scores} | {label: score for score, label in more.items()}
+
+
 def blink_peaks(weights: np.ndarray, floor: float = 0.3) -> np.ndarray:
-    """Highest weight of every blink, (n,) float: of each stretch of frames in which eyeBlink is above `floor`.
+    """Find the highest weight of every blink, (n,) float: of each stretch in which eyeBlink is above `floor`.
 
     Args:
         weights ((T, 53) float): blendshape weights; the mean of both eyes counts.
@@ -46,7 +71,7 @@ def blink_peaks(weights: np.ndarray, floor: float = 0.3) -> np.ndarray:
 def measure(
     predict: Predictor, rows: Sequence[dict[str, Any]], mesh: FixedMesh, samples: int = 1, seed: int = 0
 ) -> dict[str, float]:
-    """All scores of `evaluate`, and what these comparisons need besides.
+    """Compute all scores of `evaluate`, and what these comparisons need besides.
 
     Clips are predicted one by one, so that no time is lost on padding, after one that warms up.
 
@@ -57,7 +82,9 @@ def measure(
         minute, "blinks_shut" and "blinks_shut_target", the share of them that shut the eye (NaN without blinks);
         "ms", milliseconds for a second of audio.
     """
-    head, made, seconds = mesh.decoder.head, [], []
+    head = mesh.decoder.head
+    made: list[np.ndarray] = []
+    seconds: list[float] = []
 
     def timed(clips: list[np.ndarray], seeds: list[int]) -> Sequence[np.ndarray | torch.Tensor]:
         start = perf_counter()
@@ -84,7 +111,7 @@ def measure(
 
 
 def one_step_predictor(pipe: FaceTalkPipeline) -> Predictor:
-    """A denoiser that was trained as a regression (`train_denoiser.py --objective regression`): x_0 from zeros."""
+    """Make a predictor of a denoiser that was trained as a regression (`--objective regression`): x_0 from zeros."""
 
     @torch.no_grad()
     def predict(clips: list[np.ndarray], seeds: list[int]) -> list[torch.Tensor]:
@@ -127,7 +154,7 @@ class StudyResults:
             )
 
     def measure(self, name: str, function: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """The row of that name, from the file, or from `function` and then into the file, with its time and date."""
+        """Take the row of that name from the file, or from `function` and then into the file, with time and date."""
         if name not in self.rows:
             start = perf_counter()
             row = {key: None if value != value else value for key, value in function().items()}  # JSON has no NaN
@@ -139,23 +166,50 @@ class StudyResults:
         return self.rows[name]
 
     def provenance(self) -> str:
-        """When, by which command and on what machine the last row was measured, as a sentence of Markdown."""
+        """Say when, by which command and on what machine the last row was measured, as a sentence of Markdown."""
         written = json.loads(self.path.read_text())
         last = max(row["date"] for row in self.rows.values())
         return f"Last measured {last}: `{written['command']}`; {written['machine']}."
 
 
-class Study(NamedTuple):
-    """What every row of a study is measured with: a pipeline, its clips, the mesh of its head, and the rows' file."""
+@dataclass
+class Study:
+    """Everything that a row of a study is measured with.
+
+    Args:
+        pipe ([`FaceTalkPipeline`]): with a head.
+        rows: clips of the corpus.
+        mesh ([`FixedMesh`]): of the head.
+        results ([`StudyResults`]): rows that are kept.
+        page (`Path`): of Markdown, with the tables.
+        seed (`int`): of the first sample of the first clip.
+    """
 
     pipe: FaceTalkPipeline
     rows: list[dict[str, Any]]
     mesh: FixedMesh
     results: StudyResults
+    page: Path
+    seed: int
+
+    def measure(
+        self, name: str, predict: Predictor, samples: int = 1, more: Callable[[], dict[str, Any]] = dict
+    ) -> dict[str, Any]:
+        """Measure a row by `measure`, and by `more`, unless it is kept already, and print it."""
+        made = self.results.measure(name, lambda: measure(predict, self.rows, self.mesh, samples, self.seed) | more())
+        scores = f"LVE {made['lve_rooted']:.3f} mm, aperture {made['aperture']:.3f}, {made['ms']:.1f} ms/s"
+        print(f"{name}: {scores}", flush=True)
+        return made
+
+    def write(self, name: str, *parts: str) -> str:
+        """Write paragraphs and tables between the markers of that name on the page; return the text."""
+        text = "\n\n".join(parts)
+        write_between_markers(self.page, name, text)
+        return text
 
 
 def study_parser(description: str, results: Path, page: Path, clips: int, samples: int | None) -> ArgumentParser:
-    """A command line with the options that all studies have; each adds its own.
+    """Make a command line with the options that all studies have; each adds its own.
 
     Args:
         description (`str`): the script's docstring. results, page (`Path`): defaults of --output and --page.
@@ -176,7 +230,7 @@ def study_parser(description: str, results: Path, page: Path, clips: int, sample
 
 
 def open_study(args: Namespace, **settings: Any) -> Study:
-    """The set-up that the options of `study_parser` ask for, on one thread.
+    """Load what the options of `study_parser` ask for, on one thread.
 
     Args:
         args: the parsed options. settings: what rows depend on besides model, corpus, clips, samples and seed.
@@ -191,18 +245,20 @@ def open_study(args: Namespace, **settings: Any) -> Study:
     rows = [row for voice in held_out_voices(args.corpus, args.clips).values() for row in voice]
     pipe = FaceTalkPipeline.from_pretrained(args.model)
     pipe.set_progress_bar_config(disable=True)
-    return Study(pipe, rows, FixedMesh(pipe.head, resolution=args.resolution), results)
+    if pipe.head is None:
+        raise FaceTalkError(f"{args.model} has no head, so its codes cannot be measured")
+    return Study(pipe, rows, FixedMesh(pipe.head, resolution=args.resolution), results, args.page, args.seed)
 
 
 def command() -> str:
-    """The line that started this script, with the last part alone of absolute paths, which are of one machine."""
+    """Give the line that started this script, with the last part alone of absolute paths, which are of one machine."""
     script = Path(sys.argv[0])
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return " ".join(["python", f"{script.parent.name}/{script.name}", *words])
 
 
 def digest(folder: str | Path) -> str:
-    """Twelve digits that change with any weight of a model folder; sha256 over its safetensors files."""
+    """Compute twelve digits that change with any weight of a model folder; sha256 over its safetensors files."""
     result = hashlib.sha256()
     for path in sorted(Path(folder).glob("**/*.safetensors")):
         result.update(path.read_bytes())
@@ -210,7 +266,7 @@ def digest(folder: str | Path) -> str:
 
 
 def markdown_table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A table of Markdown; numbers with four significant digits, what is missing (`None`, NaN) as a dash."""
+    """Write a table of Markdown; numbers with four significant digits, what is missing (`None`, NaN) as a dash."""
     lines = [[str(name) for name in head]] + [[_cell(value) for value in row] for row in rows]
     lines.insert(1, ["---"] + ["---:"] * (len(lines[0]) - 1))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Clocks, peak memory and what a machine is: what the timings in benchmarks/ share.
+"""Clocks, peak memory and descriptions of a machine: what the timings in benchmarks/ share.
 
 Two clocks go side by side. The wall clock says how long one waits; processor time, summed over all threads, is what
 the work costs, and hardly changes when other programs use the same machine.
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ..paths import __version__
 from ..pipeline.facetalk import FaceTalkPipeline
 
 
@@ -41,20 +42,20 @@ class Duration(NamedTuple):
 
 
 def clocks() -> Duration:
-    """Both clocks now, after all that a GPU still has to do; only differences mean something."""
+    """Read both clocks, after all that a GPU still has to do; only differences mean something."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return Duration(perf_counter(), process_time())
 
 
 def since(start: Duration) -> Duration:
-    """What has passed since `clocks()` gave `start`."""
+    """Measure what has passed since `clocks()` gave `start`."""
     now = clocks()
     return Duration(now.wall - start.wall, now.cpu - start.cpu)
 
 
 def best(function: Callable[[], object], repeat: int, warm_up: bool = True) -> Duration:
-    """The fastest of `repeat` calls, after one that warms up where asked to."""
+    """Time the fastest of `repeat` calls, after one that warms up where asked to."""
     if warm_up:
         function()
     durations = []
@@ -66,7 +67,7 @@ def best(function: Callable[[], object], repeat: int, warm_up: bool = True) -> D
 
 
 def step_duration(pipe: FaceTalkPipeline, clip: np.ndarray, sampling_rate: int, steps: int) -> Duration:
-    """Mean of all denoising steps of a call but the first, which is still warming up.
+    """Time the mean of all denoising steps of a call but the first, which is still warming up.
 
     Args:
         clip ((S,) float). sampling_rate (Hz). steps (`int`): of the call, at least 2.
@@ -121,7 +122,7 @@ def hop_durations(
 
 
 def memory() -> float:
-    """Memory that this process has now, GB (2^30 bytes); the peak so far where the system does not say."""
+    """Read the memory that this process has now, GB (2^30 bytes); the peak so far where the system does not say."""
     try:
         return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 2**20
     except (OSError, IndexError):
@@ -129,7 +130,7 @@ def memory() -> float:
 
 
 def peak_memory() -> float:
-    """Most memory that this process has had at a time, GB (2^30 bytes).
+    """Read the most memory that this process has had at a time, GB (2^30 bytes).
 
     On Linux from /proc: what getrusage says of a child process begins with the size of its parent.
     """
@@ -144,21 +145,19 @@ def peak_memory() -> float:
 
 
 def cores() -> int:
-    """Processor cores that this process may use, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """Count the processor cores that this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine() -> str:
-    """What timings depend on, in words without the name of the machine."""
+    """Describe what timings depend on, in words without the name of the machine."""
     device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     used = f"{torch.get_num_threads()} of {cores()} CPU cores{device}"
     return f"{used}, {platform.system()} {platform.machine()}, torch {torch.__version__}"
 
 
 def conditions() -> dict[str, Any]:
-    """What timings depend on: versions, processor, cores, threads, device; date, and load of the machine now."""
-    from ..paths import __version__
-
+    """Collect what timings depend on: versions, processor, cores, threads, device; date, and load of the machine."""
     versions = {name: found for name in PACKAGES if (found := _version(name))}
     return (
         {"facetalk_hf": __version__}
@@ -184,7 +183,7 @@ def _version(package: str) -> str | None:
 
 
 def _cpu_model() -> str:
-    """The processor's name for itself, or the architecture where it has none."""
+    """Read the processor's name for itself, or the architecture where it has none."""
     try:
         text = Path("/proc/cpuinfo").read_text()
         return next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))

@@ -1,26 +1,27 @@
 # SPDX-License-Identifier: MIT
-"""What a sequence is fitted from: its clouds, what is known of it beside them, and the weights of the objective."""
+"""The inputs of a fit: the clouds of a sequence, and landmarks, poses, unit or identity where they are known."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
 from ..errors import FaceTalkError
-from .observations import FittingConfig
+from ..units import Unit
 from .point_clouds import Cloud, check_landmarks, read_sequence
 
 
 @dataclass
 class SequenceInputs:
-    """A sequence of T frames as read, and what is known of it.
+    """A sequence of T frames as read, with all that is known of it.
 
     Args:
         source: where it was read. files: the file of each frame, for messages. frames: T clouds.
         landmarks ((T, 68, 3) float32, *optional*): in the clouds' space, NaN where unknown.
-        transforms (`Path`, *optional*): known poses. rough_pose: about where the first frame's head is; both as
-            `read_transforms` reads them.
+        transforms (`Path`, *optional*): known poses. rough_pose: approximate pose of the first frame, from which ICP
+            starts; both as `read_transforms` reads them.
         unit (`str`): unit of the points, a name of `UNITS` or "auto".
         identity ((Z,) `torch.Tensor`, *optional*): the person's code; else it is found.
     """
@@ -31,13 +32,13 @@ class SequenceInputs:
     landmarks: np.ndarray | None = None
     transforms: Path | None = None
     rough_pose: Path | None = None
-    unit: str = "auto"
+    unit: Literal["auto"] | Unit = "auto"
     identity: torch.Tensor | None = None
 
 
 def read_inputs(
     source: Path, landmarks: Path | None = None, transforms: Path | None = None, rough_pose: Path | None = None,
-    unit: str = "auto",
+    unit: Literal["auto"] | Unit = "auto",
 ) -> SequenceInputs:  # fmt: skip
     """Read the frames of a folder and their landmarks, of an .npy file or the frames' own.
 
@@ -50,15 +51,15 @@ def read_inputs(
 
 
 def read_landmarks(path: Path | None, frames: list[Cloud], files: list[Path]) -> np.ndarray | None:
-    """Landmarks (T, 68, 3) of a file, or of the frames' own where all have them; `None` where none has any.
+    """Read landmarks (T, 68, 3) from a file, or take the frames' own; `None` where no frame has any.
 
     Raises:
         FaceTalkError: a file that cannot be read, another number of frames, landmarks of some frames only.
     """
     if path is None:
-        own = [frame.landmarks for frame in frames]
-        without = [file for file, marks in zip(files, own, strict=True) if marks is None]
-        if without and len(without) < len(own):
+        own = [frame.landmarks for frame in frames if frame.landmarks is not None]
+        without = [file for file, frame in zip(files, frames, strict=True) if frame.landmarks is None]
+        if without and own:
             raise FaceTalkError(
                 f"{without[0]} has no landmarks, other frames have: give them for all (NaN) or for none"
             )
@@ -71,32 +72,3 @@ def read_landmarks(path: Path | None, frames: list[Cloud], files: list[Path]) ->
     if marks.ndim != 3 or len(marks) != len(frames):
         raise FaceTalkError(f"{path} has landmarks of shape {marks.shape} for {len(frames)} frames")
     return marks
-
-
-def read_config(path: Path | None, points: int, fps: float) -> FittingConfig:
-    """The objective's weights: `points` and `fps`, and over them what a yaml or json file says.
-
-    Raises:
-        FaceTalkError: a file that cannot be read, or what `FittingConfig` does not know or refuses.
-    """
-    import yaml
-
-    values = {}
-    if path is not None:
-        try:
-            values = yaml.safe_load(path.read_text())  # json is yaml
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise FaceTalkError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
-        known = {entry.name: type(entry.default) for entry in fields(FittingConfig)}
-        if not isinstance(values, dict):
-            raise FaceTalkError(f"{path} is no list of settings such as `temporal: 0.1`")
-        if unknown := [str(name) for name in values if name not in known]:
-            raise FaceTalkError(f"{path}: no setting {unknown[0]}; there are {', '.join(known)}")
-        for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or (known[name] is int and value % 1):
-                raise FaceTalkError(f"{path}: {name} must be a number{' without fraction' * (known[name] is int)}")
-            values[name] = known[name](value)
-    try:
-        return FittingConfig(**({"points": points, "fps": fps} | values))
-    except FaceTalkError as error:
-        raise FaceTalkError(f"{path}: {error}" if path else str(error)) from error

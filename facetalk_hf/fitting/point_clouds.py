@@ -4,15 +4,11 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import FaceTalkError
-
-
-if TYPE_CHECKING:
-    import trimesh
+from ..mesh.reading import read_mesh
 
 
 SUFFIXES: tuple[str, ...] = (".ply", ".obj", ".npz")
@@ -173,33 +169,12 @@ def check_landmarks(landmarks: np.ndarray, place: Path) -> np.ndarray:
 
 
 def _read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    if path.suffix.lower() == ".obj":
-        # Read here: loaders of meshes drop vertices that no face uses.
-        found = {"v": [], "vn": []}
-        with open(path) as file:
-            for line in file:
-                kind, _, rest = line.partition(" ")
-                if kind in found:
-                    found[kind].append(rest.split()[:3])
-        points, normals = (np.array(found[kind], np.float32).reshape(-1, 3) for kind in ("v", "vn"))
-        return points, normals if len(normals) == len(points) else None
-
+    """Read points (P, 3) and normals (P, 3) of a ply or obj; a ply with faces has those of its faces, if no others."""
+    mesh = read_mesh(path)
+    if mesh.normals is not None or not len(mesh.faces) or path.suffix.lower() == ".obj":
+        return mesh.vertices, mesh.normals
     import trimesh
 
-    thing = trimesh.load(path, process=False)
-    parts = list(thing.geometry.values()) if isinstance(thing, trimesh.Scene) else [thing]
-    if not parts:
-        return np.zeros((0, 3)), None
-    normals = [_ply_normals(part) for part in parts]
-    points = np.concatenate([part.vertices for part in parts])
-    return points, None if any(part is None for part in normals) else np.concatenate(normals)
-
-
-def _ply_normals(part: "trimesh.Trimesh | trimesh.PointCloud") -> np.ndarray | None:
-    """Normals (P, 3) that a ply file names nx, ny, nz; else those of its faces; `None` for points alone."""
-    try:
-        rows = part.metadata["_ply_raw"]["vertex"]["data"]
-        return np.stack([np.asarray(rows[name], np.float32).reshape(-1) for name in ("nx", "ny", "nz")], 1)
-    except (KeyError, ValueError, IndexError, TypeError):
-        faces = len(getattr(part, "faces", ()))
-        return np.array(part.vertex_normals, np.float32) if faces and np.isfinite(part.vertices).all() else None
+    finite = np.isfinite(mesh.vertices).all()
+    surface = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    return mesh.vertices, np.array(surface.vertex_normals, np.float32) if finite else None

@@ -1,110 +1,171 @@
 # SPDX-License-Identifier: MIT
 """Expression codes of a few frames at a time: robust Gauss-Newton on FaceTalk's fitting objective."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from ..units import MILLIMETRES
-from .observations import FittingConfig, FrameObservation, WindowResult
+from .config import FittingConfig
+from .observations import FrameObservation
 from .posed_field import PosedField
 
 
 LIDS = slice(36, 48)  # iBUG order
 COARSE_STEPS = 4  # with half of the points
-KEPT_FROM = 6  # from this step on the Jacobian stays: what changes is less than what noise does
+FIXED_JACOBIAN_STEP = 6  # from this step on the Jacobian stays: what changes is less than what noise does
 BLINKS = ("eyeBlink_R", "eyeBlink_L")
+
+
+@dataclass
+class WindowResult:
+    """The solution of a window of T frames.
+
+    Args:
+        weights ((T, W) float64). residual ((T,) mm): mean |distance| of the points near the surface.
+        outlier_share ((T,)): share of the other points. terms: value of each term of the objective.
+    """
+
+    weights: torch.Tensor
+    residual: np.ndarray
+    outlier_share: np.ndarray
+    terms: dict[str, float] = field(default_factory=dict)
+
+
+class FrameSystem(NamedTuple):
+    """One frame's part of the normal equations, and the values of its terms."""
+
+    hessian: torch.Tensor
+    gradient: torch.Tensor
+    terms: dict[str, float]
+    residual: float
+    outlier_share: float
+
+
+class Priors(NamedTuple):
+    """The terms of the objective that need no points: values, gradient (T W,) and Hessian (T W, T W)."""
+
+    terms: dict[str, float]
+    gradient: torch.Tensor
+    hessian: torch.Tensor
+
+
+class Iterate(NamedTuple):
+    """The best step so far; `final` where its objective was the final one, which later steps may be compared with."""
+
+    energy: float
+    weights: torch.Tensor
+    systems: list[FrameSystem]
+    prior_terms: dict[str, float]
+    final: bool
 
 
 def solve_window(
     field: PosedField, frames: list[FrameObservation], start: torch.Tensor, previous: torch.Tensor | None,
     config: FittingConfig,
 ) -> WindowResult:  # fmt: skip
-    """Weights of T frames together.
+    """Optimise the weights of T frames together.
+
+    Levenberg-Marquardt on iteratively reweighted least squares, over an active set of each frame's points.
 
     Args:
         field (`PosedField`): the person. frames: T observations. start (`torch.Tensor`): (T, W) first guess.
         previous (`torch.Tensor`, *optional*): (W,) weights of the frame before, which stay as they are.
     """
-    weights, best, parts = start.double().clone(), None, []
+    weights, best = start.double().clone(), None
+    systems: list[FrameSystem] = []
     frames = [frame.take(within_model(field, frame.points)) for frame in frames]
-    masks = [Lookout(near_lids(field, frame.points, config)) for frame in frames]
+    active_sets = [ActiveSet(near_lids(field, frame.points, config)) for frame in frames]
     damping = 1e-3
-    # Without landmarks of the lids no frame alone tells a blink: find_blinks asks them together.
-    held = not any(knows_lids(frame) for frame in frames)
+    # Without landmarks of the lids no single frame tells a blink: find_blinks looks at all frames together.
+    hold_lids = not any(lids_have_landmarks(frame) for frame in frames)
     for step in range(config.iterations + 1):
-        # Far points may pull at first, when the mouth is still in another place.
+        # Far points may count at first, when the mouth is still in another place.
         scale = config.outlier_scale * max(1.0, 3.0 - step)
         if step == 4:
             frames = [
-                replace(frame, trust=frame.trust * (0.2 if part["far"] > config.bad_frame else 1.0))
-                for frame, part in zip(frames, parts, strict=True)
+                replace(frame, trust=frame.trust * (0.2 if system.outlier_share > config.bad_frame else 1.0))
+                for frame, system in zip(frames, systems, strict=True)
             ]
-        parts = [
-            frame_system(field, frame, mask, row.float(), scale, config, step)
-            for frame, mask, row in zip(frames, masks, weights, strict=True)
+        systems = [
+            frame_system(field, frame, active, row.float(), scale, config, step)
+            for frame, active, row in zip(frames, active_sets, weights, strict=True)
         ]
         # Codes are held back at first, so that the jaw answers before the many small shapes do.
         eased = replace(config, code=config.code * max(1.0, config.ease / 3**step))
-        prior, slope, curve = priors(weights, previous, field, eased, held)
-        energy = sum(part["energy"] for part in parts) + sum(prior.values())
-        final_scale = scale == config.outlier_scale and eased.code == config.code
-        if best is not None and final_scale and best[3] and energy > best[0]:
+        prior = priors(weights, previous, field, eased, hold_lids)
+        energy = sum(sum(system.terms.values()) for system in systems) + sum(prior.terms.values())
+        final = scale == config.outlier_scale and eased.code == config.code
+        if best is not None and final and best.final and energy > best.energy:
             damping *= 8
-            weights, parts, prior = best[1], best[2], best[4]
-            _, slope, curve = priors(weights, previous, field, config, held)
+            weights, systems = best.weights, best.systems
+            prior = priors(weights, previous, field, config, hold_lids)
         else:
             damping = max(damping / 3, 1e-4)
-            best = (energy, weights, parts, final_scale, prior)
+            best = Iterate(energy, weights, systems, prior.terms, final)
         if step == config.iterations:
             break
-        for index, part in enumerate(parts):
+        gradient, hessian = prior.gradient, prior.hessian
+        for index, system in enumerate(systems):
             at = slice(index * field.size, (index + 1) * field.size)
-            curve[at, at] += part["curve"]
-            slope[at] += part["slope"]
-        move = torch.linalg.solve(curve + damping * torch.eye(len(curve), dtype=torch.float64), -slope)
+            hessian[at, at] += system.hessian
+            gradient[at] += system.gradient
+        move = torch.linalg.solve(hessian + damping * torch.eye(len(hessian), dtype=torch.float64), -gradient)
         move = move.view_as(weights).clamp(-0.4, 0.4)
         weights = weights + move
-        if final_scale and step > 2 and float(move.abs().max()) < config.tolerance:
+        if final and step > 2 and float(move.abs().max()) < config.tolerance:
             break
-    _, weights, parts, _, prior = best
-    terms = {name: sum(part[name] for part in parts) for name in ("sdf", "landmarks")} | prior
+    assert best is not None  # there is at least one step
+    terms = {name: sum(system.terms[name] for system in best.systems) for name in ("sdf", "landmarks")}
     return WindowResult(
-        weights, np.array([part["residual"] for part in parts]), np.array([part["far"] for part in parts]), terms
-    )
+        best.weights, np.array([system.residual for system in best.systems]),
+        np.array([system.outlier_share for system in best.systems]), terms | best.prior_terms,
+    )  # fmt: skip
 
 
-class Lookout:
-    """Which of a frame's points are looked at in a step, and their Jacobian for as long as it is kept.
+def start_weights(field: PosedField, frames: int) -> torch.Tensor:
+    """Make the first guess (T, W), a slightly open mouth: from closed lips Gauss-Newton seldom finds open ones."""
+    weights = torch.zeros(frames, field.size, dtype=torch.float64)
+    if "jawOpen" in field.names:
+        weights[:, field.names.index("jawOpen")] = 0.2
+    return weights
+
+
+class ActiveSet:
+    """The points of a frame that a step uses, and their Jacobian for as long as it is kept.
 
     Args:
         lids ((P,) bool): points at the eyes.
     """
 
-    def __init__(self, lids: torch.Tensor):
+    def __init__(self, lids: torch.Tensor) -> None:
         self.lids, self.moving = lids, torch.ones(len(lids), dtype=torch.bool)
         self.seen = torch.zeros_like(self.moving)
-        # The first steps are long: half of the points show them the way.
-        self.first = lids | (torch.arange(len(lids)) % 2 == 0)
-        self.jacobian: torch.Tensor | None = None
-        self.match: torch.Tensor | None = None
+        # The first steps are long: half of the points are enough for them.
+        self.coarse = lids | (torch.arange(len(lids)) % 2 == 0)
+        self.kept: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def rows(self, step: int) -> torch.Tensor:
-        """(P,) bool: points of this step."""
-        return self.moving & self.first if step < COARSE_STEPS else self.moving.clone()
+        """Select the points of a step: (P,) bool."""
+        return self.moving & self.coarse if step < COARSE_STEPS else self.moving.clone()
 
-    def slopes(
+    def linearize(
         self, field: PosedField, frame: FrameObservation, weights: torch.Tensor, step: int, still: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Rows (P,) of this step, their distances (n,) and Jacobian (n, W) in mm, and how well normals fit (n,)."""
+        """Linearise the distances of the active points.
+
+        Returns:
+            rows (P,) bool, their distances (n,) in mm, Jacobian (n, W) in mm, and weights by their normals (n,).
+        """
         rows = self.rows(step)
-        if step >= KEPT_FROM and self.jacobian is not None:
-            return rows, field.distance(frame.points[rows], weights) * MILLIMETRES, self.jacobian, self.match
-        distance, gradient, jacobian = field.slopes(frame.points[rows], weights)
+        if step >= FIXED_JACOBIAN_STEP and self.kept is not None:
+            return rows, field.distance(frame.points[rows], weights) * MILLIMETRES, *self.kept
+        distance, gradient, jacobian = field.linearize(frame.points[rows], weights)
         distance, jacobian = distance * MILLIMETRES, jacobian * MILLIMETRES
-        match = normal_match(None if frame.normals is None else frame.normals[rows], gradient)
-        # Points that no expression moves say nothing: from the next step on they are left out.
+        normal_weight = normal_weights(None if frame.normals is None else frame.normals[rows], gradient)
+        # Points that no expression moves carry no information: from the next step on they are left out.
         new = ~self.seen[rows]
         moves = jacobian.abs().amax(-1) > still
         index = torch.nonzero(rows)[:, 0]
@@ -112,12 +173,12 @@ class Lookout:
         self.seen |= rows
         if step >= COARSE_STEPS:
             kept = self.moving[index]
-            self.jacobian, self.match = jacobian[kept], match[kept]
-        return rows, distance, jacobian, match
+            self.kept = jacobian[kept], normal_weight[kept]
+        return rows, distance, jacobian, normal_weight
 
 
-def normal_match(normals: torch.Tensor | None, gradient: torch.Tensor) -> torch.Tensor:
-    """(n,) from 1 where a normal (n, 3) is within 60 degrees of the gradient (n, 3) to 0 at 90; 1 if unknown."""
+def normal_weights(normals: torch.Tensor | None, gradient: torch.Tensor) -> torch.Tensor:
+    """Weigh points (n,): 1 where the normal (n, 3) is within 60 degrees of the gradient or unknown, 0 from 90 on."""
     if normals is None:
         return torch.ones(len(gradient))
     cosine = (normals * torch.nn.functional.normalize(gradient, dim=-1)).sum(-1)
@@ -125,95 +186,94 @@ def normal_match(normals: torch.Tensor | None, gradient: torch.Tensor) -> torch.
 
 
 def frame_system(
-    field: PosedField, frame: FrameObservation, mask: Lookout, weights: torch.Tensor, scale: float,
+    field: PosedField, frame: FrameObservation, active: ActiveSet, weights: torch.Tensor, scale: float,
     config: FittingConfig, step: int,
-) -> dict:  # fmt: skip
-    """A frame's share of the normal equations: `curve` (W, W), `slope` (W,), `energy` and its parts."""
-    result = {"sdf": 0.0, "landmarks": 0.0, "residual": 0.0, "far": 0.0}
-    curve = torch.zeros(field.size, field.size, dtype=torch.float64)
-    slope = torch.zeros(field.size, dtype=torch.float64)
+) -> FrameSystem:  # fmt: skip
+    """Build one frame's part of the normal equations: Hessian (W, W), gradient (W,), terms `sdf` and `landmarks`."""
+    terms, residual, outlier_share = {"sdf": 0.0, "landmarks": 0.0}, 0.0, 0.0
+    hessian = torch.zeros(field.size, field.size, dtype=torch.float64)
+    gradient = torch.zeros(field.size, dtype=torch.float64)
     if len(frame.points) and frame.trust:
-        gain = 1 + config.eye_gain * mask.lids
-        total = gain.sum() if step >= COARSE_STEPS else gain[mask.first].sum()
-        rows, distance, jacobian, match = mask.slopes(field, frame, weights, step, config.still)
-        gain = gain[rows] * match
+        gain = 1 + config.eye_gain * active.lids
+        total = gain.sum() if step >= COARSE_STEPS else gain[active.coarse].sum()
+        rows, distance, jacobian, normal_weight = active.linearize(field, frame, weights, step, config.still)
+        gain = gain[rows] * normal_weight
+        # Geman and McClure: rho(d) = d^2 shrink / 2, whose IRLS weight is shrink^2.
         shrink = 1 / (1 + (distance / scale).square())
         share = gain * (config.sdf * frame.trust / total)
-        pull = jacobian * (share * shrink.square())[:, None]
-        curve += (pull.T @ jacobian).double()
-        slope += (pull.T @ distance).double()
-        result["sdf"] = float(0.5 * (share * distance.square() * shrink).sum())
+        weighted = jacobian * (share * shrink.square())[:, None]
+        hessian += (weighted.T @ jacobian).double()
+        gradient += (weighted.T @ distance).double()
+        terms["sdf"] = float(0.5 * (share * distance.square() * shrink).sum())
         near = distance.abs() < 2 * config.outlier_scale
-        result["residual"] = float(distance[near].abs().mean()) if near.any() else float("inf")
-        result["far"] = float(1 - near.float().mean())
+        residual = float(distance[near].abs().mean()) if near.any() else float("inf")
+        outlier_share = float(1 - near.float().mean())
     if frame.landmarks is not None and config.landmarks:
-        places, fields = field.landmark_slopes(weights)
+        places, fields = field.linearize_landmarks(weights)
         error = (places - frame.landmarks) * MILLIMETRES
         known = torch.isfinite(error).all(-1)
         error, fields = error[known].flatten(), fields[known] * MILLIMETRES
-        fields = fields.transpose(1, 2).flatten(0, 1)  # (3 L, W)
+        jacobian = fields.transpose(1, 2).flatten(0, 1)  # (3 L, W)
         shrink = 1 / (1 + (error / (2.5 * scale)).square())
         each = config.landmarks / max(len(error) / 3, 1)
-        share = each * shrink.square()
-        curve += ((fields * share[:, None]).T @ fields).double()
-        slope += (fields.T @ (share * error)).double()
-        result["landmarks"] = float(0.5 * each * (shrink * error.square()).sum())
-    return result | {"curve": curve, "slope": slope, "energy": result["sdf"] + result["landmarks"]}
+        irls_weight = each * shrink.square()
+        hessian += ((jacobian * irls_weight[:, None]).T @ jacobian).double()
+        gradient += (jacobian.T @ (irls_weight * error)).double()
+        terms["landmarks"] = float(0.5 * each * (shrink * error.square()).sum())
+    return FrameSystem(hessian, gradient, terms, residual, outlier_share)
 
 
 def priors(
     weights: torch.Tensor, previous: torch.Tensor | None, field: PosedField, config: FittingConfig,
-    held: bool = False,
-) -> tuple[dict[str, float], torch.Tensor, torch.Tensor]:  # fmt: skip
-    """What is expected of the codes before a point is seen: terms, slope (T W,) and curvature (T W, T W)."""
+    hold_lids: bool = False,
+) -> Priors:  # fmt: skip
+    """Compute the terms of the objective that need no points: temporal, code, box and symmetry."""
     count, size = weights.shape
-    curve = torch.zeros(count, size, count, size, dtype=torch.float64)
+    hessian = torch.zeros(count, size, count, size, dtype=torch.float64)
     t, n = torch.arange(count), torch.arange(size)
     outside = weights - weights.clamp(0, 1) if field.names else torch.zeros_like(weights)
-    left, right = twins(field.names)
+    left, right = mirrored_pairs(field.names)
     uneven = weights[:, left] - weights[:, right]
     lids = [field.names.index(name) for name in BLINKS if name in field.names]
-    shrink = torch.full((size,), config.code, dtype=torch.float64)
-    shrink[lids] *= config.blink_hold if held else config.blink_inertia
-    # Where an eye looks is not seen in its shape; what it does to the lids would be taken for a blink.
-    shrink[[i for i, name in enumerate(field.names) if name.startswith("eyeLook")]] *= config.gaze_hold
-    slope = shrink * weights + config.box * outside
-    slope[:, left] += config.symmetry * uneven
-    slope[:, right] -= config.symmetry * uneven
-    curve[t[:, None], n, t[:, None], n] = shrink + config.box * (outside != 0).double()
-    curve[t[:, None], left, t[:, None], left] += config.symmetry
-    curve[t[:, None], right, t[:, None], right] += config.symmetry
-    curve[t[:, None], left, t[:, None], right] -= config.symmetry
-    curve[t[:, None], right, t[:, None], left] -= config.symmetry
+    code = torch.full((size,), config.code, dtype=torch.float64)
+    code[lids] *= config.blink_hold if hold_lids else config.blink_inertia
+    # The direction of an eye is not seen in its shape; what it does to the lids would be taken for a blink.
+    code[[i for i, name in enumerate(field.names) if name.startswith("eyeLook")]] *= config.gaze_hold
+    gradient = code * weights + config.box * outside
+    gradient[:, left] += config.symmetry * uneven
+    gradient[:, right] -= config.symmetry * uneven
+    hessian[t[:, None], n, t[:, None], n] = code + config.box * (outside != 0).double()
+    hessian[t[:, None], left, t[:, None], left] += config.symmetry
+    hessian[t[:, None], right, t[:, None], right] += config.symmetry
+    hessian[t[:, None], left, t[:, None], right] -= config.symmetry
+    hessian[t[:, None], right, t[:, None], left] -= config.symmetry
     before = torch.cat([(weights[:1] if previous is None else previous.double()[None]), weights[:-1]])
     change = weights - before
-    inertia = torch.full((size,), config.temporal, dtype=torch.float64)
-    inertia[lids] *= config.blink_inertia
-    pull = inertia * (config.huber / change.abs().clamp_min(1e-12)).clamp_max(1.0)  # Huber as weights
-    size_of = torch.where(
-        change.abs() < config.huber, change.square() / 2, config.huber * (change.abs() - config.huber / 2)
-    )
-    slope = slope + pull * change
-    slope[:-1] -= (pull * change)[1:]
-    curve[t[:, None], n, t[:, None], n] += pull
-    curve[t[:-1, None], n, t[:-1, None], n] += pull[1:]
-    curve[t[1:, None], n, t[:-1, None], n] -= pull[1:]
-    curve[t[:-1, None], n, t[1:, None], n] -= pull[1:]
+    temporal = torch.full((size,), config.temporal, dtype=torch.float64)
+    temporal[lids] *= config.blink_inertia
+    irls_weight = temporal * (config.huber / change.abs().clamp_min(1e-12)).clamp_max(1.0)
+    huber = torch.nn.functional.huber_loss(weights, before, reduction="none", delta=config.huber)
+    gradient = gradient + irls_weight * change
+    gradient[:-1] -= (irls_weight * change)[1:]
+    hessian[t[:, None], n, t[:, None], n] += irls_weight
+    hessian[t[:-1, None], n, t[:-1, None], n] += irls_weight[1:]
+    hessian[t[1:, None], n, t[:-1, None], n] -= irls_weight[1:]
+    hessian[t[:-1, None], n, t[1:, None], n] -= irls_weight[1:]
     terms = {
-        "temporal": float((inertia * size_of).sum()), "code": float(0.5 * (shrink * weights.square()).sum()),
+        "temporal": float((temporal * huber).sum()), "code": float(0.5 * (code * weights.square()).sum()),
         "box": float(0.5 * config.box * outside.square().sum()),
         "symmetry": float(0.5 * config.symmetry * uneven.square().sum()),
     }  # fmt: skip
-    return terms, slope.flatten(), curve.view(count * size, count * size)
+    return Priors(terms, gradient.flatten(), hessian.view(count * size, count * size))
 
 
-def knows_lids(frame: FrameObservation) -> bool:
-    """Whether a frame's landmarks say how far the lids are open: six of the twelve are known."""
+def lids_have_landmarks(frame: FrameObservation) -> bool:
+    """Tell whether a frame's landmarks show how far the lids are open: six of the twelve are known."""
     return frame.landmarks is not None and int(torch.isfinite(frame.landmarks[LIDS]).all(-1).sum()) >= 6
 
 
-def twins(names: tuple[str, ...]) -> tuple[list[int], list[int]]:
-    """Indices of the left shapes that have a right twin, and of these twins."""
+def mirrored_pairs(names: tuple[str, ...]) -> tuple[list[int], list[int]]:
+    """List the indices of the left shapes that have a right counterpart, and of these counterparts."""
     pairs = [
         (names.index(name), names.index(name[:-1] + "R"))
         for name in names
@@ -223,7 +283,7 @@ def twins(names: tuple[str, ...]) -> tuple[list[int], list[int]]:
 
 
 def near_lids(field: PosedField, points: torch.Tensor, config: FittingConfig) -> torch.Tensor:
-    """(P,) bool: points within `eye_reach` of the landmarks of the lids."""
+    """Select the points (P,) bool within `eye_reach` of the landmarks of the lids."""
     lids = field.posed_landmarks(torch.zeros(1, field.size))[0, LIDS]
     if not len(lids):  # a head without landmarks
         return torch.zeros(len(points), dtype=torch.bool)
@@ -231,5 +291,5 @@ def near_lids(field: PosedField, points: torch.Tensor, config: FittingConfig) ->
 
 
 def within_model(field: PosedField, points: torch.Tensor) -> torch.Tensor:
-    """(P,) bool: points on the model's side of the cut through the neck, a centimetre above it."""
+    """Select the points (P,) bool on the model's side of the cut through the neck, a centimetre above it."""
     return field.head.above_neck(points) > 10 / MILLIMETRES

@@ -10,9 +10,9 @@ from scipy.spatial import cKDTree
 from skimage.measure import points_in_poly
 
 from ..mesh.geometry import smoothstep
+from ..mesh.parts import MOUTH, SKIN
 
 
-SKIN, MOUTH = 0, 3
 MOUTH_COLOR = (126, 46, 44)
 # From pale to dark; those in the middle are the mean head's.
 SKINS = ((232, 190, 166), (224, 178, 152), (214, 164, 138), (176, 124, 96), (126, 84, 64))

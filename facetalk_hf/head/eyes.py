@@ -10,9 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from ..blendshapes import LOOK_DEGREES
 from ..mesh.geometry import Part, boundary_edges, cut_where_negative, grid_faces, join
-
-
-EYE = 1
+from ..mesh.parts import EYES
 
 
 def eyeballs(
@@ -41,7 +39,7 @@ def eyeballs(
         for name, axis in axes.items():
             turned = local @ Rotation.from_rotvec(np.multiply(axis, LOOK_DEGREES[name]), degrees=True).as_matrix().T
             targets[f"eyeLook{name}_{side}"] = (turned - local).astype(np.float32)
-        balls.append(Part(local + middle, faces, colors, np.full(len(local), EYE, np.uint8), targets))
+        balls.append(Part(local + middle, faces, colors, np.full(len(local), EYES, np.uint8), targets))
     return join(balls)
 
 

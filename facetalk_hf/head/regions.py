@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from skimage.measure import points_in_poly
 
 from ..errors import FaceTalkError
-from .appearance import SKIN
+from ..mesh.parts import SKIN
 
 
 LIP_LANDMARKS: tuple[int, ...] = tuple(range(48, 68))

@@ -5,9 +5,8 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from ..mesh.geometry import Part, grid_faces, join, make_part, signed_power
+from ..mesh.parts import TEETH
 
-
-TEETH = 2
 
 JAW_MAPS: dict[str, np.ndarray] = {
     # Displacement of a point p of the lower jaw for a weight of one: M[:, :3] @ p + M[:, 3]. jawOpen turns the jaw by

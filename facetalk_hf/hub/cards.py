@@ -3,7 +3,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub import ModelCard, ModelCardData
 from torch import nn
@@ -20,7 +20,7 @@ OURS = ("Model details", "How to get started", "Uses", *ABOUT, "Citation")
 
 
 def sections(text: str) -> dict[str, str]:
-    """A card's text by its headings of the second level; what comes before them is "", its title left out."""
+    """Split a card's text by its headings of the second level; the text before them is "", its title left out."""
     found, title, fenced = {"": ""}, "", False
     for line in text.splitlines():
         fenced ^= line.startswith("```")
@@ -33,7 +33,7 @@ def sections(text: str) -> dict[str, str]:
 
 
 def evaluation_text(measured: dict[str, Any]) -> str:
-    """The section "Evaluation" from the JSON of training/evaluate.py: how it was measured, and a table."""
+    """Write the section "Evaluation" from the JSON of training/evaluate.py: how it was measured, and a table."""
     scores, settings = measured["scores"], measured["settings"]
     return (
         f"On voices never trained on ({', '.join(scores)}), {settings['clips']} sentences each, seed "
@@ -46,7 +46,7 @@ def evaluation_text(measured: dict[str, Any]) -> str:
 
 
 def parts_of(pipe: Any) -> list[dict[str, str]]:
-    """Name, class and number of parameters of every component of a pipeline."""
+    """List name, class and number of parameters of every component of a pipeline."""
     rows = []
     for name, part in pipe.components.items():
         count = sum(value.numel() for value in part.parameters()) if isinstance(part, nn.Module) else 0
@@ -74,7 +74,7 @@ def model_card(
     default_model: bool = False,
     code: str | None = None,
 ) -> ModelCard:
-    """The card of a model.
+    """Write the card of a model.
 
     Args:
         pipe ([`FaceTalkPipeline`]): what is described.
@@ -90,10 +90,10 @@ def model_card(
         default_model (`bool`): this is facetalk-tiny, whose making the template describes.
         code (`str`, *optional*): address of the code repository.
     """
-    told, header = {}, {}
+    text, header = {}, {}
     if earlier is not None and "[More Information Needed]" not in earlier.text:
-        told, header = sections(earlier.text), earlier.data.to_dict()
-    known = {
+        text, header = sections(earlier.text), earlier.data.to_dict()
+    known: dict[str, Any] = {
         "license": license, "license_name": license_name, "license_link": license_link, "language": language,
         "datasets": list(datasets) if datasets else None, "base_model": base_model,
     }  # fmt: skip
@@ -102,15 +102,15 @@ def model_card(
     known |= {key: header.get(key) for key, value in known.items() if value is None}
     results = eval_results(measured["scores"], "diffusion", dataset_name) if measured else None
     if results is None and header and earlier is not None:
-        results = earlier.data.eval_results
+        results = cast(ModelCardData, earlier.data).eval_results
     tags = list(dict.fromkeys([*TAGS, *(header.get("tags") or [])]))
     data = ModelCardData(
         library_name="diffusers", pipeline_tag="other", tags=tags, inference=False,
         model_name=name if results else None, eval_results=results,
         **{key: value for key, value in known.items() if value is not None},
     )  # fmt: skip
-    own = {key.lower(): told[key] for key in ABOUT if told.get(key)} | {"intro": told.get("")}
-    own["uses"] = re.split(r"^### ", told.get("Uses", ""), maxsplit=1, flags=re.MULTILINE)[0].strip()
+    own = {key.lower(): text[key] for key in ABOUT if text.get(key)} | {"intro": text.get("")}
+    own["uses"] = re.split(r"^### ", text.get("Uses", ""), maxsplit=1, flags=re.MULTILINE)[0].strip()
     if measured:
         own["evaluation"] = evaluation_text(measured)
     return ModelCard.from_template(
@@ -118,5 +118,5 @@ def model_card(
         variants=variants, fps=f"{pipe.config.fps:g}", code_dim=pipe.denoiser.config.code_dim, code=code,
         license_text=known["license_name"] or (known["license"] or "").upper(), has_head=pipe.head is not None,
         has_few_steps=has_few_steps, default_model=default_model,
-        more=[(title, text) for title, text in told.items() if title and title not in OURS], **own,
+        more=[(title, body) for title, body in text.items() if title and title not in OURS], **own,
     )  # fmt: skip

@@ -39,7 +39,7 @@ SECRETS: dict[str, str] = {
 
 
 def check_folder(folder: str | os.PathLike, kind: str) -> list[str]:
-    """Make sure that a folder can be published as a repository of a type.
+    """Check that a folder can be published as a repository of a type.
 
     Args:
         folder (`str` or `os.PathLike`): all of it is looked at.
@@ -71,7 +71,7 @@ def check_folder(folder: str | os.PathLike, kind: str) -> list[str]:
 
 
 def secret(text: str) -> tuple[str, str] | None:
-    """What a text gives away, and the place in it, shortened; None where there is nothing."""
+    """Find what a text gives away, and the place in it, shortened; None where there is nothing."""
     for what, pattern in SECRETS.items():
         if found := re.search(pattern, text):
             return what, found[0] if "path" in what else f"{found[0][:6]}..."
@@ -116,7 +116,7 @@ def strings_in_parquet(path: Path) -> Iterator[str]:
 
 
 def leaves(value: object) -> set[str]:
-    """The different strings in nested lists and dictionaries."""
+    """Collect the different strings in nested lists and dictionaries."""
     found: set[str] = set()
     stack = [value]
     while stack:

@@ -20,7 +20,7 @@ LOGIN = "log in by `hf auth login`, or give a token"
 
 
 def explain(error: Exception, repo_id: str, revision: str | None = None, offline: bool = False) -> FaceTalkError:
-    """The error to raise from one of huggingface_hub's.
+    """Turn an error of huggingface_hub into one line that says what would do.
 
     Args:
         error (`Exception`): as it was caught.

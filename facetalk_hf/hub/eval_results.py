@@ -30,7 +30,7 @@ HEADLINE: tuple[str, ...] = ("aperture", "jaw", "pucker", "f1", "f1_1", "lve_roo
 
 
 def title(name: str) -> str:
-    """What a score is called in print, with its unit; the name itself where nothing is known of it."""
+    """Name a score for print, with its unit; the name itself where nothing is known of it."""
     for ending, words in (("_min", ", best of the samples"), ("_mean_estimate", ", mean of the samples")):
         if name.endswith(ending):
             return title(name.removesuffix(ending)) + words
@@ -51,7 +51,7 @@ def plain_table(scores: Scores) -> str:
 
 
 def card_table(scores: Scores, names: Sequence[str] = HEADLINE) -> str:
-    """Some scores in Markdown: a row for each voice and model."""
+    """Write some scores as a table in Markdown: a row for each voice and model."""
     lines = ["| voice | by | " + " | ".join(title(name) for name in names) + " |", "|---" * (len(names) + 2) + "|"]
     for voice, models in scores.items():
         for model, values in models.items():

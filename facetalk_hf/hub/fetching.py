@@ -9,6 +9,7 @@ from huggingface_hub import get_cached_repo_tree, snapshot_download
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
 from ..errors import FaceTalkError
+from ..paths import FEW_STEPS
 from .errors import explain
 
 
@@ -35,7 +36,7 @@ def fetch_weights(repo_id: str, variant: str | None = None, folder: str | None =
     if variant is not None:
         weights, others = [f"{prefix}*.{variant}.safetensors", f"{prefix}*.{variant}-*-of-*.safetensors"], []
     if folder is None:
-        weights.append("few_steps/*.safetensors")
+        weights.append(f"{FEW_STEPS}/*.safetensors")
     try:
         snapshot = snapshot_download(
             repo_id, allow_patterns=["*.json", "*.md", "*.txt", *weights], ignore_patterns=others, **options
@@ -56,7 +57,7 @@ def check_variant(name: str, files: Iterable[str], variant: str | None) -> None:
     """Raise [`FaceTalkError`] where none of a model's safetensors files, as paths in it, are of a variant."""
     found = set()
     for parts in (path.split("/") for path in files):
-        if len(parts) == 2 and parts[0] != "few_steps" and parts[1].endswith(".safetensors"):
+        if len(parts) == 2 and parts[0] != FEW_STEPS and parts[1].endswith(".safetensors"):
             middle = parts[1].removesuffix(".safetensors").partition(".")[2]
             found.add(middle.partition("-")[0] or None)
     if found and variant not in found:

@@ -16,16 +16,13 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HTTPError
 
 from ..errors import FaceTalkError
-from ..paths import packaged
-from ..pipeline.facetalk import FaceTalkPipeline
-from ..pipeline.few_steps import FOLDER as FEW_STEPS
-from ..pipeline.few_steps import FewStepsPipeline
+from ..paths import FEW_STEPS, packaged
 from .cards import model_card
 from .checks import check_folder
 from .errors import explain
 
 
-STALE = {"model": ["*.safetensors*", "*/*.json"], "dataset": ["*.parquet", "*.np?"], "space": "facetalk_hf/*"}
+STALE = {"model": ["*.safetensors*", "*/*.json"], "dataset": ["*.parquet", "*.np?"], "space": ["facetalk_hf/*"]}
 """What of an earlier upload must not stay beside the new files: shards that are no more would be read on."""
 
 
@@ -66,8 +63,6 @@ def write_model(pipe: Any, folder: str | os.PathLike, repo_id: str | None = None
     Raises:
         FaceTalkError: it must not be published, with the reason.
     """
-    if isinstance(pipe, FewStepsPipeline):
-        raise FaceTalkError("publish the model that few_steps() was called on: its few-step weights go along")
     source = pipe.model_folder if pipe.model_folder is not None and unchanged(pipe, pipe.model_folder) else None
     earlier = None if source is None or not (source / "README.md").is_file() else ModelCard.load(source / "README.md")
     official = pipe.head is not None and pipe.head.config.get("official_ensemble") is not None
@@ -97,11 +92,11 @@ def write_model(pipe: Any, folder: str | os.PathLike, repo_id: str | None = None
 
 
 def write_weights(pipe: Any, folder: Path) -> None:
-    """The pipeline's folder, in float32 and as variant "fp16", whatever its precision is now."""
+    """Save a pipeline in float32 and as variant "fp16", whatever its precision is now."""
     with tempfile.TemporaryDirectory() as place:
         pipe.save_pretrained(place)
         for dtype, variant in ((torch.float32, None), (torch.float16, "fp16")):
-            copy = FaceTalkPipeline.from_pretrained(place, dtype=dtype)
+            copy = type(pipe).from_pretrained(place, dtype=dtype)
             check_finite(copy, variant)
             copy.save_pretrained(folder, variant=variant)
     for path in folder.rglob("*.json"):
@@ -111,7 +106,7 @@ def write_weights(pipe: Any, folder: Path) -> None:
 
 
 def base_model(pipe: Any) -> str | None:
-    """The Hub id that a pipeline or else its audio encoder was loaded from."""
+    """Return the Hub id that a pipeline or else its audio encoder was loaded from."""
     for config in (pipe.config, pipe.audio_encoder.config):
         name = config.get("_name_or_path") if isinstance(config, dict) else getattr(config, "_name_or_path", None)
         if name and re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not os.path.exists(name):
@@ -120,7 +115,7 @@ def base_model(pipe: Any) -> str | None:
 
 
 def unchanged(pipe: Any, folder: Path) -> bool:
-    """Whether a pipeline's weights are those of a folder, up to the rounding of one of the two."""
+    """Return whether a pipeline's weights are those of a folder, up to the rounding of one of the two."""
     from safetensors.torch import load_file
 
     for name, part in pipe.components.items():
@@ -186,7 +181,7 @@ def upload(
         if revision not in (None, "main"):
             api.create_branch(repo_id, branch=revision, repo_type=kind, exist_ok=True)
         info = api.upload_folder(
-            repo_id=repo_id, repo_type=kind, folder_path=folder, allow_patterns=files, revision=revision,
+            repo_id=repo_id, repo_type=kind, folder_path=Path(folder), allow_patterns=files, revision=revision,
             delete_patterns=STALE[kind], create_pr=create_pr, commit_message=commit_message or f"Upload {kind}",
         )  # fmt: skip
     except (HTTPError, OSError, ValueError) as error:

@@ -62,7 +62,7 @@ def write_space(
 
 
 def requirements(*extras: str) -> list[str]:
-    """What facetalk_hf and some of its extras need, as lines for pip.
+    """List what facetalk_hf and some of its extras need, as lines for pip.
 
     Raises:
         FaceTalkError: it is not installed, so nothing says that.

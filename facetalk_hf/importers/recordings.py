@@ -17,8 +17,8 @@ from ..blendshapes import EXPRESSIONS
 from ..data.checks import FRAMES, check_length, cut_to_length
 from ..data.corpus import encode_audio, pack_poses
 from ..errors import FaceTalkError
-from ..fitting.alignment import read_transforms
 from ..fitting.point_clouds import numbered_files
+from ..fitting.poses import read_transforms
 
 
 SAMPLING_RATE = 16000

@@ -167,7 +167,7 @@ class VertexBasis:
     def loss_matrix(self) -> np.ndarray:
         """(D, D) float32 M: the mean of the D squares of code M is that of the lip vertices' coordinates, mm^2.
 
-        For `--loss_matrix` of training/train_denoiser.py: lips are few vertices, and plain errors of codes hardly see
+        For `--loss-matrix` of training/train_denoiser.py: lips are few vertices, and plain errors of codes hardly see
         them. Components only.
 
         Raises:

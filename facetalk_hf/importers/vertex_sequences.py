@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import FaceTalkError
-from ..fitting.alignment import check_unit
+from ..fitting.poses import check_unit
+from ..mesh import reading as mesh_reading
 from ..units import MILLIMETRES
 from .recordings import SOUNDS, Recording, check_folder, frames_in, only_sound, speaker_of
 from .vertex_basis import VertexBasis
@@ -238,21 +239,8 @@ def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
         FaceTalkError: not readable.
     """
     try:
-        if path.suffix.lower() == ".obj":
-            points, faces = [], []
-            with open(path) as file:
-                for words in map(str.split, file):
-                    if words[:1] == ["v"]:
-                        points.append(words[1:4])
-                    elif words[:1] == ["f"]:
-                        corners = [int(word.split("/")[0]) - 1 for word in words[1:]]
-                        faces += [(corners[0], *corners[i : i + 2]) for i in range(1, len(corners) - 1)]
-            return np.array(points, np.float32).reshape(-1, 3), np.array(faces, np.int32).reshape(-1, 3)
-        import trimesh
-
-        mesh = trimesh.load(path, process=False)
-        faces = getattr(mesh, "faces", np.zeros((0, 3)))  # a cloud has none
-        return np.asarray(mesh.vertices, np.float32), np.asarray(faces, np.int32)
+        mesh = mesh_reading.read_mesh(path)
+        return mesh.vertices, mesh.faces
     except Exception as error:  # a broken file: the readers raise anything
         raise FaceTalkError(f"cannot read {path}: {str(error).splitlines()[0] if str(error) else error!r}") from error
 

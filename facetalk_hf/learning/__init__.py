@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""What training scripts share: objectives, distillation, checkpoints. (The scripts are in the top-level training/.)"""
+"""Training: the loop, and options, data and losses of every network. (Scripts are in the top-level training/.)."""

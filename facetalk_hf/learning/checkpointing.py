@@ -5,21 +5,29 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any, Protocol
+
+
+class SavesItself(Protocol):
+    """A component of diffusers or transformers."""
+
+    def save_pretrained(self, save_directory: Any) -> Any:
+        """Write it into a folder."""
 
 
 def step_of(checkpoint: Path) -> int:
-    """Number of updates behind a checkpoint."""
+    """Read the number of updates behind a checkpoint from its name."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
 def checkpoints(folder: str | Path) -> list[Path]:
-    """Complete checkpoints in a folder, the oldest first."""
+    """List the complete checkpoints in a folder, the oldest first."""
     found = [path for path in Path(folder).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
     return sorted(found, key=step_of)
 
 
 def begin(target: Path) -> Path:
-    """An empty hidden folder beside `target`, to be filled and handed to `finish`."""
+    """Make an empty hidden folder beside `target`, to be filled and handed to `finish`."""
     work = target.with_name(f".{target.name}")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -52,3 +60,9 @@ def rotate(folder: Path, limit: int) -> None:
         os.replace(old, begin(old))
     for path in folder.glob(".checkpoint-*"):
         shutil.rmtree(path)
+
+
+def save_whole(component: SavesItself, target: Path) -> None:
+    """Save a component by its `save_pretrained`, whole or not at all; an older result is replaced."""
+    component.save_pretrained(begin(target))
+    finish(target)

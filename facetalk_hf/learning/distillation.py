@@ -10,22 +10,22 @@ of the path, so the student needs no second pass; the last target holds the mout
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
-from diffusers.schedulers import SchedulerMixin
 
 from ..data.segments import SegmentDataset
 from ..errors import FaceTalkError
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
-from ..motion.controls import MotionControls
-from ..pipeline.denoising import denoise
+from ..motion.processing import temper_mouth
+from ..pipeline.denoising import SamplingScheduler, denoise
 from ..pipeline.few_steps import few_step_scheduler
 
 
-def step_weights(scheduler: SchedulerMixin, steps: int) -> torch.Tensor:
-    """(steps, 2) float: a, b of x_next = a x_0 + b x_t, read off a first-order scheduler."""
+def step_weights(scheduler: SamplingScheduler, steps: int) -> torch.Tensor:
+    """Read a, b of x_next = a x_0 + b x_t off a first-order scheduler, (steps, 2) float."""
     solver = copy.deepcopy(scheduler)
     solver.set_timesteps(steps)
     clean, noisy = torch.eye(2, dtype=torch.float64)[..., None, None]
@@ -54,7 +54,7 @@ class Paths:
 @torch.no_grad()
 def teacher_paths(
     denoiser: FaceTalkDenoiser,
-    scheduler: SchedulerMixin,
+    scheduler: SamplingScheduler,
     segments: SegmentDataset,
     steps: int,
     substeps: int,
@@ -67,7 +67,7 @@ def teacher_paths(
 
     Args:
         denoiser ([`FaceTalkDenoiser`]): the teacher.
-        scheduler ([`~diffusers.SchedulerMixin`]): its own, one that draws no noise.
+        scheduler ([`SamplingScheduler`]): its own, one that draws no noise.
         segments ([`SegmentDataset`]): audio, noise and intensities.
         steps, substeps (`int`): of the student; of the teacher for one of the student's.
         guidance_scale (`float`): as in the pipeline.
@@ -77,13 +77,12 @@ def teacher_paths(
     Raises:
         FaceTalkError: the scheduler's steps do not pass the student's.
     """
-    scheduler, few = copy.deepcopy(scheduler), few_step_scheduler(scheduler)
+    scheduler, few = copy.deepcopy(scheduler), cast(SamplingScheduler, few_step_scheduler(scheduler))
     scheduler.set_timesteps(steps * substeps)
     few.set_timesteps(steps)
     if not torch.equal(scheduler.timesteps[::substeps], few.timesteps):
         raise FaceTalkError(f"a sampling of {steps * substeps} steps does not pass the timesteps of one of {steps}")
     tells = denoiser.config.intensity_range is not None
-    controls = MotionControls(mouth_temperature=mouth_temperature)
     for first in range(0, len(segments), batch_size):
         scheduler.set_timesteps(steps * substeps)  # anew, because it counts its steps
         batch = segments.__getitems__(list(range(first, min(first + batch_size, len(segments)))))
@@ -105,15 +104,17 @@ def teacher_paths(
             return latents
 
         ends = denoise(denoiser, scheduler, noise, lengths.tolist(), conditions, guidance_scale, on_step=keep_point)
-        points[-1] = denoiser.normalize(controls.cool(*(denoiser.denormalize(item) for item in ends), head))
+        sample, expected = (denoiser.denormalize(item) for item in ends)
+        points[-1] = denoiser.normalize(temper_mouth(sample, expected, head, mouth_temperature))
         stored = torch.stack(points, dim=1)
         stored = torch.nn.functional.pad(stored, (0, 0, 0, segments.num_frames - stored.shape[2]))
-        arrays = (stored.half(), batch["start"], lengths, batch["intensity"])
-        yield Paths(*(item.numpy() for item in arrays), timesteps=few.timesteps)
+        tensors = (stored.half(), batch["start"], lengths, batch["intensity"])
+        arrays = (item.numpy() for item in tensors)
+        yield Paths(next(arrays), next(arrays), next(arrays), next(arrays), few.timesteps)
 
 
 def join(parts: list[Paths]) -> Paths:
-    """All paths as one."""
+    """Join paths to one."""
     names = ("points", "start", "length", "intensity")
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return Paths(**arrays, timesteps=parts[0].timesteps)
@@ -131,8 +132,8 @@ class FewStepObjective:
     def __init__(self, paths: Paths, weights: torch.Tensor, audio: np.ndarray) -> None:
         self.paths, self.weights, self.audio = paths, weights, audio
 
-    def batch(self, rows: np.ndarray, step: np.ndarray) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Arguments of the denoiser, and targets (B, N, D), for these paths (B,) at these steps (B,)."""
+    def batch(self, rows: np.ndarray, step: np.ndarray) -> tuple[dict[str, Any], torch.Tensor]:
+        """Make arguments of the denoiser, and targets (B, N, D), for these paths (B,) at these steps (B,)."""
         paths = self.paths
         size = int(paths.length[rows].max())
         now, following = (torch.from_numpy(paths.points[rows, i, :size]).float() for i in (step, step + 1))

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What the denoiser is trained for: the paper's loss, and additions and weights by choice."""
+"""The loss that the denoiser is trained with: the paper's, with additions and weights by choice."""
 
 import torch
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
 from ..models.denoiser import FaceTalkDenoiser
 
@@ -12,7 +13,7 @@ BETA_SCHEDULE = "squaredcos_cap_v2"
 
 
 def sampling_scheduler() -> DPMSolverMultistepScheduler:
-    """The scheduler that is saved with a trained denoiser."""
+    """Make the scheduler that is saved with a trained denoiser."""
     return DPMSolverMultistepScheduler(
         NUM_TIMESTEPS, beta_schedule=BETA_SCHEDULE, prediction_type="sample", timestep_spacing="trailing"
     )
@@ -23,12 +24,11 @@ class DiffusionObjective:
 
     Args:
         denoiser ([`FaceTalkDenoiser`]): gives the normalisation, and says whether it wants to know the intensity.
-        velocity_weight (`float`, *optional*, defaults to 0): of `losses.velocity_loss`.
-        matrix ((D, K) float, *optional*): errors of codes @ matrix count as well, see `losses.squared_error`.
+        velocity_weight (`float`, *optional*, defaults to 0): of `velocity_loss`.
+        matrix ((D, K) float, *optional*): errors of codes @ matrix count as well, see `squared_error`.
         matrix_weight (`float`, *optional*, defaults to 1): of the errors in the space of `matrix`.
         snr_gamma (`float`, *optional*): w(t) = min(SNR(t), gamma) (Hang et al. 2023, for the prediction of x_0)
-            instead of 1. It quietens the timesteps that are nearly all noise, which decide what is said to a motion
-            from scratch: a matter of trial.
+            instead of 1. It lowers the weight of the timesteps that are nearly all noise.
         device: of the batches.
     """
 
@@ -53,7 +53,7 @@ class DiffusionObjective:
         self.matrix = None if matrix is None else normalized_matrix(matrix.float().to(device), self.std)
 
     def __call__(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Loss of each segment of a [`SegmentDataset`]'s batch, (B,) float.
+        """Compute the loss of each segment of a [`SegmentDataset`]'s batch, (B,) float.
 
         `model` is called as the denoiser is; it may be wrapped.
         """
@@ -68,7 +68,7 @@ class DiffusionObjective:
     def compare(
         self, prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The loss of normalised codes, whatever predicted them: (B, N, D), (B, N, D), (B, N) -> (B,) float."""
+        """Compare normalised codes, whatever predicted them: (B, N, D), (B, N, D), (B, N) -> (B,) float."""
         loss = sample_loss(prediction, target, mask)
         if self.velocity_weight:
             loss = loss + self.velocity_weight * velocity_loss(prediction, target, mask)
@@ -85,7 +85,7 @@ class RegressionObjective(DiffusionObjective):
     """
 
     def __call__(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Loss of each segment of a [`SegmentDataset`]'s batch, (B,) float."""
+        """Compute the loss of each segment of a [`SegmentDataset`]'s batch, (B,) float."""
         mask = None if batch["frame_mask"].all() else batch["frame_mask"]
         target = (batch["codes"] - self.mean) / self.std
         known = {"intensity": batch["intensity"]} if self.tell_intensity else {}
@@ -95,7 +95,7 @@ class RegressionObjective(DiffusionObjective):
 
 
 def masked_mean(values: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Mean over the valid frames of each sequence, 0 where none is valid.
+    """Average over the valid frames of each sequence, 0 where none is valid.
 
     Args:
         values ((B, N) float): one value a frame.
@@ -110,7 +110,7 @@ def masked_mean(values: torch.Tensor, frame_mask: torch.Tensor | None = None) ->
 
 
 def squared_error(error: torch.Tensor, matrix: torch.Tensor | None = None) -> torch.Tensor:
-    r"""Mean squared error of a frame, if asked for in another space than that of the codes.
+    r"""Square the error of a frame, in another space than that of the codes if a matrix is given.
 
     .. math:: q(e) = \frac{1}{D} \lVert e \rVert^2 \qquad\text{or}\qquad q_M(e) = \frac{1}{K} \lVert e M \rVert^2
 
@@ -136,7 +136,7 @@ def sample_loss(
     frame_mask: torch.Tensor | None = None,
     matrix: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    r"""The paper's loss ||x_0 - G(x_t, t, A)||^2 as a mean: L = mean over valid frames i of q(x̂_i - x_i).
+    r"""Compute the paper's loss ||x_0 - G(x_t, t, A)||^2 as a mean: L = mean over valid frames i of q(x̂_i - x_i).
 
     Args:
         prediction, target ((B, N, D) float): x̂_0 and x_0.
@@ -156,7 +156,7 @@ def velocity_loss(
     frame_mask: torch.Tensor | None = None,
     matrix: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    r"""Error of the change from frame to frame: L = mean over i of q((x̂_{i+1} - x̂_i) - (x_{i+1} - x_i)).
+    r"""Compute the error of the change from frame to frame: L = mean over i of q((x̂_{i+1} - x̂_i) - (x_{i+1} - x_i)).
 
     Pairs with a frame of padding don't count; a sequence of one frame has loss 0. Arguments as for [`sample_loss`].
 
@@ -171,5 +171,5 @@ def velocity_loss(
 
 
 def normalized_matrix(matrix: torch.Tensor, code_std: torch.Tensor) -> torch.Tensor:
-    """The matrix that does to normalised codes what `matrix` (D, K) does to codes of deviation `code_std` (D,)."""
+    """Scale a matrix (D, K) for codes so that it does the same to normalised ones of deviation `code_std` (D,)."""
     return code_std[:, None] * matrix

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Blinks: their course, and what is decided about half ones."""
+"""Blinks: drawn anew, taken out, and half ones decided."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ LID_COMPANIONS = (("eyeBlink", 1.0), ("eyeSquint", 0.15), ("cheekSquint", 0.1))
 
 
 def blinks(frames: int, fps: float, rng: np.random.Generator, rate: float = 15.0) -> np.ndarray:
-    """Lid closure (frames, 2) in 0..1 for left and right: a renewal process of `rate` blinks a minute.
+    """Draw lid closure (frames, 2) in 0..1 for left and right: a renewal process of `rate` blinks a minute.
 
     From one blink to the next it takes between half and one and a half times the mean: 2 to 6 s at the default rate.
     """
@@ -44,13 +44,13 @@ def blinks(frames: int, fps: float, rng: np.random.Generator, rate: float = 15.0
 
 
 def blink_course(time: np.ndarray, close: float, hold: float, reopen: float, depth: float = 1.0) -> np.ndarray:
-    """Closure 0..depth at times (T,) in s after a blink's start: smooth steps shut and open, all durations in s."""
+    """Compute a blink's closure 0..depth at times (T,) in s after its start: smooth ramps, times in s."""
     ramp = np.minimum(time / close, 1 - (time - close - hold) / reopen).clip(0, 1)
     return depth * ramp * ramp * (3 - 2 * ramp)
 
 
 def seen_in_frames(closure: np.ndarray) -> np.ndarray:
-    """Closures (T * `FINE`, ...) within frames to those of T frames.
+    """Reduce closures (T * `FINE`, ...) within frames to those of T frames.
 
     The mean over a frame, drawn towards its maximum: at 24 fps a lid would otherwise hardly ever be seen shut.
     """
@@ -60,7 +60,7 @@ def seen_in_frames(closure: np.ndarray) -> np.ndarray:
 
 @dataclass
 class LidMemory:
-    """What lids were like in the last frame that `sharpen_blinks` saw: a live motion comes in pieces.
+    """State of the lids in the last frame that `sharpen_blinks` saw: a live motion comes in pieces.
 
     Args:
         mean ((...) float): of both. shut, reopening ((...) bool): on their way up, or about to be.
@@ -74,13 +74,13 @@ class LidMemory:
 def sharpen_blinks(
     weights: np.ndarray, names: Sequence[str], amount: float = 1.0, memory: LidMemory | None = None
 ) -> np.ndarray:
-    """Lids that shut or stay open: what a generated blink leaves undecided is decided.
+    """Shut the lids or leave them open where a generated blink is a half one.
 
     A network that draws blinks at random also draws half ones. What the mean m of both lids is in a frame decides:
     lids are lowered to `LID_REST` at most while m is below `LID_DECISION` - `LID_SOFTNESS` / 2, shut when it is as
     much above, and on a smooth path between. Lids that were shut go up as they were drawn, for as long as m falls. No
     frame needs a later one, so this works live, and the same motion gives the same lids. Squints and cheeks follow the
-    lids as in `accompany`.
+    lids by the shares of `LID_COMPANIONS`.
 
     Args:
         weights ((..., T, W) float), names (W `str`): with eyeBlink_L and eyeBlink_R among them.
@@ -112,10 +112,11 @@ def sharpen_blinks(
 def replace_blinks(
     weights: np.ndarray, names: Sequence[str], fps: float, rate: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A motion with blinks of its own taken out and `rate` blinks a minute put in.
+    """Take a motion's own blinks out and put `rate` blinks a minute in.
 
     What stays below a lid's fall and rise within 0.6 s (a morphological opening of the track) is no blink but a lid
-    that is lowered with the gaze, or shut on purpose: it stays. Squints and cheeks follow the lids as in `accompany`.
+    that is lowered with the gaze, or shut on purpose: it stays. Squints and cheeks follow the lids by the shares of
+    `LID_COMPANIONS`.
 
     Args:
         weights ((T, W) float), names (W `str`): with eyeBlink_L and eyeBlink_R among them.

@@ -24,7 +24,7 @@ MOVING = ("weights", "expressions", "landmarks", "lip_aperture", "poses")
 
 
 def retime(animation: HeadAnimation, fps: float) -> HeadAnimation:
-    """The same motion, at the same speed, sampled at another frame rate; the sound stays as it is.
+    """Sample a motion at another frame rate, at the same speed; the sound stays as it is.
 
     Monotone cubic interpolation (Fritsch and Carlson 1980): smooth, exact at the old frames' times, and never beyond
     the frames on either side, so that lips which touch do not cross and a lid does not open further than it was.
@@ -34,7 +34,7 @@ def retime(animation: HeadAnimation, fps: float) -> HeadAnimation:
         animation (`HeadAnimation`): any motion. fps (`float`): new frame rate, above 0 and at most 1000.
 
     Raises:
-        FaceTalkError: a frame rate that is none.
+        FaceTalkError: a frame rate out of that range.
     """
     if not (math.isfinite(fps) and 0 < fps <= 1000):
         raise FaceTalkError(f"fps must be above 0 and at most 1000, not {fps:g}")
@@ -51,7 +51,7 @@ def retime(animation: HeadAnimation, fps: float) -> HeadAnimation:
 
 
 def smooth(animation: HeadAnimation, seconds: float) -> HeadAnimation:
-    """The motion averaged over time with a Gaussian, against jitter; short closures of the lips lose some depth.
+    """Average a motion over time with a Gaussian, against jitter; short closures of the lips lose some depth.
 
     Args:
         animation (`HeadAnimation`): any motion. seconds (`float`): standard deviation of the Gaussian; 0.02 to 0.04
@@ -68,7 +68,7 @@ def smooth(animation: HeadAnimation, seconds: float) -> HeadAnimation:
 def speech_gate(
     audio: np.ndarray, sampling_rate: int, frames: int, fps: float, hold: float = 0.15, fade: float = 0.15
 ) -> np.ndarray:
-    """1 where someone speaks and `hold` seconds around it, 0 in silence, smooth for `fade` seconds between them.
+    """Tell speech from silence: 1 in speech and `hold` seconds around it, else 0, with `fade` seconds between them.
 
     Speech is what is less than 29 dB below the clip's loud parts; a clip that is quieter than -60 dB of full scale
     has none. Pauses shorter than twice `hold` stay open, so that consonants are left alone.
@@ -102,9 +102,11 @@ def rest_in_silence(
     Raises:
         FaceTalkError: no sound or no codes, or a head whose shapes have no names.
     """
-    names = head.config.expression_names
-    if names is None or animation.expressions is None or animation.audio is None:
-        raise FaceTalkError("resting in silence needs the sound, the expression codes and a head with named shapes")
+    names = head.config["expression_names"]
+    if names is None or animation.expressions is None or animation.audio is None or animation.identity is None:
+        raise FaceTalkError(
+            "resting in silence needs the sound, the codes that were decoded and a head with named shapes"
+        )
     gate = speech_gate(animation.audio, animation.sampling_rate, animation.num_frames, animation.fps)
     basis = head.expression_basis.detach().float().cpu().numpy()
     mouth = np.isin(names, MOUTH)
@@ -114,7 +116,7 @@ def rest_in_silence(
     return decode(codes, animation.identity).replace(fps=animation.fps, seed=animation.seed, **sound)
 
 
-def _change(animation: HeadAnimation, function, **fields: object) -> HeadAnimation:
+def _change(animation: HeadAnimation, function: Callable[[np.ndarray], np.ndarray], **fields: object) -> HeadAnimation:
     """Apply a function of (T, ...) arrays to everything that moves."""
     values = {name: getattr(animation, name) for name in MOVING}
     return animation.replace(**{n: function(v) for n, v in values.items() if v is not None}, **fields)

@@ -23,7 +23,7 @@ def head_motion(
     rng: np.random.Generator,
     strength: float = 1.0,
 ) -> np.ndarray:
-    """Poses for `HeadAnimation.poses` that go with a clip: (frames, 6) float32.
+    """Draw poses for `HeadAnimation.poses` that go with a clip: (frames, 6) float32.
 
     Sway is noise between 0.05 and 0.4 Hz. A nod goes with some of the peaks of loudness and pitch that stand 0.4 s
     or more apart; it takes 0.2 s down and 0.4 s up. Heads of speakers do both, and nods coincide with stressed
@@ -50,15 +50,17 @@ def head_motion(
 
 
 def _sway(frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
-    """(frames,) of unit spread: sines of random phase whose periods have no common multiple."""
+    """Draw (frames,) of unit spread: sines of random phase whose periods have no common multiple."""
     hertz = rng.uniform(0.05, 0.4, 6)
     phase, share = rng.uniform(0, 2 * np.pi, 6), rng.uniform(0.5, 1, 6) / np.sqrt(hertz)
     waves = share * np.sin(2 * np.pi * hertz * np.arange(frames)[:, None] / fps + phase)
     return waves.sum(1) / np.sqrt((share**2).sum() / 2)
 
 
-def _nods(audio: np.ndarray, sampling_rate: int, frames: int, fps: float, rng: np.random.Generator):
-    """Downward pitch in degrees and forward lean in mm, each (frames,)."""
+def _nods(
+    audio: np.ndarray, sampling_rate: int, frames: int, fps: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw downward pitch in degrees and forward lean in mm, each (frames,)."""
     level = loudness(audio, sampling_rate, frames, fps)
     tone = np.zeros(frames)
     span = max(1, round(30 * fps))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is given of a motion: whole frames as codes, or weights of named channels at frames. The rest is generated."""
+"""Keyframes: whole frames as codes, or weights of named channels at frames. The rest of a motion is generated."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from ..animation.arkit import canonical_channel
 from ..errors import FaceTalkError
 from ..mesh.geometry import smootherstep
 from ..models.nphm import NPHMModel
-from .controls import Channels
+from .channels import Channels
 
 
 LEAD = 0.25
@@ -46,8 +46,8 @@ class Keyframes:
     def __bool__(self) -> bool:
         return bool(self._codes or self._weights or self._curves)
 
-    def fix_frames(self, frames: Sequence[int], codes: np.ndarray | torch.Tensor) -> "Keyframes":
-        """Give the expression codes (K, D) float of whole frames. FaceTalkError for what cannot be meant."""
+    def fix_frames(self, frames: Sequence[float] | np.ndarray, codes: np.ndarray | torch.Tensor) -> "Keyframes":
+        """Fix whole frames to expression codes (K, D) float. FaceTalkError for what cannot be meant."""
         codes = np.asarray(codes.cpu() if isinstance(codes, torch.Tensor) else codes)
         if codes.ndim != 2 or codes.dtype.kind not in "fiu":
             raise FaceTalkError(f"codes of keyframes must have shape (frames, code size), not {codes.shape}")
@@ -59,8 +59,8 @@ class Keyframes:
                 raise FaceTalkError(f"frame {frame} is fixed twice, to different codes")
         return self
 
-    def fix_channels(self, frames: Sequence[int] | None, weights: Mapping[str, object]) -> "Keyframes":
-        """Give weights of channels by name: numbers, or one number for each of the frames.
+    def fix_channels(self, frames: Sequence[float] | np.ndarray | None, weights: Mapping[str, object]) -> "Keyframes":
+        """Fix weights of channels by name, to numbers or to one number for each of the frames.
 
         Args:
             frames (sequence of `int`, *optional*): frame numbers; `None` for all frames of the clip, for which a
@@ -96,7 +96,7 @@ class Keyframes:
         return self
 
     def resolve(self, head: NPHMModel | None, frames: int, code_dim: int, reach: int = 6) -> "Constraint":
-        """What this means for a clip of `frames` frames.
+        """Resolve the keyframes for a clip of `frames` frames.
 
         Args:
             head ([`NPHMModel`], *optional*): has the channels; not needed where only codes are given.
@@ -119,9 +119,9 @@ class Keyframes:
             return Constraint(torch.from_numpy(codes), None, None, reach)
         channels = Channels(head, "a keyframe of channels")
         table = np.full((frames, len(channels.names)), np.nan, np.float32)
-        columns = {}
+        columns: dict[str, list[int]] = {}
         for index, name in enumerate(channels.names):
-            channel = canonical_channel(name)
+            channel = canonical_channel(name) or name
             columns.setdefault(channel, []).append(index)
             if channel[-2:] in ("_L", "_R"):  # ARKit's one browInnerUp moves both of ours
                 columns.setdefault(channel[:-2], []).append(index)
@@ -143,7 +143,7 @@ class Keyframes:
         for frame, row in self._weights.items():
             for name, value in row.items():
                 if name != "*":
-                    put(frame, name, np.float32(value), f"at frame {frame}")
+                    put(frame, name, value, f"at frame {frame}")
         for rows, value in [(f, row["*"]) for f, row in self._weights.items() if "*" in row]:
             table[rows] = np.where(np.isnan(table[rows]), np.float32(value), table[rows])
         if "*" in self._curves:
@@ -171,18 +171,21 @@ class Constraint:
     def __init__(
         self, codes: torch.Tensor, weights: torch.Tensor | None, channels: Channels | None, reach: int = 6
     ) -> None:
-        self.codes, self.weights, self.channels = codes, weights, channels
+        self.codes, self.weights = codes, weights
         self._by_frame = _Blend(~codes[:, :1].isnan(), reach)
-        self._by_channel = None if weights is None else _Blend(~weights.isnan(), reach)
+        self._fixed_channels = None
+        if weights is not None and channels is not None:
+            self._fixed_channels = weights, channels, _Blend(~weights.isnan(), reach)
 
     def __call__(self, codes: torch.Tensor, lead: bool = True) -> torch.Tensor:
-        """Codes (N, D) made to agree with what is given; without `lead` only where it is given."""
+        """Make codes (N, D) agree with what is given; without `lead` only where it is given."""
         target = self.codes.to(codes)
         missing = (target - codes).nan_to_num(0.0)
         codes = codes + self._by_frame(missing, lead)
-        if self.weights is not None:
-            missing = (self.weights.to(codes) - self.channels.weights(codes)).nan_to_num(0.0)
-            codes = self.channels.change(codes, self._by_channel(missing, lead))
+        if self._fixed_channels is not None:
+            weights, channels, blend = self._fixed_channels
+            missing = (weights.to(codes) - channels.weights(codes)).nan_to_num(0.0)
+            codes = channels.change(codes, blend(missing, lead))
         return torch.where(target.isnan(), codes, target)
 
 
@@ -233,7 +236,7 @@ def constrain_batch(
     return constrain
 
 
-def _frames(frames: Sequence[int], count: int) -> list[int]:
+def _frames(frames: Sequence[float] | np.ndarray, count: int) -> list[int]:
     """Frame numbers as given, checked: whole, not negative, as many as there are values."""
     array = np.asarray(frames)
     if array.ndim != 1 or len(array) != count:
@@ -285,9 +288,10 @@ def _read_csv(path: Path) -> Keyframes:
     keyframes = Keyframes()
     with path.open(newline="", encoding="utf-8-sig") as stream:
         rows = csv.DictReader(stream, skipinitialspace=True)
-        if "frame" not in (rows.fieldnames or ()):
+        names = rows.fieldnames or ()
+        if "frame" not in names:
             raise FaceTalkError("the first line must name the columns, one of them frame")
-        if len(set(rows.fieldnames)) < len(rows.fieldnames):
+        if len(set(names)) < len(names):
             raise FaceTalkError("two columns have the same name")
         for row in rows:
             if None in row or None in row.values():

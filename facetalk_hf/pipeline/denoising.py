@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The denoising loop: from noise to normalised expression codes, free or held to what is given of the motion."""
+"""The denoising loop: from noise to normalised expression codes, free or constrained to keyframes."""
 
 import copy
 import inspect
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
-from diffusers.schedulers import SchedulerMixin
 
 from ..models.denoiser import FaceTalkDenoiser
 
@@ -14,8 +14,25 @@ from ..models.denoiser import FaceTalkDenoiser
 Generators = torch.Generator | list[torch.Generator] | None
 
 
+class SamplingScheduler(Protocol):
+    """Part of diffusers' schedulers that sampling uses; `SchedulerMixin` declares none of it."""
+
+    config: Any
+    timesteps: torch.Tensor
+    init_noise_sigma: float
+
+    def set_timesteps(self, num_inference_steps: int, device: Any = None) -> None:
+        """Choose the timesteps."""
+
+    def scale_model_input(self, sample: torch.Tensor, timestep: Any = None) -> torch.Tensor:
+        """Scale a noisy sample for the denoiser."""
+
+    def step(self, model_output: torch.Tensor, timestep: Any, sample: torch.Tensor, **options: Any) -> Any:
+        """Take one step from a noisy sample, by the prediction there."""
+
+
 def valid_frames(frames: Sequence[int]) -> torch.Tensor | None:
-    """(B, max N) bool, False for padding, from the N of every element; `None` where all are of one length."""
+    """Mark the frames of a batch: (B, max N) bool, False for padding; `None` where all are of one length N."""
     if min(frames) == max(frames):
         return None
     return torch.arange(max(frames)) < torch.tensor(frames)[:, None]
@@ -23,23 +40,23 @@ def valid_frames(frames: Sequence[int]) -> torch.Tensor | None:
 
 def denoise(
     denoiser: FaceTalkDenoiser,
-    scheduler: SchedulerMixin,
+    scheduler: SamplingScheduler,
     latents: torch.Tensor,
     frames: Sequence[int],
-    conditions: dict[str, object],
+    conditions: dict[str, Any],
     guidance_scale: float,
     generator: Generators = None,
     constrain: Callable[[torch.Tensor], torch.Tensor] | None = None,
     on_step: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run all timesteps that the scheduler is set to.
+    """Denoise latents through all timesteps that the scheduler is set to.
 
     Args:
         denoiser ([`FaceTalkDenoiser`]): predicts x_0.
         scheduler ([`~diffusers.SchedulerMixin`]): with its timesteps set.
         latents ((B, N, D) float): noise, scaled for the scheduler.
         frames (B `int`): number of frames of each element; the rest of N is padding.
-        conditions (`dict`): what the denoiser is told beside sample and timestep; for guidance, of a batch of 2 B with
+        conditions (`dict`): arguments of the denoiser beside sample and timestep; for guidance, of a batch of 2 B with
             the second half unconditional.
         guidance_scale (`float`): w of `x_0 = G(null) + w * (G(audio) - G(null))`; 1 needs no second half.
         generator: one for all elements, or one for each, for schedulers that draw noise.

@@ -1,36 +1,30 @@
 # SPDX-License-Identifier: MIT
 """FaceTalk's pipeline: speech to expression codes by diffusion, and to a moving head."""
 
-import math
-from collections.abc import Callable
-from typing import Any
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Self, TypeVar, Unpack
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
-from diffusers.schedulers import SchedulerMixin
 from diffusers.utils import replace_example_docstring
-from diffusers.utils.torch_utils import randn_tensor
-from transformers import PreTrainedModel, SequenceFeatureExtractor
 
-from ..animation.head_animation import HeadAnimation
-from ..audio.encoding import encode_speech
 from ..audio.io import num_frames, read_clips, resample
 from ..errors import FaceTalkError
-from ..head.decoder import HeadDecoder
-from ..head.decoding import make_decoder
-from ..models.denoiser import FaceTalkDenoiser
-from ..models.nphm import NPHMModel
-from ..motion.controls import MotionControls, seeded_rng
-from ..motion.keyframes import LEAD, Constraint, Keyframes, constrain_batch
-from .denoising import denoise
-from .loading import PipelineLoading
+from ..head.decoder import Identity
+from ..motion.controls import GenerationOptions, LiveOptions, MotionControls
+from ..motion.keyframes import Keyframes, constrain_batch
+from ..motion.options import takes
+from ..motion.processing import MotionProcessor, seeded_rng
+from ..paths import FEW_STEPS
+from .components import FaceTalkComponents
+from .denoising import Generators, denoise
+from .few_steps import few_step_denoiser, few_step_scheduler
 from .output import FaceTalkPipelineOutput
-from .streaming import StreamingMixin
+from .streaming import SpeechStream, SpeechStreamOutput, stream_outputs
 
 
-PLAYBACK_RATES = (16000, 22050, 24000, 32000, 44100, 48000)
-"""Sampling rates, Hz, that video containers take as they are: the animation then keeps the recording's own samples."""
+Item = TypeVar("Item")
 
 EXAMPLE_DOC_STRING = """
     Examples:
@@ -47,7 +41,7 @@ EXAMPLE_DOC_STRING = """
 """
 
 
-class FaceTalkPipeline(StreamingMixin, PipelineLoading, DiffusionPipeline):
+class FaceTalkPipeline(FaceTalkComponents):
     r"""
     Speech to the motion of a neural parametric head (FaceTalk, Aneja et al., CVPR 2024).
 
@@ -61,35 +55,12 @@ class FaceTalkPipeline(StreamingMixin, PipelineLoading, DiffusionPipeline):
         feature_extractor ([`~transformers.SequenceFeatureExtractor`]): the one that belongs to the audio encoder.
         head ([`NPHMModel`], *optional*): decodes the codes. Without it only `output_type="expression"` is possible.
         fps (`float`, *optional*, defaults to 24.0): video frames a second.
+        num_inference_steps (`int`, *optional*, defaults to 30): the model's own, for calls that leave it out.
+        guidance_scale (`float`, *optional*, defaults to 1.25): the model's own, for calls that leave it out.
+        mouth_temperature (`float`, *optional*): the model's own, for calls that leave it out.
+        is_distilled (`bool`, *optional*, defaults to `False`): guidance scale and mouth temperature are part of the
+            weights, so that no call may ask for others.
     """
-
-    model_cpu_offload_seq = "audio_encoder->denoiser->head"
-    _optional_components = ["head"]
-    _callback_tensor_inputs = ["latents"]
-
-    def __init__(
-        self,
-        denoiser: FaceTalkDenoiser,
-        scheduler: SchedulerMixin,
-        audio_encoder: PreTrainedModel,
-        feature_extractor: SequenceFeatureExtractor,
-        head: NPHMModel | None = None,
-        fps: float = 24.0,
-    ):
-        super().__init__()
-        self.register_modules(denoiser=denoiser, scheduler=scheduler, head=head)
-        self.register_modules(audio_encoder=audio_encoder, feature_extractor=feature_extractor)
-        self.register_to_config(fps=fps)
-        self._decoder = None
-
-    @property
-    def decoder(self) -> HeadDecoder:
-        """Decoder of the head, which keeps the geometry of the last identities."""
-        if self.head is None:
-            raise FaceTalkError('this pipeline has no head to animate, use output_type="expression"')
-        if self._decoder is None or self._decoder.head is not self.head:
-            self._decoder = make_decoder(self.head)
-        return self._decoder
 
     @property
     def guidance_scale(self) -> float:
@@ -103,153 +74,24 @@ class FaceTalkPipeline(StreamingMixin, PipelineLoading, DiffusionPipeline):
     def num_timesteps(self) -> int:
         return self._num_timesteps
 
-    def check_inputs(
-        self,
-        identity: str | int | np.ndarray | torch.Tensor | None,
-        num_inference_steps: int,
-        guidance_scale: float,
-        num_samples: int,
-        output_type: str,
-        callback_on_step_end_tensor_inputs: list[str],
-    ) -> None:
-        """Raise [`FaceTalkError`] for arguments that cannot be used, before anything is computed."""
-        limit = self.scheduler.config.num_train_timesteps
-        if not isinstance(num_inference_steps, int) or num_inference_steps < 1:
-            raise FaceTalkError(f"num_inference_steps must be a whole number of at least 1, not {num_inference_steps}")
-        if num_inference_steps > limit:
-            raise FaceTalkError(f"num_inference_steps must be at most {limit}, not {num_inference_steps}")
-        if not isinstance(num_samples, int) or num_samples < 1:
-            raise FaceTalkError(f"num_samples must be a whole number of at least 1, not {num_samples}")
-        if not (math.isfinite(guidance_scale) and guidance_scale >= 0):
-            raise FaceTalkError(f"guidance_scale must be a number of at least 0, not {guidance_scale}")
-        if self.scheduler.config.get("prediction_type") != "sample":
-            raise FaceTalkError(
-                f"{type(self.scheduler).__name__} is not set up for this denoiser, which predicts x_0: make it by "
-                'from_config(pipe.scheduler.config, prediction_type="sample")'
-            )
-        if output_type not in ("animation", "expression"):
-            raise FaceTalkError(f'output_type must be "animation" or "expression", not {output_type!r}')
-        if output_type == "animation":
-            self.decoder.check(identity, self.denoiser.config.code_dim)
-        unknown = [name for name in callback_on_step_end_tensor_inputs if name not in self._callback_tensor_inputs]
-        if unknown:
-            raise FaceTalkError(
-                f"callback_on_step_end_tensor_inputs must be among {self._callback_tensor_inputs}, not {unknown}"
-            )
-
-    @torch.no_grad()
-    def encode_audio(self, audio: Any, sampling_rate: int | None = None) -> torch.Tensor:
-        """Speech features, one vector a video frame.
-
-        Args:
-            audio: a clip or a list of clips, as in `__call__`.
-            sampling_rate (`int`, *optional*): of clips given as arrays, Hz.
-
-        Returns:
-            `torch.Tensor`: (B, N, A) float on the pipeline's device, zero beyond the end of the shorter clips.
-        """
-        rate = self.feature_extractor.sampling_rate
-        waveforms = [resample(*recording, rate) for recording in read_clips(audio, sampling_rate)]
-        features, _ = encode_speech(self.audio_encoder, self.feature_extractor, waveforms, self.config.fps, rate)
-        return features.to(self._execution_device)
-
-    def prepare_latents(
-        self,
-        frames: list[int],
-        generator: torch.Generator | list[torch.Generator] | None,
-        latents: torch.Tensor | list[torch.Tensor] | None,
-    ) -> torch.Tensor:
-        """Noise to start from, drawn for each element on its own, in order.
-
-        Args:
-            frames (`list[int]`): N of every element.
-            generator: one for all elements, or one for each.
-            latents: (B, N, D) float or list of (N, D) float, to be used in place of drawn noise.
-
-        Returns:
-            `torch.Tensor`: (B, max N, D) float32, zero beyond an element's end.
-        """
-        device, size = self._execution_device, self.denoiser.config.code_dim
-        if isinstance(generator, list) and len(generator) != len(frames):
-            raise FaceTalkError(f"generator must be a list of {len(frames)}, one a result, not of {len(generator)}")
-        if latents is None:
-            generators = generator if isinstance(generator, list) else [generator] * len(frames)
-            noise = [
-                randn_tensor((count, size), generator=source, device=device, dtype=torch.float32)
-                for count, source in zip(frames, generators, strict=True)
-            ]
-        else:
-            noise = [item.to(device, torch.float32) for item in latents]
-            shapes, wanted = [tuple(item.shape) for item in noise], [(count, size) for count in frames]
-            if isinstance(latents, torch.Tensor):
-                wanted = [(max(frames), size)] * len(frames)
-            if shapes != wanted:
-                raise FaceTalkError(f"latents must be of shapes {wanted}, not {shapes}")
-            noise = [item[:count] for item, count in zip(noise, frames, strict=True)]
-        return torch.nn.utils.rnn.pad_sequence(noise, batch_first=True) * self.scheduler.init_noise_sigma
-
-    def resolve_keyframes(
-        self, keyframes: Keyframes | list[Keyframes | None] | None, frames: list[int]
-    ) -> list[Constraint | None]:
-        """The keyframes of each clip of `frames` frames; FaceTalkError where they do not fit it."""
-        each = keyframes if isinstance(keyframes, (list, tuple)) else [keyframes] * len(frames)
-        if len(each) != len(frames):
-            raise FaceTalkError(f"keyframes must be a list of {len(frames)}, one a clip, not of {len(each)}")
-        size, reach = self.denoiser.config.code_dim, round(LEAD * self.config.fps)
-        return [
-            given.resolve(self.head, count, size, reach) if given else None
-            for given, count in zip(each, frames, strict=True)
-        ]
-
-    def decode(
-        self,
-        expressions: torch.Tensor | np.ndarray | list[torch.Tensor | np.ndarray],
-        identity: str | int | np.ndarray | torch.Tensor | None = None,
-    ) -> HeadAnimation | list[HeadAnimation]:
-        """Expression codes to a moving head. What depends on the identity alone is computed once and kept.
-
-        Args:
-            expressions: (N, D) float, or a list of such.
-            identity: `None` or `"zero"` for the mean head, the number of one of the head's named identities, or an
-                identity code (Z,) float.
-
-        Returns:
-            [`HeadAnimation`], or a list of them for a list.
-
-        Raises:
-            FaceTalkError: codes or an identity of the wrong size, or no head in the pipeline.
-        """
-        if isinstance(expressions, (list, tuple)):
-            return [self.decode(item, identity) for item in expressions]
-        return self.decoder(expressions, identity).replace(fps=self.config.fps)
-
     @torch.no_grad()
     @replace_example_docstring(EXAMPLE_DOC_STRING)
+    @takes(MotionControls)
     def __call__(
         self,
         audio: Any,
         sampling_rate: int | None = None,
-        identity: str | int | np.ndarray | torch.Tensor | None = None,
-        num_inference_steps: int = 30,
-        guidance_scale: float = 1.25,
-        num_samples: int = 1,
-        mouth_temperature: float | None = None,
-        intensity: float = 1.0,
-        upper_face_intensity: float | None = None,
-        silence_gate: bool = False,
-        smoothing: float = 0.0,
-        blink_contrast: float | None = None,
-        blink_rate: float | None = None,
-        gaze: tuple[float | np.ndarray, float | np.ndarray] | None = None,
-        head_motion: float = 0.0,
-        fps: float | None = None,
+        identity: Identity = None,
+        *,
+        controls: MotionControls | None = None,
         keyframes: Keyframes | list[Keyframes | None] | None = None,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: Generators = None,
         latents: torch.Tensor | list[torch.Tensor] | None = None,
         output_type: str = "animation",
         return_dict: bool = True,
-        callback_on_step_end: Callable[["FaceTalkPipeline", int, Any, dict], dict] | None = None,
+        callback_on_step_end: Callable[[Any, int, Any, dict], dict] | None = None,
         callback_on_step_end_tensor_inputs: list[str] = ["latents"],  # noqa: B006  as in all of diffusers
+        **options: Unpack[GenerationOptions],
     ) -> FaceTalkPipelineOutput | tuple:
         r"""
         Animate one clip or a batch of clips of any lengths. No result depends on what else is in the batch.
@@ -260,23 +102,8 @@ class FaceTalkPipeline(StreamingMixin, PipelineLoading, DiffusionPipeline):
             sampling_rate (`int`, *optional*): of clips given as arrays, Hz.
             identity (`str`, `int`, `np.ndarray` or `torch.Tensor`, *optional*): `None` or `"zero"` for the mean head,
                 the number of one of the head's named identities, or an identity code (Z,) float.
-            num_inference_steps (`int`, *optional*, defaults to 30): denoising steps.
-            guidance_scale (`float`, *optional*, defaults to 1.25): w of
-                `x = G(null) + w * (G(audio) - G(null))`. At 1 the null condition is not computed at all.
-            num_samples (`int`, *optional*, defaults to 1): different motions for each clip.
-            mouth_temperature (`float`, *optional*): how much of a sample's own departure from the motion that the
-                audio lets expect the mouth keeps, 0 to 1; by default 0.4 where a head names its shapes, else 1.
-            intensity (`float`, *optional*, defaults to 1.0): below 1 calmer, above 1 livelier. A denoiser with an
-                `intensity_range` is told it, as far as it was trained; beyond that it is a factor of the codes.
-            upper_face_intensity (`float`, *optional*): another factor for all but mouth and jaw.
-            silence_gate (`bool`, *optional*, defaults to `False`): rest the mouth where nobody speaks.
-            smoothing (`float`, *optional*, defaults to 0): Gaussian over time, of so many seconds; 0.02 to 0.04 calms.
-            blink_contrast (`float`, *optional*): how far half blinks are shut or left out, 0 to 1; by default 1 where
-                a head names its lids.
-            blink_rate (`float`, *optional*): blinks a minute, at most 60, in place of those generated; 0 for none.
-            gaze (two `float` or (N,) arrays, *optional*): degrees to the subject's left and up.
-            head_motion (`float`, *optional*, defaults to 0): strength of seeded sway and nods, at most 2; 1 is usual.
-            fps (`float`, *optional*): frame rate of the animations, and of the codes with them; the speed is the same.
+            controls ([`MotionControls`], *optional*): the options above as one object; those that are given beside it
+                take the place of its own.
             keyframes ([`Keyframes`] or a list, one a clip, *optional*): frames and channels that are fixed, at the
                 pipeline's own rate; the rest is generated to go with them.
             generator (`torch.Generator` or a list of them, *optional*): seeds. One generator serves the results in
@@ -300,51 +127,34 @@ class FaceTalkPipeline(StreamingMixin, PipelineLoading, DiffusionPipeline):
             FaceTalkError: audio that cannot be read, or an argument that cannot be used.
         """
         # 1. Check inputs
-        tensors = callback_on_step_end_tensor_inputs
-        self.check_inputs(identity, num_inference_steps, guidance_scale, num_samples, output_type, tensors)
-        controls = MotionControls(
-            intensity, upper_face_intensity, silence_gate, smoothing, blink_rate, gaze, head_motion, fps,
-            mouth_temperature, blink_contrast,
-        )  # fmt: skip
-        controls.check(self.head, output_type)
+        controls, tensors = self.resolve_controls(controls), callback_on_step_end_tensor_inputs
+        self.check_inputs(controls, identity, output_type, tensors)
+        steps, guidance_scale, samples = controls.num_inference_steps, controls.guidance_scale, controls.num_samples
+        assert steps is not None and guidance_scale is not None  # the model's own, where the call left them out
         self._guidance_scale = guidance_scale
-        device = self._execution_device
+        processor = MotionProcessor(controls, self.denoiser, self.head)
 
-        # 2. Read the audio; what is fixed must fit its length
-        recordings = read_clips(audio, sampling_rate)
-        rate = self.feature_extractor.sampling_rate
+        # 2. Read the audio; what is given of the motion must fit its length
+        recordings, rate = read_clips(audio, sampling_rate), self.feature_extractor.sampling_rate
         waveforms = [resample(*recording, rate) for recording in recordings]
-        frames = [num_frames(len(waveform), rate, self.config.fps) for waveform in waveforms]
+        frames = [num_frames(len(waveform), rate, self.config["fps"]) for waveform in waveforms]
         constraints = self.resolve_keyframes(keyframes, frames)
-        for count in frames:
-            controls.check_length(count)
-        frames, constraints = ([item for item in items for _ in range(num_samples)] for items in (frames, constraints))
+        controls.check_length(frames)
 
-        # 3. Encode it, once a call, and project it for all steps; for guidance the batch holds every element with and
-        # without audio
-        features = self.encode_audio(waveforms, sampling_rate=rate).repeat_interleave(num_samples, dim=0)
-        batch_size, copies = len(frames), 2 if self.do_classifier_free_guidance else 1
-        keep = torch.arange(copies * batch_size) < batch_size
-        # Under offloading the denoiser still lies on the CPU here.
-        features = features.repeat(copies, 1, 1).to(self.denoiser.device, self.denoiser.dtype)
-        projected_audio = self.denoiser.project_audio(features, keep.to(features.device))
-        told, controls = controls.split_intensity(self.denoiser)
-        conditions = {"projected_audio": [item.to(device) for item in projected_audio], "intensity": told}
+        # 3. Encode it; from here on the samples of a clip stand side by side
+        conditions = self.prepare_conditions(waveforms, samples, guidance_scale, processor.intensity)
+        waveforms, frames = _repeat(waveforms, samples), _repeat(frames, samples)
+        constraints = _repeat(constraints, samples)
 
         # 4. Prepare timesteps and latents
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
+        self.scheduler.set_timesteps(steps, device=self._execution_device)
         self._num_timesteps = len(self.scheduler.timesteps)
         latents = self.prepare_latents(frames, generator, latents)
 
         # 5. Denoise
-        def to_codes(sample: torch.Tensor) -> torch.Tensor:
-            return controls.scale(self.denoiser.denormalize(sample.to(self.denoiser.code_mean)).float(), self.head)
-
-        def from_codes(codes: torch.Tensor) -> torch.Tensor:
-            plain = controls.scale(codes, self.head, inverse=True)
-            return self.denoiser.normalize(plain.to(self.denoiser.code_mean)).to(device, torch.float32)
-
-        constrain = constrain_batch(constraints, frames, to_codes, from_codes) if any(constraints) else None
+        constrain = None
+        if any(constraints):
+            constrain = constrain_batch(constraints, frames, processor.to_codes, processor.from_codes)
         with self.progress_bar(total=self._num_timesteps) as progress_bar:
 
             def on_step(i: int, t: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
@@ -354,35 +164,132 @@ class FaceTalkPipeline(StreamingMixin, PipelineLoading, DiffusionPipeline):
                 progress_bar.update()
                 return latents
 
-            inputs = (latents, frames, conditions, guidance_scale, generator)
-            sample = denoise(self.denoiser, self.scheduler, *inputs, constrain, on_step)
+            inputs = (self.denoiser, self.scheduler, latents, frames, conditions, guidance_scale, generator)
+            sample, expected = denoise(*inputs, constrain, on_step)
 
-        # 6. Codes, each cut to its own length and changed as was asked
-        codes = [self.denoiser.denormalize(item.to(self.denoiser.code_mean.device)).float().cpu() for item in sample]
-        codes = controls.settle(*codes, self.head)
-        expressions = [controls.scale(item[:count], self.head) for item, count in zip(codes, frames, strict=True)]
-        sources = [seeded_rng(generator, index) for index in range(batch_size)]
-        for index, constraint in enumerate(constraints):
-            waveform = waveforms[index // num_samples]
-            shaped = controls.shape(expressions[index], self.head, self.config.fps, waveform, rate, sources[index])
-            expressions[index] = shaped if constraint is None else constraint(shaped)
+        # 6. Codes, each cut to its own length and edited; keyframes are made exact at the end
+        codes, expressions = processor.postprocess(sample, expected), []
+        for index, (count, waveform, constraint) in enumerate(zip(frames, waveforms, constraints, strict=True)):
+            scaled, rng = processor.scale(codes[index, :count]), seeded_rng(generator, index)
+            edited = processor.edit(scaled, self.config["fps"], waveform, rate, rng)
+            expressions.append(edited if constraint is None else constraint(edited))
 
         # 7. Heads
         animations = None
         if output_type == "animation":
-            animations = self.decode(expressions, identity)
-            for index, animation in enumerate(animations):
-                samples, native_rate = recordings[index // num_samples]
-                if native_rate not in PLAYBACK_RATES:
-                    samples, native_rate = waveforms[index // num_samples], rate
-                animation.audio, animation.sampling_rate = samples, native_rate
-                source = generator[index] if isinstance(generator, list) else generator
-                animation.seed = None if source is None else source.initial_seed()
-                animations[index] = controls.finish(animation, sources[index])
-            if fps is not None:
-                expressions = [torch.from_numpy(animation.expressions) for animation in animations]
+            animations = self.animate(expressions, recordings, identity, generator, controls)
+            if controls.fps is not None:
+                expressions = [torch.as_tensor(animation.expressions) for animation in animations]
 
         self.maybe_free_model_hooks()
         if not return_dict:
             return expressions, animations
         return FaceTalkPipelineOutput(expressions=expressions, animations=animations)
+
+    def few_steps(self, folder: str | os.PathLike | None = None) -> Self:
+        """Make a pipeline that samples in few steps, with the LoRA of a folder fused into a copy of the denoiser.
+
+        It shares all but denoiser and scheduler with this one, and is saved, loaded and published like any other.
+
+        Args:
+            folder (`str` or `os.PathLike`, *optional*): of training/distill_denoiser.py; by default the model's own.
+
+        Raises:
+            FaceTalkError: the model has none, or the folder's belong to other weights.
+        """
+        if self.config["is_distilled"]:
+            raise FaceTalkError("this pipeline has few-step weights already: call it as it is")
+        name = self.config.get("_name_or_path")
+        if folder is None:
+            if self.model_folder is None:
+                raise FaceTalkError(
+                    "this pipeline was not loaded from a model folder: name that of its few-step weights"
+                )
+            folder = self.model_folder / FEW_STEPS
+            if not folder.is_dir():
+                raise FaceTalkError(f"the model {name} has no weights for few steps: leave out few_steps() or --fast")
+        denoiser, defaults = few_step_denoiser(self.denoiser, folder)
+        parts = self.components | {"denoiser": denoiser, "scheduler": few_step_scheduler(self.scheduler)}
+        few = type(self)(**parts, fps=self.config["fps"], **defaults)
+        if name is not None:
+            few.register_to_config(_name_or_path=name)  # of what it was made from, for its card
+        few.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
+        few._decoder = self._decoder
+        return few
+
+    @takes(MotionControls, live=True)
+    def open_stream(
+        self,
+        sampling_rate: int,
+        *,
+        controls: MotionControls | None = None,
+        generator: torch.Generator | None = None,
+        hop: int = 2,
+        warm_up: np.ndarray | torch.Tensor | None = None,
+        **options: Unpack[LiveOptions],
+    ) -> SpeechStream:
+        """Open a stream to push sound into, where `stream` with its iterator does not fit.
+
+        Args:
+            sampling_rate (`int`): of the sound that will come, Hz.
+            controls ([`MotionControls`], *optional*): the options above as one object.
+            generator (`torch.Generator`, *optional*): seed.
+            hop (`int`, *optional*, defaults to 2): frames made at a time. 1 has the shortest delay, more cost less.
+            warm_up ((S,) numbers, *optional*): some seconds of the same voice and microphone, at the rate of the
+                audio encoder, so that the first words are normalised as well as later ones.
+
+        Raises:
+            FaceTalkError: an argument that cannot be used, or a model that cannot work live: an audio encoder or a
+                denoiser that needs the whole clip, a scheduler that draws noise.
+        """
+        controls = self.resolve_controls(controls)
+        controls.check_live()
+        self.check_inputs(controls)
+        return SpeechStream(self, sampling_rate, controls, generator, hop, warm_up)
+
+    @takes(MotionControls, live=True)
+    def stream(
+        self,
+        chunks: Iterable[np.ndarray | torch.Tensor | tuple[np.ndarray, int]],
+        sampling_rate: int,
+        identity: Identity = None,
+        *,
+        controls: MotionControls | None = None,
+        generator: torch.Generator | None = None,
+        output_type: str = "animation",
+        hop: int = 2,
+        warm_up: np.ndarray | torch.Tensor | None = None,
+        **options: Unpack[LiveOptions],
+    ) -> Iterator[SpeechStreamOutput]:
+        """
+        Animate sound while it comes: frames leave as soon as `SpeechStream.delay` seconds of sound after their start
+        are there (0.497 s for facetalk-tiny, 0.455 s with `hop=1`).
+
+        How the sound is cut into chunks makes no difference, to the last bit. Against the call with the whole clip
+        only one thing differs: loudness and spectrum are normalised by the speech so far.
+
+        Args:
+            chunks: of one channel, (S,) numbers each, of any lengths; or pairs of such and their rate, to be checked.
+            sampling_rate (`int`): of the chunks, Hz.
+            identity (`str`, `int`, `np.ndarray` or `torch.Tensor`, *optional*): as in `__call__`.
+            controls ([`MotionControls`], *optional*): the options above as one object.
+            generator (`torch.Generator`, *optional*): seed.
+            output_type (`str`, *optional*, defaults to `"animation"`): `"animation"`: decoded heads; `"arkit"`:
+                ARKit's 52 weights, for which no surface is made; `"expression"`: codes only.
+            hop (`int`, *optional*, defaults to 2): as in `open_stream`.
+            warm_up ((S,) numbers, *optional*): as in `open_stream`.
+
+        Returns:
+            iterator of [`SpeechStreamOutput`], one for each chunk that completes frames. The frames of a stream whose
+            chunks break off with an exception are valid up to there.
+
+        Raises:
+            FaceTalkError: an argument or a chunk that cannot be used, or a model that cannot work live, see
+                `open_stream`.
+        """
+        opened = self.open_stream(sampling_rate, controls=controls, generator=generator, hop=hop, warm_up=warm_up)
+        return stream_outputs(self, opened, chunks, identity, output_type)
+
+
+def _repeat(items: list[Item], times: int) -> list[Item]:
+    return [item for item in items for _ in range(times)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How a pipeline is loaded and published: folders and Hub repositories, with one line for what is wrong with them."""
+"""Pipelines are loaded and published: folders and Hub repositories, with one line for what is wrong with them."""
 
 import os
 import tempfile
@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from ..errors import FaceTalkError
 from ..hub.fetching import check_variant, fetch_weights
+from ..hub.publishing import upload, write_model
 
 
-class PipelineLoading:
-    """The part of [`FaceTalkPipeline`] that finds, fetches and publishes its files; a mixin before
-    `DiffusionPipeline`."""
+class HubPipeline(DiffusionPipeline):
+    """A pipeline that is found, fetched and published with its components, which are of several libraries."""
 
     _snapshot: str | None = None
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
         """Load a folder or a Hub repository; see [`DiffusionPipeline.from_pretrained`] for the arguments.
 
         Without `dtype=` all components are float32, whatever the files hold: left alone, diffusers would widen its
@@ -47,7 +48,7 @@ class PipelineLoading:
         return pipe
 
     @classmethod
-    def download(cls, pretrained_model_name: str, **kwargs) -> str:
+    def download(cls, pretrained_model_name: str, **kwargs: Any) -> str:
         """Fetch a Hub repository: the base class refuses components of libraries other than its own.
 
         Configurations, the card, and the weights of one variant (`*.fp16.safetensors` ...; those without a variant
@@ -62,22 +63,9 @@ class PipelineLoading:
 
     @property
     def model_folder(self) -> Path | None:
-        """The folder that this pipeline was loaded from, in the cache or anywhere else."""
+        """Folder that this pipeline was loaded from, in the cache or anywhere else."""
         name = self._snapshot or self.config.get("_name_or_path")
         return Path(name) if name and os.path.isdir(name) else None
-
-    def few_steps(self, folder: str | os.PathLike | None = None) -> Self:
-        """This pipeline for sampling in 4 steps: another one that shares all but denoiser and scheduler with it.
-
-        Args:
-            folder (`str` or `os.PathLike`, *optional*): of training/distill_denoiser.py; by default the model's own.
-
-        Raises:
-            FaceTalkError: the model has none, or the folder's belong to other weights.
-        """
-        from .few_steps import FewStepsPipeline
-
-        return FewStepsPipeline.of(self, folder)
 
     def push_to_hub(
         self,
@@ -86,6 +74,9 @@ class PipelineLoading:
         private: bool | None = None,
         token: str | None = None,
         create_pr: bool = False,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        subfolder: str | None = None,
         revision: str | None = None,
         **facts: Any,
     ) -> str:
@@ -94,6 +85,8 @@ class PipelineLoading:
         Args:
             repo_id (`str`): the repository, USER/NAME; it is made where there is none.
             commit_message, private, token, create_pr: as in [`~diffusers.utils.PushToHubMixin.push_to_hub`].
+            safe_serialization, variant, subfolder: diffusers' own, only with their defaults: what goes up is always
+                the same.
             revision (`str`, *optional*): a branch, made where there is none.
             facts: for the card: `license`, `datasets`, `base_model`, `measured`, ...; see
                 [`facetalk_hf.hub.publishing.write_model`].
@@ -104,19 +97,24 @@ class PipelineLoading:
         Raises:
             FaceTalkError: something must not be published, or the Hub refuses.
         """
-        from ..hub.publishing import upload, write_model
-
-        for name in ("variant", "safe_serialization", "subfolder"):  # diffusers' own; what goes up is always the same
-            if facts.pop(name, None) not in (None, True):
+        refused = {"safe_serialization": not safe_serialization, "variant": variant, "subfolder": subfolder}
+        for name, value in refused.items():
+            if value:
                 raise FaceTalkError(f"push_to_hub publishes whole models in fp32 and fp16: leave {name} out")
         with tempfile.TemporaryDirectory() as folder:
             write_model(self, Path(folder) / "model", repo_id=repo_id, **facts)
-            options = {"private": private, "token": token, "revision": revision, "create_pr": create_pr}
-            return upload(Path(folder) / "model", repo_id, "model", commit_message=commit_message, **options)
+            return upload(
+                Path(folder) / "model", repo_id, "model", private=private, token=token, revision=revision,
+                create_pr=create_pr, commit_message=commit_message,
+            )  # fmt: skip
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *args, push_to_hub: bool = False, **kwargs) -> None:
-        """See [`DiffusionPipeline.save_pretrained`]; with `push_to_hub=True` the Hub gets what
-        [`~FaceTalkPipeline.push_to_hub`] sends."""
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, *args: Any, push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
+        """Save all components in a folder; see [`DiffusionPipeline.save_pretrained`] for the arguments.
+
+        With `push_to_hub=True` the Hub gets what [`~FaceTalkPipeline.push_to_hub`] sends.
+        """
         hub = {
             name: kwargs.pop(name) for name in ("commit_message", "private", "token", "create_pr") if name in kwargs
         }

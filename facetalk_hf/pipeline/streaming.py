@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Speech that comes in pieces, motion that follows it at a fixed distance: `FaceTalkPipeline.stream`.
+"""Streaming: speech comes in pieces, and motion follows at a fixed delay (`FaceTalkPipeline.stream`).
 
 In a causal denoiser a frame of a denoising step depends on earlier frames of the same step alone. Each frame can
 therefore go through all steps as soon as its sound was heard, with the keys and values of the frames before it kept
@@ -7,26 +7,27 @@ for every step: the result is that of sampling the whole clip at once.
 """
 
 import copy
-import inspect
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from diffusers.schedulers import SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from ..animation.arkit import weights_to_arkit
 from ..animation.head_animation import HeadAnimation
 from ..audio.io import read_audio
-from ..audio.streaming import FeatureStream, RunningStatistics, StreamingResampler
+from ..audio.streaming import FeatureStream, StreamingResampler
 from ..errors import FaceTalkError
+from ..head.decoder import Identity
 from ..models.incremental import IncrementalDenoiser
 from ..motion.blinks import LidMemory
 from ..motion.controls import MotionControls
+from ..motion.processing import MotionProcessor
+from .components import FaceTalkComponents
+from .denoising import SamplingScheduler
 
 
 OUTPUT_TYPES = ("animation", "arkit", "expression")
@@ -52,8 +53,8 @@ class SpeechStreamOutput(BaseOutput):
     animation: HeadAnimation | None = None
 
 
-def sampling_table(scheduler: SchedulerMixin, num_inference_steps: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a scheduler does, as sums: rows[s] are the weights of noise and predictions in the sample of step s.
+def sampling_table(scheduler: SamplingScheduler, num_inference_steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Write a scheduler's steps as sums: rows[s] are the weights of noise and predictions in the sample of step s.
 
     The table is read off the scheduler itself, by giving it unit vectors in place of noise and predictions. It holds
     for every scheduler that draws no noise and clips nothing.
@@ -91,8 +92,13 @@ def sampling_table(scheduler: SchedulerMixin, num_inference_steps: int) -> tuple
 
 
 class SpeechStream:
-    """The state of one stream: `push` sound, get frames; `finish` for the last ones. `FaceTalkPipeline.open_stream`
-    makes it. Its size does not grow.
+    """State of one stream: `push` sound, get frames; `finish` for the last ones. Its size does not grow.
+
+    Args:
+        pipe ([`FaceTalkPipeline`]): whose `open_stream` makes streams.
+        sampling_rate (`int`): of the sound, Hz.
+        controls ([`MotionControls`]): with the model's defaults filled in, and checked.
+        generator, hop, warm_up: as in `FaceTalkPipeline.open_stream`.
 
     Attributes:
         delay (`float`): seconds of sound after the start of a frame that must have come before the frame does.
@@ -101,27 +107,34 @@ class SpeechStream:
 
     def __init__(
         self,
-        pipe: "StreamingMixin",
+        pipe: FaceTalkComponents,
         sampling_rate: int,
-        num_inference_steps: int,
-        guidance_scale: float,
         controls: MotionControls,
-        generator: torch.Generator | None,
-        hop: int,
-        statistics: RunningStatistics | None = None,
+        generator: torch.Generator | None = None,
+        hop: int = 2,
+        warm_up: np.ndarray | torch.Tensor | None = None,
     ):
-        self.pipe, self.sampling_rate, self.hop = pipe, sampling_rate, hop
-        told, self.controls = controls.split_intensity(pipe.denoiser)
-        self.generator = generator
-        self.features = FeatureStream(pipe.audio_encoder, pipe.feature_extractor, hop, statistics)
-        if pipe.feature_extractor.fps != pipe.config.fps:
-            rates = f"{pipe.feature_extractor.fps:g} frames a second, not {pipe.config.fps:g}"
+        if not isinstance(sampling_rate, (int, np.integer)) or not 1 <= sampling_rate < 2**31:
+            raise FaceTalkError(f"sampling_rate must be a positive whole number of Hz, not {sampling_rate}")
+        if not isinstance(hop, int) or hop < 1:
+            raise FaceTalkError(f"hop must be a whole number of frames of at least 1, not {hop}")
+        self.sampling_rate, self.generator, self.hop = int(sampling_rate), generator, hop
+        extractor = pipe.feature_extractor
+        self.features = FeatureStream(pipe.audio_encoder, extractor, hop)
+        if extractor.fps != pipe.config["fps"]:
+            rates = f"{extractor.fps:g} frames a second, not {pipe.config['fps']:g}"
             raise FaceTalkError(f"the audio encoder works at {rates}")
-        self.resampler = StreamingResampler(sampling_rate, pipe.feature_extractor.sampling_rate)
-        self.code_size = pipe.denoiser.config.code_dim
-        timesteps, self.table = sampling_table(pipe.scheduler, num_inference_steps)
-        self.denoiser = IncrementalDenoiser(pipe.denoiser, timesteps, hop, guidance_scale, told)
-        self.table = self.table.to(self.denoiser.device)
+        if warm_up is not None:
+            samples, _ = read_audio(warm_up, extractor.sampling_rate)
+            self.features.statistics.update(extractor.log_mel(samples))
+        self.resampler = StreamingResampler(self.sampling_rate, extractor.sampling_rate)
+        self.code_size = pipe.denoiser.config["code_dim"]
+        self.processor = MotionProcessor(controls, pipe.denoiser, pipe.head)
+        steps, guidance_scale = controls.num_inference_steps, controls.guidance_scale
+        assert steps is not None and guidance_scale is not None
+        timesteps, table = sampling_table(pipe.scheduler, steps)
+        self.denoiser = IncrementalDenoiser(pipe.denoiser, timesteps, hop, guidance_scale, self.processor.intensity)
+        self.table = table.to(self.denoiser.device)
         # Noise comes in groups of 16 numbers; drawn in whole groups it is that of a clip at once.
         self.noise = torch.zeros(0, self.code_size)
         self.noise_block = 16 // math.gcd(16, self.code_size)
@@ -131,13 +144,13 @@ class SpeechStream:
 
     @property
     def delay(self) -> float:
-        """Seconds; see the class."""
+        """Delay in seconds; see the class."""
         extractor = self.features.extractor
         samples = self.features.samples_for(self.hop) / extractor.sampling_rate
         return samples + self.resampler.reach / self.sampling_rate
 
     def push(self, samples: np.ndarray | torch.Tensor, sampling_rate: int | None = None) -> torch.Tensor:
-        """Take in sound, give the codes (n, D) float of the frames that it completes; n may be 0.
+        """Take in sound and return the codes (n, D) float of the frames that it completes; n may be 0.
 
         Args:
             samples: (S,) numbers, one channel; integers are scaled by the range of their type. S may be 0.
@@ -158,16 +171,16 @@ class SpeechStream:
             )
         if samples.ndim == 1 and len(samples) == 0:
             return torch.zeros(0, self.code_size)
-        samples, rate = read_audio(samples, self.sampling_rate)
+        waveform, rate = read_audio(samples, self.sampling_rate)
         # A second at a time: what is kept is cut at its front for every hop, and should be short.
         codes = []
-        for start in range(0, len(samples), rate):
-            self.features.push(self.resampler.push(samples[start : start + rate]))
+        for start in range(0, len(waveform), rate):
+            self.features.push(self.resampler.push(waveform[start : start + rate]))
             codes.append(self._advance())
         return torch.cat(codes)
 
     def finish(self) -> torch.Tensor:
-        """End the stream: codes (n, D) float of the frames that are left.
+        """End the stream and return the codes (n, D) float of the frames that are left.
 
         Silence takes the place of what is missing in the last frame. A stream without a sample has no frames.
         """
@@ -176,24 +189,23 @@ class SpeechStream:
         self.finished = True
         self.features.push(self.resampler.finish())
         self.features.finish()
+        end = self.features.end or 0
         codes = self._advance()
-        beyond = self.num_frames - self.features.end
-        self.num_frames = self.features.end
+        beyond = self.num_frames - end
+        self.num_frames = end
         return codes[: len(codes) - beyond] if beyond > 0 else codes
 
     def _advance(self) -> torch.Tensor:
         codes = [torch.zeros(0, self.code_size)]
         while self.features.ready():
-            sample = self._denoise(self.features.pull())
-            denoiser, head = self.pipe.denoiser, self.pipe.head
-            parts = [denoiser.denormalize(item.to(denoiser.code_mean.device)).float().cpu() for item in sample]
-            codes.append(self.controls.scale(self.controls.settle(*parts, head, self.lids), head))
+            sample, expected = self._denoise(self.features.pull())
+            codes.append(self.processor.scale(self.processor.postprocess(sample, expected, self.lids)))
             self.num_frames += self.hop
         return torch.cat(codes)
 
     @torch.inference_mode()
     def _denoise(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (hop, A) of the next frames to normalised codes (hop, D): a sample, and what to expect."""
+        """Turn features (hop, A) of the next frames into normalised codes (hop, D): a sample, and the expected one."""
         self.denoiser.begin(features)
         known = self.table.new_zeros(len(self.table), self.hop * self.code_size)
         known[0] = self._draw().to(known.device).flatten()
@@ -211,126 +223,43 @@ class SpeechStream:
         return noise
 
 
-class StreamingMixin:
-    """`stream` and `open_stream` of [`FaceTalkPipeline`]."""
+def stream_outputs(
+    pipe: FaceTalkComponents,
+    stream: SpeechStream,
+    chunks: Iterable[np.ndarray | torch.Tensor | tuple[np.ndarray, int]],
+    identity: Identity,
+    output_type: str,
+) -> Iterator[SpeechStreamOutput]:
+    """Push chunks of sound into a stream and iterate over its frames; see `FaceTalkPipeline.stream`.
 
-    def open_stream(
-        self,
-        sampling_rate: int,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        mouth_temperature: float | None = None,
-        intensity: float = 1.0,
-        upper_face_intensity: float | None = None,
-        generator: torch.Generator | None = None,
-        hop: int = 2,
-        warm_up: np.ndarray | torch.Tensor | None = None,
-        blink_contrast: float | None = None,
-    ) -> SpeechStream:
-        """A stream to push sound into, where `stream` with its iterator does not fit. Arguments as there."""
-        defaults = self._call_defaults()
-        steps = defaults["num_inference_steps"] if num_inference_steps is None else num_inference_steps
-        scale = defaults["guidance_scale"] if guidance_scale is None else guidance_scale
-        self.check_inputs(
-            identity=None, num_inference_steps=steps, guidance_scale=scale, num_samples=1,
-            output_type="expression", callback_on_step_end_tensor_inputs=[],
-        )  # fmt: skip
-        cooling = {"mouth_temperature": mouth_temperature, "blink_contrast": blink_contrast}
-        controls = MotionControls(intensity, upper_face_intensity, **cooling)
-        controls.check(self.head, "expression")
-        if not isinstance(sampling_rate, (int, np.integer)) or not 1 <= sampling_rate < 2**31:
-            raise FaceTalkError(f"sampling_rate must be a positive whole number of Hz, not {sampling_rate}")
-        if not isinstance(hop, int) or hop < 1:
-            raise FaceTalkError(f"hop must be a whole number of frames of at least 1, not {hop}")
-        stream = SpeechStream(self, int(sampling_rate), steps, scale, controls, generator, hop)
-        if warm_up is not None:
-            samples, _ = read_audio(warm_up, self.feature_extractor.sampling_rate)
-            stream.features.statistics.update(self.feature_extractor.log_mel(samples))
-        return stream
+    Raises:
+        FaceTalkError: at once, for an output type, an identity or chunks that cannot be used.
+    """
+    if output_type not in OUTPUT_TYPES:
+        raise FaceTalkError(f"output_type of a stream must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
+    if isinstance(chunks, (np.ndarray, torch.Tensor, str, bytes)):
+        raise FaceTalkError("chunks must be an iterable of arrays: for one whole clip, call the pipeline itself")
+    if output_type != "expression":
+        identity = code = pipe.decoder.identity_code(identity)
+    if output_type == "arkit":
+        weights_to_arkit(np.zeros((0, len(pipe.decoder.target_names)), np.float32), pipe.decoder.target_names)
+    elif output_type == "animation":
+        pipe.decoder.geometry(code)  # takes seconds: now, not when the first frame is due
 
-    def stream(
-        self,
-        chunks: Iterable[np.ndarray | torch.Tensor | tuple[np.ndarray, int]],
-        sampling_rate: int,
-        identity: str | int | np.ndarray | torch.Tensor | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        mouth_temperature: float | None = None,
-        intensity: float = 1.0,
-        upper_face_intensity: float | None = None,
-        generator: torch.Generator | None = None,
-        output_type: str = "animation",
-        hop: int = 2,
-        warm_up: np.ndarray | torch.Tensor | None = None,
-        blink_contrast: float | None = None,
-    ) -> Iterator[SpeechStreamOutput]:
-        """
-        Animate sound while it comes: frames leave as soon as `SpeechStream.delay` seconds of sound after their start
-        are there (0.497 s for facetalk-tiny, 0.455 s with `hop=1`).
+    def outputs() -> Iterator[SpeechStreamOutput]:
+        for index, expressions in _blocks(stream, chunks):
+            output = SpeechStreamOutput(index, index / pipe.config["fps"], expressions)
+            if output_type == "arkit":
+                output.arkit = weights_to_arkit(pipe.decoder.weights(expressions), pipe.decoder.target_names)
+            elif output_type == "animation":
+                output.animation = pipe.decode(expressions, identity)
+            yield output
 
-        How the sound is cut into chunks makes no difference, to the last bit. Against the call with the whole clip
-        only one thing differs: loudness and spectrum are normalised by the speech so far.
-
-        Args:
-            chunks: of one channel, (S,) numbers each, of any lengths; or pairs of such and their rate, to be checked.
-            sampling_rate (`int`): of the chunks, Hz.
-            identity, num_inference_steps, guidance_scale, mouth_temperature, intensity, upper_face_intensity,
-                generator: as in `__call__`, with its defaults.
-            output_type (`str`, *optional*, defaults to `"animation"`): `"animation"`: decoded heads; `"arkit"`:
-                ARKit's 52 weights, for which no surface is made; `"expression"`: codes only.
-            hop (`int`, *optional*, defaults to 2): frames made at a time. 1 has the shortest delay, more cost less.
-            warm_up ((S,) numbers, *optional*): some seconds of the same voice and microphone, at the rate of the
-                audio encoder, so that the first words are normalised as well as later ones.
-            blink_contrast (`float`, *optional*): as in `__call__`.
-
-        Returns:
-            iterator of [`SpeechStreamOutput`], one for each chunk that completes frames. The frames of a stream whose
-            chunks break off with an exception are valid up to there.
-
-        Raises:
-            FaceTalkError: an argument or a chunk that cannot be used, or a model that cannot work live: an audio
-                encoder or a denoiser that needs the whole clip, a scheduler that draws noise.
-        """
-        if output_type not in OUTPUT_TYPES:
-            raise FaceTalkError(
-                f"output_type of a stream must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}"
-            )
-        if output_type != "expression":
-            code = self.decoder.identity_code(identity)
-        if output_type == "arkit":
-            weights_to_arkit(np.zeros((0, len(self.decoder.target_names))), self.decoder.target_names)
-        if isinstance(chunks, (np.ndarray, torch.Tensor, str, bytes)):
-            raise FaceTalkError("chunks must be an iterable of arrays: for one whole clip, call the pipeline itself")
-        stream = self.open_stream(
-            sampling_rate, num_inference_steps, guidance_scale, mouth_temperature, intensity, upper_face_intensity,
-            generator, hop, warm_up, blink_contrast,
-        )  # fmt: skip
-        if output_type == "animation":
-            self.decoder.geometry(code)  # takes seconds: now, not when the first frame is due
-
-        def outputs() -> Iterator[SpeechStreamOutput]:
-            for index, expressions in _blocks(stream, chunks):
-                output = SpeechStreamOutput(index, index / self.config.fps, expressions)
-                if output_type == "arkit":
-                    names = self.decoder.target_names
-                    output.arkit = weights_to_arkit(self.decoder.weights(expressions), names)
-                elif output_type == "animation":
-                    output.animation = self.decode(expressions, code)
-                yield output
-
-        return outputs()
-
-    def _call_defaults(self) -> dict[str, Any]:
-        """Defaults of the arguments of `FaceTalkPipeline.__call__`."""
-        for cls in type(self).__mro__:
-            parameters = inspect.signature(cls.__call__).parameters
-            if "guidance_scale" in parameters:
-                return {name: value.default for name, value in parameters.items()}
-        return {}
+    return outputs()
 
 
 def _blocks(stream: SpeechStream, chunks: Iterable) -> Iterator[tuple[int, torch.Tensor]]:
-    """Number of the first frame and codes (n, D), n > 0, of everything that a stream gives."""
+    """Iterate over number of the first frame and codes (n, D), n > 0, of everything that a stream gives."""
     for chunk in chunks:
         index = stream.num_frames
         codes = stream.push(*chunk) if isinstance(chunk, tuple) else stream.push(chunk)

@@ -7,13 +7,13 @@ from ..blendshapes import EXPRESSIONS, INDEX, MOUTH
 
 
 def sample_weights(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Weights (count, 53) float of plausible and less plausible expressions; the first is neutral.
+    """Draw weights (count, 53) float of plausible and less plausible expressions; the first is neutral.
 
     One in seven is a single shape in full; the others open the jaw (Beta(1, 2.5)), may close the lips over it, mix one
     to four shapes of the mouth and often three of the upper face, one in five of them asymmetrically.
     """
 
-    def uniform(*size):
+    def uniform(*size: int) -> torch.Tensor:
         return torch.rand(*size, generator=generator)
 
     weights = torch.zeros(count, len(EXPRESSIONS))

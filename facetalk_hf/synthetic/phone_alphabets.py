@@ -63,7 +63,7 @@ _PAUSES = {"", "#", "##", "_", "pau", "sil", "sp", "_:", "?"}
 
 
 def _ipa(name: str) -> list[str]:
-    """An espeak phone such as "ˈeɪ", "t͡ʃ" or "ɔː" -> zero, one or more names of the common alphabet."""
+    """Convert an espeak phone such as "ˈeɪ", "t͡ʃ" or "ɔː" to zero, one or more names of the common alphabet."""
     letters = ""
     for letter in unicodedata.normalize("NFC", name):
         if letter in _IPA:

@@ -61,18 +61,18 @@ class SpeakingHead:
         self._eye_area = np.full(len(self.eyes), 4 * np.pi * float(radius.mean()) ** 2 / 2 / 3000)
 
     def posed(self, weights: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """(53,) -> where samples are, (P, 3)."""
+        """Move the samples by weights (53,), (P, 3)."""
         change = weights - self.canonical_weights
         return self.canonical[rows] + np.einsum("pkc,k->pc", self.fields[rows], change, optimize=True)
 
     def posed_landmarks(self, weights: np.ndarray) -> np.ndarray:
-        """(53,) -> (68, 3)."""
+        """Move the landmarks by weights (53,), (68, 3)."""
         return self.landmarks + np.einsum("kpc,k->pc", self.landmark_fields, weights - self.canonical_weights)
 
     def scan(
         self, weights: np.ndarray, count: int, faults: ScanFaults, seed: int, with_normals: bool = False
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """What cameras from the front and both sides see of a frame: (count, 3) float32 points.
+        """Scan a frame as cameras from the front and both sides see it: (count, 3) float32 points.
 
         With normals also these, (count, 3) float32: of the plane through the 16 nearest true points, towards the
         cameras that see it, and 10 degrees off.

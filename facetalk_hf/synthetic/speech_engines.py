@@ -11,6 +11,7 @@ import ctypes
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -112,7 +113,7 @@ class Espeak:
     must be repeatable.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._library = ctypes.CDLL("libespeak-ng.so.1")
         self.rate = self._library.espeak_Initialize(2, 0, None, 1 | 2)  # synchronous; phoneme events, in IPA
         self._samples: list[bytes] = []
@@ -121,7 +122,7 @@ class Espeak:
         self._callback = kind(self._receive)
         self._library.espeak_SetSynthCallback(self._callback)
 
-    def _receive(self, wave, count, events) -> int:
+    def _receive(self, wave: Any, count: int, events: Any) -> int:
         if wave and count > 0:
             self._samples.append(ctypes.string_at(wave, 2 * count))
         index = 0
@@ -150,11 +151,11 @@ class Espeak:
         return resample(samples, self.rate, RATE), self._give_silence_to_stops(phones, samples)
 
     def _give_silence_to_stops(self, phones: Phones, samples: np.ndarray) -> Phones:
-        """espeak reports a stop at its burst: the near-silent run before it is its closure."""
+        """Give stops the near-silent run before them, which is their closure: espeak reports a stop at its burst."""
         hop = self.rate // 200
         power = (samples[: len(samples) // hop * hop].reshape(-1, hop) ** 2).mean(1)
         quiet = power < 10**-3.2 * np.percentile(power, 95)
-        fixed = [list(row) for row in phones]
+        fixed: list[list[Any]] = [list(row) for row in phones]
         for before, row in zip(fixed[:-1], fixed[1:], strict=True):
             if row[0][:1] in tuple("pbtdkgɡcqɟʈɖ"):
                 step = int(row[1] * 200) - 1
@@ -165,4 +166,4 @@ class Espeak:
                 if start < row[1] and not (before[0] == "" and row[1] - start < 0.02):
                     # After a pause a stop's closure cannot be heard; 60 ms are what speakers take.
                     row[1] = before[2] = start if before[0] else max(start, row[1] - 0.06)
-        return [tuple(row) for row in fixed]
+        return [(name, start, end) for name, start, end in fixed]

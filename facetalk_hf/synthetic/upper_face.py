@@ -6,7 +6,7 @@ Everything is seeded and made at the frame rate. The mouth itself comes from `ph
 
 import numpy as np
 
-from ..audio.analysis import _smooth, pitch
+from ..audio.analysis import gaussian, pitch
 from ..blendshapes import EXPRESSIONS, INDEX
 from ..motion.blinks import blinks
 
@@ -19,7 +19,7 @@ def _wander(frames: int, fps: float, seconds: float, rng: np.random.Generator) -
     for index in range(frames):
         value = keep * value + noise[index]
         result[index] = value
-    return _smooth(result, 2)
+    return gaussian(result, 2)
 
 
 def _gaze(frames: int, fps: float, rng: np.random.Generator) -> np.ndarray:
@@ -50,7 +50,7 @@ def accompany(
     """
     frames = len(weights)
     result = weights.astype(np.float64).copy()
-    speech = _smooth((weights[:, INDEX["jawOpen"]] > 0.02).astype(float), 2)
+    speech = gaussian((weights[:, INDEX["jawOpen"]] > 0.02).astype(float), 2)
 
     def put(name: str, left: np.ndarray, right: np.ndarray) -> None:
         result[:, INDEX[f"{name}_L"]], result[:, INDEX[f"{name}_R"]] = left, right
@@ -80,7 +80,7 @@ def accompany(
     raised = np.zeros(frames)
     if voiced.sum() > 5:
         octaves = np.log2(np.maximum(f0, 1) / np.median(f0[voiced]))
-        raised = _smooth(np.where(voiced, octaves.clip(0, 0.6), 0), 3) * 1.3
+        raised = gaussian(np.where(voiced, octaves.clip(0, 0.6), 0), 3) * 1.3
     idle, lean = _wander(frames, fps, 2.0, rng), rng.normal(0, 0.1)
     inner = (raised + 0.05 * idle + 0.03).clip(0, 0.6)
     outer = (0.7 * raised + 0.05 * _wander(frames, fps, 2.0, rng)).clip(0, 0.5)

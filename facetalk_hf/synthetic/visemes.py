@@ -170,7 +170,7 @@ def _pool(track: np.ndarray, frames: int, fps: float, maximum: bool) -> np.ndarr
 def mouth_weights(
     segments: Sequence[Segment], frames: int, fps: float = 24, loudness: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The teacher: timed phones -> weights of the mouth.
+    """Turn timed phones into weights of the mouth, by rules.
 
     Frame i stands for the time [i, i + 1) / fps. Weights are the mean over it, but closure and lip bite are the
     maximum, because a /p/ lasts only 1.6 to 2.2 frames at 24 fps. In pauses every weight is exactly 0.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clouds import make_field
+from clouds import random_field
 from command import facetalk, needs_model  # noqa: F401
 from killed_training import kill_at
 
@@ -18,7 +18,7 @@ from facetalk_hf import TINY
 from facetalk_hf.blendshapes import INDEX
 from facetalk_hf.cli.main import main
 from facetalk_hf.fitting import expressions as fitting
-from facetalk_hf.fitting.posed_field import PosedField
+from facetalk_hf.fitting.fields import make_field
 from facetalk_hf.head.loading import load_head
 
 
@@ -26,7 +26,7 @@ from facetalk_hf.head.loading import load_head
 def head(tmp_path_factory) -> Path:
     """A tiny head of rubbish, saved with an identity code: enough for all that does not look at the result."""
     folder = tmp_path_factory.mktemp("head")
-    field = make_field()
+    field = random_field()
     field.head.save_pretrained(folder)
     np.save(folder / "identity.npy", field.identity[0].numpy())
     return folder
@@ -167,7 +167,7 @@ def test_config_files_that_make_no_sense(facetalk, head, tmp_path, text, message
 @needs_model
 def test_a_person_in_mm_who_turns_is_fitted_from_a_rough_pose(facetalk, tmp_path):  # noqa: F811
     tiny = load_head(TINY)
-    field = PosedField(tiny, torch.zeros(tiny.identity_dim))
+    field = make_field(tiny, torch.zeros(tiny.identity_dim))
     truth, clouds = torch.zeros(2, field.size), tmp_path / "clouds"
     truth[:, INDEX["jawOpen"]] = torch.tensor([0.1, 0.5])
     clouds.mkdir()
@@ -177,7 +177,7 @@ def test_a_person_in_mm_who_turns_is_fitted_from_a_rough_pose(facetalk, tmp_path
         points = (torch.rand(700, 3, generator=generator) - 0.5) * torch.tensor([0.6, 0.8, 0.1])
         points[:, 2] += 0.35 - points[:, 0] ** 2
         for _ in range(4):
-            distance, gradient, _ = field.slopes(points, weights)
+            distance, gradient, _ = field.linearize(points, weights)
             points = points - distance[:, None] * gradient / gradient.square().sum(-1, keepdim=True).clamp_min(0.25)
         points = points[field.distance(points, weights).abs() < 0.002]
         assert len(points) > 400

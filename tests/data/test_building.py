@@ -70,7 +70,7 @@ def test_the_documented_ways_of_reading(tmp_path, monkeypatch):
     names: dict = {}
     for block in blocks:
         exec(compile(block, "corpus.md", "exec"), names)  # noqa: S102  our own page
-    assert len(blocks) == 3 and names["segment"]["audio"].shape == (32000,)
+    assert len(blocks) == 2
     assert names["segment"]["frame_mask"].sum() == 24 and len(names["data"]) == len(list(names["stream"])) == 2
 
 

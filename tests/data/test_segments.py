@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from facetalk_hf.data.segments import EncodedClips, SegmentDataset, cut_segment, segment_starts, take_batch
+from facetalk_hf.data.segments import EncodedClips, SegmentDataset, take_batch
 from facetalk_hf.errors import FaceTalkError
 
 
@@ -99,34 +99,3 @@ def test_a_sample_depends_on_seed_and_index_alone():
         assert all(torch.equal(part[key], value[rows]) for key, value in whole.items())
     assert torch.equal(SegmentDataset(clips, 20, 12, seed=3)[5]["noise"], whole["noise"][5])
     assert not torch.equal(SegmentDataset(clips, 20, 12, seed=4)[5]["noise"], whole["noise"][5])
-
-
-@pytest.mark.parametrize("frames", [1, 47, 48, 49, 96, 100, 143])
-def test_segments_cover_every_frame(frames):
-    starts = segment_starts(frames)
-    covered = np.zeros(max(frames, 48), bool)
-    for start in starts:
-        assert start == 0 or start + 48 <= frames
-        covered[start : start + 48] = True
-    assert covered.all()
-    assert len(starts) == max(1, -(-frames // 48))
-
-
-@pytest.mark.parametrize(("fps", "rate"), [(24.0, 16000), (30.0, 16000), (25.0, 22050), (29.97, 44100)])
-def test_a_segment_comes_with_its_own_audio(fps, rate):
-    """Every sample is the number of the frame it belongs to, every code that of its frame."""
-    frames = 70
-    codes = np.arange(frames, dtype=np.float32)[:, None].repeat(2, 1)
-    audio = np.floor(np.arange(round(frames * rate / fps)) * fps / rate + 1e-9).astype(np.float32)
-    for start in (0, 1, 22, 30, 69):
-        cut = cut_segment(codes, audio, start, 48, rate, fps)
-        kept = min(48, frames - start)
-        assert cut["expression"].shape == (48, 2) and cut["audio"].shape == (-(-48 * rate // fps),)
-        assert cut["frame_mask"].tolist() == [True] * kept + [False] * (48 - kept)
-        np.testing.assert_array_equal(cut["expression"][:kept, 0], np.arange(start, start + kept))
-        assert not cut["expression"][kept:].any()
-        heard = cut["audio"][: int(kept * rate / fps) - 1]  # recordings end within a sample of their last frame
-        assert heard[0] == start and heard[-1] == start + kept - 1 and (np.diff(heard) >= 0).all()
-        assert not cut["audio"][int(np.ceil(kept * rate / fps)) + 1 :].any()
-    with pytest.raises(FaceTalkError, match="no segment from frame 70 of a sequence of 70"):
-        cut_segment(codes, audio, 70, 48, rate, fps)

@@ -8,8 +8,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from facetalk_hf.errors import FaceTalkError
-from facetalk_hf.fitting.alignment import align_landmarks, check_unit, read_transforms, similarity
+from facetalk_hf.fitting.alignment import align_landmarks, similarity
 from facetalk_hf.fitting.point_clouds import frame_files, read_cloud
+from facetalk_hf.fitting.poses import check_unit, read_transforms
 
 
 def random_pose(seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -36,8 +37,8 @@ def test_landmarks_give_a_pose_a_frame_in_spite_of_a_wrong_one():
     for index, (rotation, move) in enumerate(poses):
         assert np.allclose(found.rotations[index], rotation, atol=2e-3)
         assert np.allclose(found.translations[index], move, atol=2e-3)
-        back = found.from_model(index, found.to_model(index, marks[0]))
-        assert np.allclose(back, marks[0], atol=1e-2)
+        known = np.isfinite(marks[index]).all(1) & (np.arange(68) != (30 if index == 1 else -1))
+        assert np.allclose(found.to_model(index, marks[index])[known], canonical[known], atol=5e-3)
     assert align_landmarks(marks, canonical).scale == pytest.approx(0.004, rel=1e-3)
 
 

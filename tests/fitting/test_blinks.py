@@ -4,15 +4,16 @@
 import numpy as np
 import pytest
 import torch
-from clouds import make_field
+from clouds import random_field
 from command import needs_model
 
 from facetalk_hf import TINY
 from facetalk_hf.blendshapes import INDEX
 from facetalk_hf.fitting.blinks import LEVELS, best_blinks, blink_evidence, blink_shapes, find_blinks
-from facetalk_hf.fitting.observations import FittingConfig, FrameObservation
-from facetalk_hf.fitting.posed_field import PosedField
-from facetalk_hf.fitting.window_solver import normal_match, solve_window
+from facetalk_hf.fitting.config import FittingConfig
+from facetalk_hf.fitting.fields import make_field
+from facetalk_hf.fitting.observations import FrameObservation
+from facetalk_hf.fitting.window_solver import normal_weights, solve_window
 from facetalk_hf.head.loading import load_head
 
 
@@ -52,7 +53,7 @@ def test_shapes_last_as_long_at_any_rate(fps):
 @needs_model
 def test_a_blink_is_found_in_points_in_spite_of_a_head_that_is_off():
     head = load_head(TINY)
-    field = PosedField(head, torch.zeros(head.identity_dim))
+    field = make_field(head, torch.zeros(head.identity_dim))
     columns, truth = [INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]], torch.zeros(18, field.size)
     shape = torch.from_numpy(blink_shapes(24)[2]).float()
     truth[6 : 6 + len(shape), columns] = shape[:, None]
@@ -61,7 +62,7 @@ def test_a_blink_is_found_in_points_in_spite_of_a_head_that_is_off():
     for weights in truth:
         points = lids.repeat(4, 1) + torch.randn(48, 3, generator=generator) * 0.016
         for _ in range(2):
-            distance, gradient, _ = field.slopes(points, weights)
+            distance, gradient, _ = field.linearize(points, weights)
             points = points - distance[:, None] * gradient / gradient.square().sum(-1, keepdim=True).clamp_min(0.25)
         # 0.4 mm of noise, and all of it 0.4 mm in front of where the head is.
         normal = torch.nn.functional.normalize(gradient, dim=-1)
@@ -74,7 +75,7 @@ def test_a_blink_is_found_in_points_in_spite_of_a_head_that_is_off():
 
 
 def test_lids_with_landmarks_keep_what_they_have():
-    field, marks = make_field(), torch.zeros(68, 3)
+    field, marks = random_field(), torch.zeros(68, 3)
     weights = torch.rand(14, field.size)
     frames = [FrameObservation(torch.rand(80, 3) * 0.4, marks) for _ in weights]
     assert torch.equal(find_blinks(field, frames, weights, FittingConfig())[0], weights)
@@ -84,11 +85,11 @@ def test_lids_with_landmarks_keep_what_they_have():
 def test_points_whose_normals_are_elsewhere_do_not_pull():
     gradient = torch.tensor([[0.0, 0, 2], [0, 0, 2], [0, 0, 2], [0, 0, 2]])
     normals = torch.tensor([[0.0, 0, 1], [0, 0.8, 0.6], [0, 0, -1], [0, 0, 0]])
-    assert normal_match(normals, gradient).tolist() == pytest.approx([1, 1, 0, 1])
-    assert normal_match(None, gradient).tolist() == [1, 1, 1, 1]
-    field, points = make_field(), torch.rand(100, 3) * 0.4
+    assert normal_weights(normals, gradient).tolist() == pytest.approx([1, 1, 0, 1])
+    assert normal_weights(None, gradient).tolist() == [1, 1, 1, 1]
+    field, points = random_field(), torch.rand(100, 3) * 0.4
     start, config = torch.zeros(1, field.size), FittingConfig(iterations=1)
-    _, gradient, _ = field.slopes(points, start[0])
+    _, gradient, _ = field.linearize(points, start[0])
     wrong = -torch.nn.functional.normalize(gradient, dim=-1)
     ours, against = (
         solve_window(field, [FrameObservation(points, normals=n)], start, None, config) for n in (-wrong, wrong)

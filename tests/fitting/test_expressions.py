@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""Fitting: the field and its slopes, the objective, windows that are kept, people that are found."""
+"""Fitting: the field and its derivatives, the objective, windows that are kept, people that are found."""
 
 import numpy as np
 import pytest
 import torch
-from clouds import make_field  # noqa: F401
+from clouds import random_field  # noqa: F401
 
 from facetalk_hf.blendshapes import EXPRESSIONS
 from facetalk_hf.errors import FaceTalkError
-from facetalk_hf.fitting.expressions import fit_expressions, start_weights, window_starts
-from facetalk_hf.fitting.identity import IdentityConfig, fit_identity, telling_frames
-from facetalk_hf.fitting.observations import FittingConfig, FrameObservation
-from facetalk_hf.fitting.window_solver import priors, solve_window
+from facetalk_hf.fitting.config import FittingConfig
+from facetalk_hf.fitting.expressions import fit_expressions, window_starts
+from facetalk_hf.fitting.identity import IdentityConfig, fit_identity, select_frames
+from facetalk_hf.fitting.observations import FrameObservation
+from facetalk_hf.fitting.window_solver import priors, solve_window, start_weights
 
 
 def observations(count: int, points: int = 150) -> list[FrameObservation]:
@@ -28,9 +29,9 @@ QUICK = FittingConfig(window=4, overlap=1, iterations=2, points=120)
 
 
 def test_distance_and_gradient_are_those_of_the_head():
-    field, weights = make_field(), torch.rand(len(EXPRESSIONS))
+    field, weights = random_field(), torch.rand(len(EXPRESSIONS))
     points = torch.rand(150, 3) * 0.4
-    value, gradient, jacobian = field.slopes(points, weights)
+    value, gradient, jacobian = field.linearize(points, weights)
     code = field.codes(weights)[None]
     expected = field.head.posed_sdf(points[None], field.identity, code)[0]
     assert torch.allclose(value, expected, atol=1e-3)
@@ -44,24 +45,24 @@ def test_distance_and_gradient_are_those_of_the_head():
 
 
 def test_posed_landmarks_follow_the_forward_deformation():
-    field, weights = make_field(), torch.rand(3, len(EXPRESSIONS))
+    field, weights = random_field(), torch.rand(3, len(EXPRESSIONS))
     marks = field.head.landmarks(field.identity)
     for row, posed in zip(weights, field.posed_landmarks(weights), strict=True):
         expected = marks + field.head.deform(marks, field.identity, field.codes(row)[None])
         assert torch.allclose(posed, expected[0], atol=1e-5)
 
 
-def test_slope_of_the_priors_is_their_derivative():
-    field, config = make_field(), FittingConfig(code=0.3, temporal=0.4, box=2.0, symmetry=0.7, huber=0.1)
+def test_gradient_of_the_priors_is_their_derivative():
+    field, config = random_field(), FittingConfig(code=0.3, temporal=0.4, box=2.0, symmetry=0.7, huber=0.1)
     weights = 0.5 + 0.5 * torch.randn(4, field.size, generator=torch.Generator().manual_seed(2)).double()
     previous = torch.rand(field.size)
-    _, slope, curve = priors(weights, previous, field, config)
-    assert torch.allclose(curve, curve.T)
+    prior = priors(weights, previous, field, config)
+    assert torch.allclose(prior.hessian, prior.hessian.T)
     for frame, index in ((0, 0), (1, 10), (2, 14), (3, 26)):
         step = torch.zeros_like(weights)
         step[frame, index] = 1e-5
-        up, down = (sum(priors(weights + s * step, previous, field, config)[0].values()) for s in (1, -1))
-        assert (up - down) / 2e-5 == pytest.approx(float(slope.view(4, -1)[frame, index]), rel=1e-3, abs=1e-6)
+        up, down = (sum(priors(weights + s * step, previous, field, config).terms.values()) for s in (1, -1))
+        assert (up - down) / 2e-5 == pytest.approx(float(prior.gradient.view(4, -1)[frame, index]), rel=1e-3, abs=1e-6)
 
 
 def test_windows_cover_every_frame_once_beyond_their_overlap():
@@ -75,7 +76,7 @@ def test_windows_cover_every_frame_once_beyond_their_overlap():
 
 
 def test_landmarks_alone_bring_the_weights_back():
-    field = make_field()
+    field = random_field()
     change = torch.rand(3, len(EXPRESSIONS), generator=torch.Generator().manual_seed(3))
     true = start_weights(field, 3).float() + 0.03 * change  # landmarks move by millimetres: more counts as an outlier
     marks = field.posed_landmarks(true)
@@ -88,7 +89,7 @@ def test_landmarks_alone_bring_the_weights_back():
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_codes(tmp_path):
-    field, frames = make_field(), observations(9)
+    field, frames = random_field(), observations(9)
     whole = fit_expressions(field, frames, QUICK)
 
     class Stop(Exception):
@@ -110,7 +111,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_codes(tmp_path):
 
 
 def test_windows_of_other_clouds_are_not_used(tmp_path):
-    field = make_field()
+    field = random_field()
     fit_expressions(field, observations(4), QUICK, tmp_path)
     other = [FrameObservation(frame.points + 0.05) for frame in observations(4)]
     expected = fit_expressions(field, other, QUICK)
@@ -118,14 +119,14 @@ def test_windows_of_other_clouds_are_not_used(tmp_path):
 
 
 def test_a_missing_frame_is_listed_and_bridged():
-    field, frames = make_field(), observations(5)
+    field, frames = random_field(), observations(5)
     frames[2] = FrameObservation(torch.zeros(0, 3), trust=0.0)
     fit = fit_expressions(field, frames, QUICK)
     assert 2 in fit.bad_frames and np.isfinite(fit.weights).all()
 
 
 def test_identity_needs_points_and_stays_near_the_named_ones():
-    field = make_field()
+    field = random_field()
     with pytest.raises(FaceTalkError, match="no frame with points"):
         fit_identity(field.head, [FrameObservation(torch.zeros(0, 3), trust=0.0)])
     config = IdentityConfig(frames=2, rounds=1, steps=3, points=50)
@@ -134,10 +135,10 @@ def test_identity_needs_points_and_stays_near_the_named_ones():
     assert torch.equal(code, fit_identity(field.head, observations(3), config, QUICK))
 
 
-def test_telling_frames_are_those_that_cover_most():
+def test_selected_frames_are_those_that_cover_most():
     frames = observations(6)
     frames[3] = FrameObservation(frames[3].points * 2)
-    assert 3 in telling_frames(frames, 2)
+    assert 3 in select_frames(frames, 2)
 
 
 @pytest.mark.parametrize("options", [{"overlap": 10}, {"code": float("nan")}, {"points": 0}, {"sdf": -1.0}])

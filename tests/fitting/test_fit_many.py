@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clouds import make_field
+from clouds import random_field
 from command import facetalk  # noqa: F401
 from components import make_head
 
@@ -21,9 +21,9 @@ from facetalk_hf.blendshapes import INDEX
 from facetalk_hf.fitting import sequence as sequence_fitting
 from facetalk_hf.fitting.alignment import align_landmarks
 from facetalk_hf.fitting.batched_field import FieldBatcher, SharedField
-from facetalk_hf.fitting.identity import IdentityConfig, fit_identity, typical
+from facetalk_hf.fitting.fields import make_field
+from facetalk_hf.fitting.identity import IdentityConfig, fit_identity, identity_prior
 from facetalk_hf.fitting.point_clouds import read_sequence
-from facetalk_hf.fitting.posed_field import PosedField
 from facetalk_hf.head.loading import load_head
 
 
@@ -44,7 +44,7 @@ def script():
 @pytest.fixture(scope="module")
 def head_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("head")
-    make_field().head.save_pretrained(folder)
+    random_field().head.save_pretrained(folder)
     (folder / "coarse.yaml").write_text(COARSE)
     return folder
 
@@ -74,7 +74,18 @@ def scans(tmp_path, head_folder) -> Path:
 def arguments(scans: Path, head: Path, output: Path, *more: str) -> list[str]:
     """The script's words: coarse steps for the head of rubbish, the usual ones for another."""
     coarse = ["--config", str(head / "coarse.yaml")] if (head / "coarse.yaml").is_file() else []
-    return ["--scans", str(scans), "--model", str(head), "--output", str(output), "--device", "cpu", *coarse, *more]
+    return [
+        "--scans",
+        str(scans),
+        "--model",
+        str(head),
+        "--output-dir",
+        str(output),
+        "--device",
+        "cpu",
+        *coarse,
+        *more,
+    ]
 
 
 def fits(output: Path) -> dict[str, np.ndarray]:
@@ -164,7 +175,7 @@ def test_what_is_batched_does_not_depend_on_threads_or_on_how_often_it_was_stopp
 ):
     """The path of a GPU, on the CPU. On a head of random numbers a rounding error grows to another fit: bits count."""
     for name in ("once", "again"):
-        script.main(arguments(scans, head_folder, tmp_path / name, "--batch", "3"))
+        script.main(arguments(scans, head_folder, tmp_path / name, "--batch-size", "3"))
     once, again = fits(tmp_path / "once"), fits(tmp_path / "again")
     assert set(once) == set(again) == {"anna", "bert", "carl"}
     assert all(np.array_equal(codes, again[name]) for name, codes in once.items())
@@ -175,7 +186,7 @@ def test_batched_fits_are_those_of_single_ones(script, tmp_path):
     head = load_head(str(TINY))
     generator = torch.Generator().manual_seed(0)
     for seed, name in enumerate(("anna", "bert")):
-        field = PosedField(head, head.identity_codes[seed].float())
+        field = make_field(head, head.identity_codes[seed].float())
         cloud = []
         for jaw in (0.1, 0.4):
             weights = torch.zeros(field.size)
@@ -183,7 +194,7 @@ def test_batched_fits_are_those_of_single_ones(script, tmp_path):
             points = field.posed_landmarks(weights[None])[0].repeat(3, 1)
             points = points + 0.02 * torch.randn(points.shape, generator=generator)
             for _ in range(4):
-                value, gradient, _ = field.slopes(points, weights)
+                value, gradient, _ = field.linearize(points, weights)
                 points = points - value[:, None] * gradient / gradient.square().sum(-1, keepdim=True)
             cloud.append(points.numpy())
         folder = tmp_path / "scans" / name
@@ -192,7 +203,7 @@ def test_batched_fits_are_those_of_single_ones(script, tmp_path):
         np.savez(folder / "transforms.npz", s=1.0, R=np.eye(3), t=np.zeros(3))
         np.save(folder / "identity.npy", field.identity[0].numpy())
     script.main(arguments(tmp_path / "scans", Path(TINY), tmp_path / "single"))
-    script.main(arguments(tmp_path / "scans", Path(TINY), tmp_path / "batched", "--batch", "2"))
+    script.main(arguments(tmp_path / "scans", Path(TINY), tmp_path / "batched", "--batch-size", "2"))
     single, batched = fits(tmp_path / "single"), fits(tmp_path / "batched")
     assert len(single) == len(batched) == 2
     for name, codes in single.items():
@@ -201,7 +212,7 @@ def test_batched_fits_are_those_of_single_ones(script, tmp_path):
 
 
 def test_a_batch_answers_as_the_fields_do_and_nobody_waits_for_a_fit_that_ended():
-    fields = [make_field(seed) for seed in range(2)]
+    fields = [random_field(seed) for seed in range(2)]
     head = fields[0].head
     batcher = FieldBatcher(head, "cpu", 2)
     shared = [SharedField(head, field.identity[0], batcher, number) for number, field in enumerate(fields)]
@@ -211,7 +222,7 @@ def test_a_batch_answers_as_the_fields_do_and_nobody_waits_for_a_fit_that_ended(
         (field, 0.4 * torch.rand(count, 3, generator=generator), torch.rand(field.size, generator=generator))
         for field, count in zip(shared, (40, 25), strict=True)
     ]
-    for kind in ("slopes", "distance"):
+    for kind in ("linearize", "distance"):
         answers = batcher.evaluate(kind, questions)
         for field, (_, points, weights), answer in zip(plain, questions, answers, strict=True):
             expected = getattr(field, kind)(points, weights)
@@ -258,7 +269,7 @@ def test_a_folder_without_sequences_gets_one_line(script, tmp_path, head_folder)
 
 def test_heads_that_deform_one_way_are_not_batched():
     head = make_head()
-    with pytest.raises(FaceTalkError, match="leave --batch out"):
+    with pytest.raises(FaceTalkError, match="leave --batch-size out"):
         SharedField(head, torch.zeros(head.identity_dim), FieldBatcher(head, "cpu", 1), 0)
 
 
@@ -273,7 +284,7 @@ def test_poses_and_people_are_found_as_by_the_command(
         normals = rng.normal(size=(120, 3))
         np.savez(clouds / f"frame_{index}.npz", points=100 * rng.random((120, 3), np.float32), normals=normals)
     head, turn = load_head(str(head_folder)), np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
-    marks = PosedField(head, typical(head)[0]).landmarks.numpy() @ turn / 0.004  # seen from the side, in mm
+    marks = make_field(head, identity_prior(head)[0]).landmarks.numpy() @ turn / 0.004  # seen from the side, in mm
     marks = (marks + rng.normal(size=(FRAMES, 68, 3))).astype(np.float32)
     np.save(clouds / "landmarks.npy", marks)
     words = arguments(tmp_path / "scans", head_folder, tmp_path / "fits", "--fps", "30", "--unit", "auto")
@@ -290,7 +301,7 @@ def test_poses_and_people_are_found_as_by_the_command(
             found |= dict(one)
     assert found["expressions"].shape[0] == FRAMES and found["fps"] == 30
     assert found["R"].shape == (FRAMES, 3, 3) and np.abs(found["R"] - turn).max() < 0.3
-    person = PosedField(head, torch.from_numpy(found["identity"]))  # whose shape the poses are those of
+    person = make_field(head, torch.from_numpy(found["identity"]))  # whose shape the poses are those of
     assert np.abs(found["identity"]).max() > 0
     assert np.allclose(found["R"], align_landmarks(marks, person.landmarks.numpy(), found["s"][0]).rotations)
     reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("fits/anna", "fit")]

@@ -248,10 +248,10 @@ def test_dry_runs_ask_no_network(source, speech, tmp_path, monkeypatch, capsys):
         ("space", "--model", "someone/talker"),
     ):
         output = tmp_path / f"out-{kind}"
-        more = ["--repo-id", "someone/it", "--dry-run", "--output", output]
+        more = ["--repo-id", "someone/it", "--dry-run", "--output-dir", output]
         script.main([kind, *map(str, options), *map(str, more)])
         assert (output / "README.md").is_file() and "not published" in capsys.readouterr().out
     assert "license: mit" in (tmp_path / "out-model" / "README.md").read_text()
     with pytest.raises(SystemExit):
         script.main(["space", "--repo-id", "someone/it", "--dry-run"])
-    assert "--output" in capsys.readouterr().err
+    assert "--output-dir" in capsys.readouterr().err

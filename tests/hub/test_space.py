@@ -16,11 +16,14 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
-from components import RATE, speech_like
+from components import RATE, seed, speech_like
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 import facetalk_hf
+from facetalk_hf import FaceTalkPipeline, HeadAnimation, MotionControls
+from facetalk_hf.head.decoding import make_decoder
+from facetalk_hf.motion.options import options_of
 
 
 SPACE = Path(__file__).parents[2] / "spaces_app"
@@ -138,6 +141,26 @@ def test_the_endpoint_gives_files_of_every_sample(client, clip):
     assert not np.allclose(np.load(many)["weights"], second["weights"], atol=1e-2)
 
 
+def test_the_endpoint_has_all_controls_and_does_what_the_library_does(client, clip):
+    """Arguments, defaults and results are those of the pipeline."""
+    arguments = client.view_api(print_info=False, return_format="dict")["named_endpoints"]["/animate"]["parameters"]
+    defaults = {
+        item["parameter_name"]: item["parameter_default"] for item in arguments if item["parameter_has_default"]
+    }
+    for item in options_of(MotionControls):
+        for name in [f"{item.name}_{part}" for part in item.parts] or [item.flag or item.name]:
+            assert name == "num_samples" or defaults[name] == (None if item.parts else item.default), name
+    chosen = {"intensity": 1.3, "upper_face_intensity": 0.5, "blink_rate": 20, "head_motion": 1, "fps": 30}
+    found = client.predict(handle_file(clip), seed=4, gaze_yaw=5, **chosen, api_name="/animate")[2][0]
+    pipe = FaceTalkPipeline.from_pretrained(facetalk_hf.TINY).few_steps()
+    pipe.decoder = make_decoder(pipe.head, resolution=32)
+    expected = pipe(clip, generator=seed(4), gaze=(5, 0), **chosen).animations[0]
+    found = HeadAnimation.load(found)
+    np.testing.assert_allclose(found.weights, expected.weights, atol=2e-3)  # the file has 16 bits a sample
+    np.testing.assert_allclose(found.poses, expected.poses, atol=2e-2)
+    assert found.fps == 30
+
+
 @pytest.mark.parametrize(
     ("recording", "settings", "message"),
     [
@@ -147,6 +170,8 @@ def test_the_endpoint_gives_files_of_every_sample(client, clip):
         ("words.flac", {"head": "99"}, "dentity must be"),
         ("words.flac", {"head": "/etc/passwd"}, "dentity must be"),
         ("words.flac", {"samples": 9}, "maximum"),
+        ("words.flac", {"blink_rate": 61}, "maximum"),
+        ("words.flac", {"guidance_scale": 2}, "ew-step weights hold the guidance"),
         ("words.flac", {"keyframes": "text.csv"}, "he file of keyframes"),
     ],
 )
@@ -161,7 +186,7 @@ def test_a_visitor_is_told_plainly(client, clip, place, recording, settings, mes
     assert message in str(told.value) and str(place) not in str(told.value) and "Traceback" not in str(told.value)
 
 
-def test_files_are_refused_removed_and_kept_apart(server, clip, place):
+def test_files_are_refused_removed_and_kept_apart(server, client, clip, place):
     web = httpx.Client(base_url=f"{server}/gradio_api", timeout=120)
     heavy = web.post("/upload", files={"files": ("heavy.wav", bytes(26 * 2**20))})
     assert heavy.status_code == 413 and "maximum allowed size" in heavy.text
@@ -174,7 +199,8 @@ def test_files_are_refused_removed_and_kept_apart(server, clip, place):
         assert web.get(f"/file={other}").status_code == 403
     # A program that names a file of the server instead of sending one: it is good speech, and it is not read.
     foreign = {"path": str(clip), "meta": {"_type": "gradio.FileData"}}
-    data = [foreign, "zero", 1, 0, True, 1, 1, 1, -0.1, 0, False, -1, 0, 0, 0, None]
+    arguments = client.view_api(print_info=False, return_format="dict")["named_endpoints"]["/animate"]["parameters"]
+    data = [foreign, *(item["parameter_default"] for item in arguments[1:])]
     call = web.post("/call/animate", json={"data": data}).json()
     answer = web.get(f"/call/animate/{call['event_id']}").text
     assert "event: error" in answer and str(place) not in answer

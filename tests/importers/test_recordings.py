@@ -58,7 +58,15 @@ def test_the_authors_layout(tmp_path, monkeypatch):
     tracked(tmp_path / "in", "019_SEN-02", 12)
     (tmp_path / "in" / "notes").mkdir()
     build(
-        monkeypatch, "--from", "tracked", "--input", tmp_path / "in", "--output", tmp_path / "out", "--licence", "mine"
+        monkeypatch,
+        "--from",
+        "tracked",
+        "--input",
+        tmp_path / "in",
+        "--output-dir",
+        tmp_path / "out",
+        "--licence",
+        "mine",
     )
     rows = {row["id"]: row for row in corpus.read(tmp_path / "out", ("train", "validation", "test"))}
     row = rows["017_SEN-01-cramp_small"]
@@ -73,7 +81,7 @@ def test_the_authors_layout(tmp_path, monkeypatch):
 def test_every_second_frame(tmp_path, monkeypatch):
     place = tracked(tmp_path / "in", "a_one", 21)
     write_wav(place / "audio" / "cleaned_audio.wav", 21, fps=60)
-    options = ("--from", "tracked", "--input", tmp_path / "in", "--output", tmp_path / "out")
+    options = ("--from", "tracked", "--input", tmp_path / "in", "--output-dir", tmp_path / "out")
     build(monkeypatch, *options, "--fps", 60, "--every", 2)
     (row,) = corpus.read(tmp_path / "out")
     assert row["fps"] == 30 and row["expression"][:, 0].tolist() == list(range(0, 21, 2))
@@ -152,7 +160,7 @@ def test_results_of_a_fit(tmp_path, monkeypatch):
         write_wav(tmp_path / "sounds" / f"{name}.wav", 21, 25)
     build(
         monkeypatch, "--from", "fits", "--input", tmp_path / "fits", "--audio", tmp_path / "sounds",
-        "--output", tmp_path / "out", "--test-speakers", "anna", "--validation-speakers",
+        "--output-dir", tmp_path / "out", "--test-speakers", "anna", "--validation-speakers",
     )  # fmt: skip
     assert {row["id"] for row in corpus.read(tmp_path / "out", ("test",))} == {"anna_one", "anna_two"}
     assert {row["id"] for row in corpus.read(tmp_path / "out")} == {"bob_one", "cy_one"}
@@ -183,7 +191,14 @@ def test_the_same_name_in_two_inputs(tmp_path, monkeypatch):
         tracked(tmp_path / name, "x_one")
     with pytest.raises(SystemExit, match=r"x_one is there twice: .*a.x_one and .*b.x_one"):
         build(
-            monkeypatch, "--from", "tracked", "--input", tmp_path / "a", tmp_path / "b", "--output", tmp_path / "out"
+            monkeypatch,
+            "--from",
+            "tracked",
+            "--input",
+            tmp_path / "a",
+            tmp_path / "b",
+            "--output-dir",
+            tmp_path / "out",
         )
     assert not (tmp_path / "out").exists()
 
@@ -200,7 +215,7 @@ def test_the_synthetic_corpus(tmp_path, monkeypatch, capsys):
         row |= {"closure": np.zeros(24, np.float32), "speaker": f"v{index}", "phones": [], "text": "Bob."}
         rows.append(row | {"fps": 24.0, "language": "en", "engine": "none", "licence": "MIT"})
     corpus.write_shard(rows, tmp_path / "speech" / "v-000.parquet")
-    options = ("--speech", tmp_path / "speech", "--head", tmp_path / "head", "--output")
+    options = ("--speech", tmp_path / "speech", "--head", tmp_path / "head", "--output-dir")
     build(monkeypatch, *options, tmp_path / "out")
     files = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
     assert files == sorted(

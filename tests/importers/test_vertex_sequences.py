@@ -79,8 +79,8 @@ def test_a_denoiser_learns_vertices_without_a_head(tmp_path, monkeypatch):
     (data / "lips.txt").write_text("\n".join(map(str, LIPS)))
     folder, encoder = tmp_path / "corpus", tmp_path / "encoder"
     run_script(
-        monkeypatch, "build_corpus.py", "--from", "vertices", "--input", data, "--output", folder, "--test-speakers",
-        "c_x", "--validation-speakers", "--lips", data / "lips.txt",
+        monkeypatch, "build_corpus.py", "--from", "vertices", "--input", data, "--output-dir", folder,
+        "--test-speakers", "c_x", "--validation-speakers", "--lips", data / "lips.txt",
     )  # fmt: skip
     assert {row["speaker"] for row in corpus.read(folder)} == {"a_x", "b_x"}
     basis = VertexBasis.load(folder)
@@ -96,7 +96,9 @@ def test_a_denoiser_learns_vertices_without_a_head(tmp_path, monkeypatch):
     options = {"corpus": folder, "audio_encoder": encoder, "output_dir": tmp_path / "out", "preset": "tiny"}
     options |= {"model_config": json.dumps(model), "batch_size": 8, "max_train_steps": 150, "learning_rate": 1e-2}
     options |= {"validation_steps": 0, "checkpointing_steps": 150, "loss_matrix": folder / "lips.npy"}
-    script.main([part for key, value in options.items() for part in (f"--{key}", str(value))] + ["--cpu"])
+    script.main(
+        [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))] + ["--cpu"]
+    )
 
     pipe = FaceTalkPipeline(
         denoiser=FaceTalkDenoiser.from_pretrained(tmp_path / "out" / "denoiser"), head=None,

@@ -17,8 +17,9 @@ from facetalk_hf.cli.main import main
 from facetalk_hf.data.segments import EncodedClips, SegmentDataset
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.learning.distillation import FewStepObjective, join, step_weights, teacher_paths
+from facetalk_hf.learning.loop import Accelerator
 from facetalk_hf.learning.objective import sampling_scheduler
-from facetalk_hf.models.lora import WEIGHTS, load_change, merge, merged, new_change, save_change
+from facetalk_hf.models.lora import WEIGHTS, fuse_lora, fused_parameters, init_lora, load_lora, save_lora
 from facetalk_hf.pipeline.few_steps import few_step_scheduler
 
 
@@ -26,7 +27,7 @@ SCRIPT = Path(__file__).parents[2] / "training" / "distill_denoiser.py"
 
 
 def random_change(model: torch.nn.Module, scale: float = 0.05) -> dict[str, torch.Tensor]:
-    change = new_change(model, rank=4, skip=("null_audio",))
+    change = init_lora(model, rank=4, skip=("null_audio",))
     return {name: scale * torch.randn_like(value) for name, value in change.items()}
 
 
@@ -48,7 +49,7 @@ def make_paths(denoiser, segments: int = 6, substeps: int = 4, **options):
 
 def test_a_new_change_is_none():
     model = make_denoiser()
-    sums = merged(model, new_change(model, rank=4, skip=("null_audio",)))
+    sums = fused_parameters(model, init_lora(model, rank=4, skip=("null_audio",)))
     parameters = dict(model.named_parameters())
     assert set(sums) == set(parameters) - {"null_audio"}
     assert all(torch.equal(sums[name], parameters[name]) for name in sums)
@@ -57,13 +58,13 @@ def test_a_new_change_is_none():
 def test_a_file_merges_to_what_was_trained(tmp_path):
     model = make_denoiser()
     change = random_change(model)
-    size = save_change(tmp_path / "few", model, change, num_inference_steps=4)
+    size = save_lora(tmp_path / "few", model, change, num_inference_steps=4)
     assert size == sum(path.stat().st_size for path in (tmp_path / "few").iterdir())
-    wanted = merged(model, {name: value.half().float() for name, value in change.items()})
+    wanted = fused_parameters(model, {name: value.half().float() for name, value in change.items()})
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    loaded, config = load_change(tmp_path / "few", model)
+    loaded, config = load_lora(tmp_path / "few", model)
     assert config == {"num_inference_steps": 4}
-    merge(model, loaded)
+    fuse_lora(model, loaded)
     for name, value in model.state_dict().items():
         assert torch.equal(value, wanted.get(name, before[name])), name
         assert name in wanted or name in ("null_audio", "code_mean", "code_std")
@@ -72,35 +73,35 @@ def test_a_file_merges_to_what_was_trained(tmp_path):
 
 def test_a_change_is_small():
     model = make_denoiser(hidden_size=64)
-    change = new_change(model, rank=4)
+    change = init_lora(model, rank=4)
     assert sum(value.numel() for value in change.values()) < 0.45 * sum(value.numel() for value in model.parameters())
 
 
 def test_other_weights_are_refused(tmp_path):
     model = make_denoiser()
-    save_change(tmp_path / "few", model, random_change(model))
+    save_lora(tmp_path / "few", model, random_change(model))
     other = make_denoiser()
     with torch.no_grad():
         other.sample_in.weight.add_(0.1)
     with pytest.raises(FaceTalkError, match="made for other weights"):
-        load_change(tmp_path / "few", other)
+        load_lora(tmp_path / "few", other)
     for dtype in (torch.float16, torch.bfloat16):
-        load_change(tmp_path / "few", make_denoiser().to(dtype))
+        load_lora(tmp_path / "few", make_denoiser().to(dtype))
     change = random_change(make_denoiser(num_layers=5))
     with pytest.raises(FaceTalkError, match="belongs to another network"):
-        merge(model, change)
+        fuse_lora(model, change)
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", None])
 def test_a_damaged_file_is_refused(tmp_path, content):
     model = make_denoiser()
-    save_change(tmp_path, model, random_change(model))
+    save_lora(tmp_path, model, random_change(model))
     if content is None:
         (tmp_path / WEIGHTS).unlink()
     else:
         (tmp_path / WEIGHTS).write_bytes(content)
     with pytest.raises(FaceTalkError, match="has no low_rank" if content is None else "is damaged"):
-        load_change(tmp_path, model)
+        load_lora(tmp_path, model)
 
 
 # Paths of the teacher
@@ -162,7 +163,7 @@ def folder(tmp_path_factory) -> Path:
     pipe = make_pipeline()
     pipe.save_pretrained(folder)
     torch.manual_seed(1)
-    save_change(folder / "few_steps", pipe.denoiser, random_change(pipe.denoiser), num_inference_steps=4)
+    save_lora(folder / "few_steps", pipe.denoiser, random_change(pipe.denoiser), num_inference_steps=4)
     return folder
 
 
@@ -178,8 +179,8 @@ def test_pipeline_of_few_steps(folder):
     assert calls == [1, 1, 1, 1]  # no second half for guidance
     assert torch.equal(codes(pipe)[0], before)  # the original is what it was
 
-    change, _ = load_change(folder / "few_steps", pipe.denoiser)
-    merge(pipe.denoiser, change)
+    change, _ = load_lora(folder / "few_steps", pipe.denoiser)
+    fuse_lora(pipe.denoiser, change)
     pipe.scheduler = few_step_scheduler(pipe.scheduler)
     by_hand = {"num_inference_steps": 4, "guidance_scale": 1.0, "mouth_temperature": 1.0}
     assert torch.equal(codes(pipe, **by_hand)[0], result)
@@ -204,7 +205,7 @@ def test_a_model_without_few_steps_says_so(pipe, tmp_path):
 
 def test_a_stream_is_guided_and_cooled_once(tmp_path):
     pipe = make_pipeline(head=make_named_head(), denoiser=make_denoiser(attention_mode="causal"))
-    save_change(tmp_path / "few", pipe.denoiser, random_change(pipe.denoiser), num_inference_steps=4)
+    save_lora(tmp_path / "few", pipe.denoiser, random_change(pipe.denoiser), num_inference_steps=4)
     few, clip = pipe.few_steps(tmp_path / "few"), speech_like(1.5)
     stream = few.open_stream(RATE, generator=seed())
     stream.features.statistics = ClipStatistics(few.feature_extractor, clip)
@@ -233,7 +234,7 @@ def test_fast_on_the_command_line(tmp_path, capsys):
     assert code == 2 and nothing is None and "no weights for few steps" in capsys.readouterr().err
 
     pipe = FaceTalkPipeline.from_pretrained(model)
-    save_change(model / "few_steps", pipe.denoiser, random_change(pipe.denoiser, 0.2), num_inference_steps=4)
+    save_lora(model / "few_steps", pipe.denoiser, random_change(pipe.denoiser, 0.2), num_inference_steps=4)
     code, fast = run("fast", "--fast")
     few = FaceTalkPipeline.from_pretrained(model).few_steps()
     wanted = few(speech_like(0.5), sampling_rate=RATE, generator=seed(), output_type="expression").expressions[0]
@@ -260,7 +261,7 @@ def test_distillation_shortens_the_way_to_the_teachers_samples(script, tmp_path,
     options = {"model": tmp_path / "model", "corpus": "none", "output_dir": tmp_path / "model" / "few_steps"}
     options |= {"segments": 40, "segment_frames": 24, "substeps": 4, "batch_size": 8, "max_train_steps": 150}
     options |= {"mouth_temperature": 1, "rank": 6, "learning_rate": 1e-2, "warmup_steps": 10}
-    script.main([part for name, value in options.items() for part in (f"--{name}", str(value))])
+    script.main([part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))])
     lines = [line for line in capsys.readouterr().out.splitlines() if "validation" in line]
     first, last = (sum(map(float, lines[i].rpartition("validation ")[2].split())) for i in (0, -1))
     assert last < 0.7 * first
@@ -271,3 +272,30 @@ def test_distillation_shortens_the_way_to_the_teachers_samples(script, tmp_path,
     plain = codes(pipe, num_inference_steps=4, guidance_scale=1.25)[0]
     few = codes(pipe.few_steps(), num_inference_steps=4, guidance_scale=1.0)[0]
     assert (few - exact).square().mean() < 0.7 * (plain - exact).square().mean()
+
+
+def test_distillation_can_be_taken_up_again(script, tmp_path, monkeypatch):
+    pipe = make_pipeline()
+    pipe.save_pretrained(tmp_path / "model")
+    monkeypatch.setattr(script, "encode_corpus", lambda *_: make_clips())
+
+    def run(name: str, *more: str) -> dict[str, torch.Tensor]:
+        options = {"model": tmp_path / "model", "corpus": "none", "output-dir": tmp_path / name, "segments": 12}
+        options |= {"segment-frames": 24, "substeps": 2, "batch-size": 4, "max-train-steps": 7, "rank": 4}
+        options |= {"checkpointing-steps": 2, "validation-steps": 3, "mouth-temperature": 1}
+        script.main([*(part for name, value in options.items() for part in (f"--{name}", str(value))), *more])
+        assert {path.name for path in (tmp_path / name).iterdir()} == {WEIGHTS, "config.json"}
+        return load_lora(tmp_path / name, pipe.denoiser)[0]
+
+    def interrupt(self, loss, backward=Accelerator.backward, calls=[]):  # noqa: B006  it counts
+        calls.append(loss)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        backward(self, loss)
+
+    whole = run("whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Accelerator, "backward", interrupt)
+        run("broken")
+    again = run("broken", "--resume")
+    assert whole.keys() == again.keys() and all(torch.equal(whole[name], again[name]) for name in whole)

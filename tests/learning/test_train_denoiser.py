@@ -23,9 +23,11 @@ from facetalk_hf.data import corpus, feature_cache
 from facetalk_hf.data.feature_cache import encode_corpus, load_audio_encoder, read_speech
 from facetalk_hf.data.segments import SegmentDataset
 from facetalk_hf.errors import FaceTalkError
-from facetalk_hf.learning import objective
+from facetalk_hf.learning import loop, objective
 from facetalk_hf.learning.checkpointing import checkpoints
+from facetalk_hf.learning.denoiser import DenoiserOptions
 from facetalk_hf.models.denoiser import FaceTalkDenoiser
+from facetalk_hf.scripts import make_parser, parse_config
 
 
 def test_result_is_two_components(trained):
@@ -53,7 +55,7 @@ def test_moving_average_is_what_is_saved(trained):
 def test_interrupted_run_gives_the_same_weights(script, data, trained, tmp_path, monkeypatch, moment):
     with monkeypatch.context() as patch:
         if moment == "between":
-            calls, backward = [], script.Accelerator.backward
+            calls, backward = [], loop.Accelerator.backward
 
             def interrupt(self, loss):
                 calls.append(loss)
@@ -61,9 +63,9 @@ def test_interrupted_run_gives_the_same_weights(script, data, trained, tmp_path,
                     raise KeyboardInterrupt
                 backward(self, loss)
 
-            patch.setattr(script.Accelerator, "backward", interrupt)
+            patch.setattr(loop.Accelerator, "backward", interrupt)
         else:
-            save = script.Accelerator.save_state
+            save = loop.Accelerator.save_state
 
             def interrupt(self, folder):
                 save(self, folder)
@@ -71,7 +73,7 @@ def test_interrupted_run_gives_the_same_weights(script, data, trained, tmp_path,
                     (Path(folder) / "model.safetensors").write_bytes(b"half")
                     raise KeyboardInterrupt
 
-            patch.setattr(script.Accelerator, "save_state", interrupt)
+            patch.setattr(loop.Accelerator, "save_state", interrupt)
         with pytest.raises(KeyboardInterrupt):
             script.main(arguments(data, tmp_path))
     assert not (tmp_path / "denoiser").exists()
@@ -95,10 +97,10 @@ def test_earlier_run_is_not_overwritten(script, data, trained):
 
 
 def test_seed_matters_and_accumulation_does_not(script, data, tmp_path):
-    more = ("--validation_steps", "0", "--learning_rate", "1e-3")
+    more = ("--validation-steps", "0", "--learning-rate", "1e-3")
     script.main(arguments(data, tmp_path / "a", *more, steps=2))
     script.main(
-        arguments(data, tmp_path / "b", *more, "--batch_size", "2", "--gradient_accumulation_steps", "2", steps=2)
+        arguments(data, tmp_path / "b", *more, "--batch-size", "2", "--gradient-accumulation-steps", "2", steps=2)
     )
     script.main(arguments(data, tmp_path / "c", *more, "--seed", "1", steps=2))
     one, two, three = (weights(tmp_path / name)["sample_in.weight"] for name in "abc")
@@ -115,7 +117,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(script, data, tmp_path, monkeyp
 
     monkeypatch.setattr(objective, "sample_loss", spoil)
     with pytest.raises(FaceTalkError, match=r"step 3 \(samples 12 to 15 of seed 0.*checkpoint-2"):
-        script.main(arguments(data, tmp_path, "--validation_steps", "0"))
+        script.main(arguments(data, tmp_path, "--validation-steps", "0"))
     assert all(value.isfinite().all() for value in load_file(tmp_path / "checkpoint-2" / "model.safetensors").values())
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-2"]
 
@@ -134,8 +136,8 @@ def test_audio_is_encoded_once(data, trained, tmp_path, monkeypatch):
 
 def test_every_option_of_the_loss(script, data, tmp_path):
     np.save(tmp_path / "matrix.npy", np.eye(10, 4, dtype=np.float32))
-    more = ("--velocity_weight", "1", "--loss_matrix", str(tmp_path / "matrix.npy"), "--augmentation", "0.5", "1.5")
-    more += ("--gradient_checkpointing", "--ema_decay", "0", "--validation_steps", "0")
+    more = ("--velocity-weight", "1", "--loss-matrix", str(tmp_path / "matrix.npy"), "--augmentation", "0.5", "1.5")
+    more += ("--gradient-checkpointing", "--ema-decay", "0", "--validation-steps", "0")
     script.main(arguments(data, tmp_path / "out", *more, steps=1))
     assert all(value.isfinite().all() for value in weights(tmp_path / "out").values())
 
@@ -160,11 +162,11 @@ def test_the_network_learns_to_follow_the_intensity(script, data, tmp_path):
         "--augmentation",
         "0.5",
         "1.5",
-        "--validation_steps",
+        "--validation-steps",
         "0",
-        "--checkpointing_steps",
+        "--checkpointing-steps",
         "200",
-        "--batch_size",
+        "--batch-size",
         "16",
     )
     script.main(arguments(data, tmp_path, *more, steps=200))
@@ -182,7 +184,7 @@ def test_the_network_learns_to_follow_the_intensity(script, data, tmp_path):
 
 def test_without_augmentation_or_with_full_dropout_there_is_no_intensity(script, data, trained, tmp_path):
     assert FaceTalkDenoiser.from_pretrained(trained / "denoiser").config.intensity_range is None
-    more = ("--augmentation", "0.5", "1.5", "--intensity_dropout", "1")
+    more = ("--augmentation", "0.5", "1.5", "--intensity-dropout", "1")
     script.main(arguments(data, tmp_path, *more, steps=1))
     assert FaceTalkDenoiser.from_pretrained(tmp_path / "denoiser").config.intensity_range is None
 
@@ -210,27 +212,27 @@ def test_regression_is_trained_on_request(script, data, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["tiny", "paper"])
-def test_configurations(script, name):
-    needed = ["--corpus", "x", "--audio_encoder", "x", "--output_dir", "x"]
+def test_configurations(name):
+    needed = ["--corpus", "x", "--audio-encoder", "x", "--output-dir", "x"]
     config = ["--config", str(SCRIPT.parent / "configs" / f"{name}.yaml")]
-    args = script.parse_args([*config, *needed, "--batch_size", "7"])
+    args = parse_config(DenoiserOptions, "", [*config, *needed, "--batch-size", "7"])
     assert args.preset == name and args.batch_size == 7 and args.null_probability == 0.25
     if name == "paper":
         assert args.segment_frames == 48 and args.learning_rate == 1e-4
 
 
-def test_unknown_option_in_a_configuration(script, tmp_path, capsys):
+def test_unknown_option_in_a_configuration(tmp_path, capsys):
     (tmp_path / "bad.yaml").write_text("batchsize: 3")
     with pytest.raises(SystemExit):
-        script.parse_args(["--config", str(tmp_path / "bad.yaml")])
+        parse_config(DenoiserOptions, "", ["--config", str(tmp_path / "bad.yaml")])
     assert "unknown options: batchsize" in capsys.readouterr().err
 
 
 def test_online_audio_gives_what_the_cache_gives(script, data, tmp_path):
     """Segments are parts of clips and whole ones here; the cache is rounded to float16."""
-    more = ("--segment_frames", "30", "--validation_steps", "2", "--learning_rate", "1e-3")
+    more = ("--segment-frames", "30", "--validation-steps", "2", "--learning-rate", "1e-3")
     script.main(arguments(data, tmp_path / "cached", *more, steps=2))
-    script.main(arguments(data, tmp_path / "online", *more, "--online_audio", steps=2))
+    script.main(arguments(data, tmp_path / "online", *more, "--online-audio", steps=2))
     cached, online = weights(tmp_path / "cached"), weights(tmp_path / "online")
     assert all((online[name] - value).abs().max() < 3e-3 for name, value in cached.items())
     assert any(not torch.equal(online[name], value) for name, value in cached.items())
@@ -247,17 +249,17 @@ def test_online_audio_gives_what_the_cache_gives_for_a_part_of_a_clip(data):
 
 
 def test_a_missing_tracker_is_one_line(script, data, tmp_path):
-    missing = sorted(set(LoggerType.list()) - {"all", *map(str, script.get_available_trackers())})
+    missing = sorted(set(LoggerType.list()) - {"all", *map(str, loop.get_available_trackers())})
     if not missing:
         pytest.skip("needs a machine without one of Accelerate's trackers")
     with pytest.raises(FaceTalkError, match=f"pip install {missing[0]}"):
-        script.main(arguments(data, tmp_path, "--report_to", missing[0]))
+        script.main(arguments(data, tmp_path, "--report-to", missing[0]))
 
 
 def test_bf16_learns_what_float32_does(script, data, tmp_path):
     for name in ("no", "bf16"):
         AcceleratorState._reset_state(reset_partial_state=True)  # one precision a process, by itself
-        script.main(arguments(data, tmp_path / name, "--mixed_precision", name, steps=4))
+        script.main(arguments(data, tmp_path / name, "--mixed-precision", name, steps=4))
     AcceleratorState._reset_state(reset_partial_state=True)
     full, half = weights(tmp_path / "no"), weights(tmp_path / "bf16")
     apart = torch.cat([(full[key] - half[key]).flatten() for key in full])
@@ -274,27 +276,27 @@ def test_a_held_out_clip_becomes_a_video(script, data, tmp_path, head):  # noqa:
     corpus.write_shard(rows, tmp_path / "data" / "corpus" / "part-0.parquet", code_dim=64)
     shutil.copytree(data / "encoder", tmp_path / "data" / "encoder")
     head.save_pretrained(tmp_path / "head")
-    options = ("--validation_video", "2", "--head", str(tmp_path / "head"))
+    options = ("--validation-video", "2", "--head", str(tmp_path / "head"))
     script.main(arguments(tmp_path / "data", tmp_path / "out", *options, steps=2))
     with av.open(tmp_path / "out" / "validation" / "step-000002.mp4") as video:
         assert (video.streams.video[0].height, len(video.streams.audio)) == (256, 1)
         assert sum(1 for _ in video.decode(video=0)) == 20
 
 
-@pytest.mark.parametrize("options", [("--push_to_hub",), ("--validation_video", "2")])
-def test_flags_that_need_another(script, data, tmp_path, options, capsys):
+@pytest.mark.parametrize("options", [("--push-to-hub",), ("--validation-video", "2")])
+def test_flags_that_need_another(data, tmp_path, options, capsys):
     with pytest.raises(SystemExit):
-        script.parse_args(arguments(data, tmp_path, *options))
+        parse_config(DenoiserOptions, "", arguments(data, tmp_path, *options))
     assert "needs --h" in capsys.readouterr().err
 
 
-def test_every_option_is_documented_once(script):
+def test_every_option_is_documented_once():
     path = SCRIPT.parents[1] / "docs" / "options.py"
     spec = importlib.util.spec_from_file_location("options", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     text = path.with_name("training.md").read_text()
     assert module.filled(text) == text, "run python docs/options.py"
-    for action in script.make_parser()._actions:
-        found = re.findall(rf"^\| `--{action.dest}[ `]", text, re.MULTILINE)
+    for action in make_parser(DenoiserOptions)._actions:
+        found = re.findall(rf"^\| `{action.option_strings[-1]}[ `]", text, re.MULTILINE)
         assert action.help and len(found) == (action.dest != "help")

@@ -14,9 +14,13 @@ import torch
 from denoiser_training import SCRIPT, arguments, data, script, trained, weights  # noqa: F401
 from safetensors.torch import load, load_file
 
+from facetalk_hf.data.feature_cache import load_audio_encoder
+from facetalk_hf.errors import FaceTalkError
+from facetalk_hf.learning.denoiser import upload
+
 
 ROOT = SCRIPT.parents[1]
-PLAIN = ("--validation_steps", "0", "--checkpointing_steps", "1000", "--lr_scheduler", "constant")
+PLAIN = ("--validation-steps", "0", "--checkpointing-steps", "1000", "--lr-scheduler", "constant")
 
 
 def start(*command: object, **environment: str) -> str:
@@ -30,7 +34,7 @@ def start(*command: object, **environment: str) -> str:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_sigkill_at_any_moment_changes_nothing(script, data, tmp_path):  # noqa: F811
     """Everything that a step draws or carries on is switched on; the result is compared bit by bit."""
-    more = ["--augmentation", "0.8", "1.2", "--snr_gamma", "5", "--online_audio", "--checkpoints_total_limit", "1"]
+    more = ["--augmentation", "0.8", "1.2", "--snr-gamma", "5", "--online-audio", "--checkpoints-total-limit", "1"]
     moments = [
         ("backward", 1, "before"),  # nothing is there yet
         ("save", 1, "after"),  # half of the optimizer's state in checkpoint-2
@@ -53,14 +57,14 @@ def test_sigkill_at_any_moment_changes_nothing(script, data, tmp_path):  # noqa:
 
 def test_two_processes_are_one_with_twice_the_batch(data, tmp_path):  # noqa: F811
     """Both by launch lines of docs/training.md."""
-    more = (*PLAIN, "--augmentation", "0.8", "1.2", "--learning_rate", "1e-3")
+    more = (*PLAIN, "--augmentation", "0.8", "1.2", "--learning-rate", "1e-3")
     launch = ("-m", "accelerate.commands.launch")
-    two = ("--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no")
-    two += ("--dynamo_backend", "no", "--main_process_port", "0", SCRIPT)
-    start(*launch, *two, *arguments(data, tmp_path / "two", *more, "--batch_size", "2"), ACCELERATE_USE_CPU="true")
-    one = ("--cpu", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no")
-    one += ("--dynamo_backend", "no", SCRIPT)
-    start(*launch, *one, *arguments(data, tmp_path / "one", *more, "--batch_size", "4"))
+    two = ("--multi-gpu", "--num-processes", "2", "--num-machines", "1", "--mixed-precision", "no")
+    two += ("--dynamo-backend", "no", "--main-process-port", "0", SCRIPT)
+    start(*launch, *two, *arguments(data, tmp_path / "two", *more, "--batch-size", "2"), ACCELERATE_USE_CPU="true")
+    one = ("--cpu", "--num-processes", "1", "--num-machines", "1", "--mixed-precision", "no")
+    one += ("--dynamo-backend", "no", SCRIPT)
+    start(*launch, *one, *arguments(data, tmp_path / "one", *more, "--batch-size", "4"))
     states = sorted(path.name for path in (tmp_path / "two" / "checkpoint-6").glob("random_states*"))
     assert states == ["random_states_0.pkl", "random_states_1.pkl"]  # there were two
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
@@ -74,7 +78,7 @@ def test_two_processes_are_one_with_twice_the_batch(data, tmp_path):  # noqa: F8
 def test_losses_go_to_a_tracker(data, tmp_path, name):  # noqa: F811
     """Without a network and without an account: each tracker writes files of its own."""
     pytest.importorskip(name, reason=f"needs the package {name}")
-    run = (*PLAIN, "--validation_steps", "1", "--ema_decay", "0", "--report_to", name)
+    run = (*PLAIN, "--validation-steps", "1", "--ema-decay", "0", "--report-to", name)
     places = {"WANDB_MODE": "offline", "WANDB_DIR": tmp_path, "TRACKIO_DIR": tmp_path / "trackio"}
     places |= {"WANDB_SILENT": "true", "HF_HUB_OFFLINE": "1"}
     start(SCRIPT, *arguments(data, tmp_path / "out", *run, steps=2), **{key: str(x) for key, x in places.items()})
@@ -85,16 +89,16 @@ def test_losses_go_to_a_tracker(data, tmp_path, name):  # noqa: F811
     assert weights(tmp_path / "out")
 
 
-def test_result_goes_to_the_hub(script, data, trained, monkeypatch):  # noqa: F811
-    encoder, extractor = script.load_audio_encoder(data / "encoder")
+def test_result_goes_to_the_hub(data, trained, monkeypatch):  # noqa: F811
+    encoder, extractor = load_audio_encoder(data / "encoder")
     parts = {"audio_encoder": encoder, "feature_extractor": extractor, "fps": 24.0}
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with fake_hub.hub() as hub:
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.address)
-        script.upload(trained, parts, "someone/mouth", token=fake_hub.TOKEN)
-        with pytest.raises(script.FaceTalkError, match=rf"{trained.name}.*log in"):
-            script.upload(trained, parts, "someone/mouth", token="hf_other")
+        upload(trained, parts, "someone/mouth", token=fake_hub.TOKEN)
+        with pytest.raises(FaceTalkError, match=rf"{trained.name}.*log in"):
+            upload(trained, parts, "someone/mouth", token="hf_other")
     files = hub["someone/mouth"].files()
     name = "denoiser/diffusion_pytorch_model.safetensors"
     torch.testing.assert_close(load(files[name]), load_file(trained / name), rtol=0, atol=0)

@@ -4,12 +4,24 @@
 import numpy as np
 import pytest
 import torch
-from components import CODE_DIM, RATE, codes, make_head, make_named_head, make_pipeline, seed, speech_like
+from components import (
+    CODE_DIM,
+    RATE,
+    codes,
+    make_denoiser,
+    make_head,
+    make_named_head,
+    make_pipeline,
+    seed,
+    speech_like,
+)
 
 from facetalk_hf import FaceTalkError
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX, MOUTH
 from facetalk_hf.motion.blinks import LID_REST, LidMemory, blinks, replace_blinks, sharpen_blinks
-from facetalk_hf.motion.controls import Channels, MotionControls, seeded_rng
+from facetalk_hf.motion.channels import Channels
+from facetalk_hf.motion.controls import MotionControls
+from facetalk_hf.motion.processing import MotionProcessor, seeded_rng
 
 
 BLINK = [INDEX["eyeBlink_L"], INDEX["eyeBlink_R"]]
@@ -36,10 +48,12 @@ def test_mouth_and_upper_face_have_their_own_intensity(named):
 
 
 def test_scaling_can_be_undone():
-    head = make_named_head()
-    for controls in (MotionControls(0.5), MotionControls(0.5, 2.0), MotionControls(1.0, 0.25)):
-        start = torch.randn(5, CODE_DIM)
-        torch.testing.assert_close(controls.scale(controls.scale(start, head), head, inverse=True), start)
+    head, denoiser = make_named_head(), make_denoiser()
+    for mouth, upper in ((0.5, None), (0.5, 2.0), (1.0, 0.25)):
+        controls = MotionControls(intensity=mouth, upper_face_intensity=upper)
+        processor, start = MotionProcessor(controls, denoiser, head), torch.randn(5, CODE_DIM)
+        torch.testing.assert_close(processor.scale(processor.scale(start), inverse=True), start)
+        torch.testing.assert_close(processor.to_codes(processor.from_codes(start)), start)
 
 
 def test_silence_rests_the_mouth_only(named):
@@ -165,13 +179,13 @@ NAMELESS = [
     ({"silence_gate": True}, "shapes have names"),
 ]  # fmt: skip
 BAD = [
-    ({"upper_face_intensity": -1.0}, "upper_face_intensity must be a number at least 0"),
+    ({"upper_face_intensity": -1.0}, "upper_face_intensity must be a number of at least 0"),
     ({"upper_face_intensity": float("nan")}, "upper_face_intensity"), ({"blink_rate": -1}, "blink_rate"),
     ({"blink_rate": 61}, "between 0 and 60"), ({"blink_rate": float("inf")}, "blink_rate"),
     ({"smoothing": -0.1}, "smoothing"), ({"smoothing": float("nan")}, "smoothing"), ({"fps": 0}, "fps"),
     ({"fps": -24}, "fps"), ({"fps": float("nan")}, "fps"), ({"head_motion": -1}, "head_motion"),
-    ({"head_motion": 3}, "between 0 and 2"), ({"gaze": (1,)}, "two angles"), ({"gaze": (0, 90)}, "pitch of gaze"),
-    ({"gaze": (float("nan"), 0)}, "yaw of gaze"), ({"gaze": (np.zeros((2, 2)), 0)}, "two angles"),
+    ({"head_motion": 3}, "between 0 and 2"), ({"gaze": (1,)}, "yaw and pitch"), ({"gaze": (0, 90)}, "pitch of gaze"),
+    ({"gaze": (float("nan"), 0)}, "yaw of gaze"), ({"gaze": (np.zeros((2, 2)), 0)}, "yaw and pitch"),
     ({"gaze": (5, 0)}, 'output_type="animation"'), ({"head_motion": 1}, 'output_type="animation"'),
     ({"fps": 60}, 'output_type="animation"'),
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from components import CODE_DIM, RATE, codes, make_head, make_named_head, make_p
 
 from facetalk_hf import FaceTalkError, Keyframes, read_keyframes
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
-from facetalk_hf.motion.controls import Channels
+from facetalk_hf.motion.channels import Channels
 
 
 @pytest.fixture(scope="module")

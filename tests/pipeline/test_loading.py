@@ -34,7 +34,11 @@ def test_model_index_is_a_contract(tmp_path):
         "denoiser": ["facetalk_hf.models.denoiser", "FaceTalkDenoiser"],
         "feature_extractor": ["facetalk_hf.audio_features", "LogMelFeatureExtractor"],
         "fps": 24.0,
+        "guidance_scale": 1.25,
         "head": ["facetalk_hf.models.nphm", "NPHMModel"],
+        "is_distilled": False,
+        "mouth_temperature": None,
+        "num_inference_steps": 30,
         "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
     }
 

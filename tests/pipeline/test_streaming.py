@@ -167,10 +167,10 @@ def test_delay_at_the_default_size():
 
 
 def state_size(stream):
-    pipe, stream.pipe, stream.features.encoder = stream.pipe, None, None
+    encoder, stream.features.encoder = stream.features.encoder, None
     denoiser, stream.denoiser.denoiser = stream.denoiser.denoiser, None
     size = len(pickle.dumps([vars(stream.features), vars(stream.resampler), stream.noise, stream.denoiser.ring]))
-    stream.pipe, stream.features.encoder, stream.denoiser.denoiser = pipe, pipe.audio_encoder, denoiser
+    stream.features.encoder, stream.denoiser.denoiser = encoder, denoiser
     return size
 
 

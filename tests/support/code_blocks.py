@@ -155,7 +155,7 @@ def check_python(words: list[str]) -> None:
         return
     script = ROOT / words[0]
     assert script.is_file(), f"there is no {words[0]}"
-    if not re.search(r"ArgumentParser|study_parser", script.read_text(encoding="utf-8")):
+    if not re.search(r"ArgumentParser|study_parser|parse_config", script.read_text(encoding="utf-8")):
         assert not [word for word in words if word.startswith("-")], f"{words[0]} has no options"
         return
     parse = argparse.ArgumentParser.parse_args

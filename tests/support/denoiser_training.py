@@ -60,7 +60,10 @@ def arguments(data, output, *more: str, steps: int = 6) -> list[str]:
     options |= {"cache_dir": data / "cache", "preset": "tiny", "model_config": json.dumps(MODEL)}
     options |= {"segment_frames": 24, "batch_size": 4, "max_train_steps": steps, "learning_rate": 1e-2}
     options |= {"lr_scheduler": "cosine", "ema_decay": 0.9, "checkpointing_steps": 2, "validation_steps": 3}
-    return [part for key, value in options.items() for part in (f"--{key}", str(value))] + ["--cpu", *more]
+    return [part for key, value in options.items() for part in (f"--{key.replace('_', '-')}", str(value))] + [
+        "--cpu",
+        *more,
+    ]
 
 
 def weights(output) -> dict[str, torch.Tensor]:

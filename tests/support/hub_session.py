@@ -24,7 +24,7 @@ from facetalk_hf.data.publishing import push_to_hub
 from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.head.loading import load_head
 from facetalk_hf.hub.fetching import fetch_weights
-from facetalk_hf.models.lora import merge
+from facetalk_hf.models.lora import fuse_lora
 
 
 TOKEN = os.environ["GIVEN_TOKEN"]
@@ -72,12 +72,14 @@ def publish() -> None:
         script.main(command)
         del os.environ["HF_TOKEN"]
     changed = FaceTalkPipeline.from_pretrained(facetalk_hf.TINY)
-    merge(changed.denoiser, {"sample_out.bias": torch.full_like(changed.denoiser.sample_out.bias, 0.1)})
+    fuse_lora(changed.denoiser, {"sample_out.bias": torch.full_like(changed.denoiser.sample_out.bias, 0.1)})
     assert changed.model_folder is not None
     changed.push_to_hub("someone/talker", revision="v2", token=TOKEN, license="cc-by-4.0")
-    with refused("few_steps"):
-        changed = FaceTalkPipeline.from_pretrained(facetalk_hf.TINY).few_steps()
-        changed.push_to_hub("someone/talker", token=TOKEN)
+    quick = FaceTalkPipeline.from_pretrained(facetalk_hf.TINY).few_steps()
+    quick.push_to_hub("someone/quick", token=TOKEN, license="mit")
+    for options in ({"variant": "fp16"}, {"subfolder": "x"}, {"safe_serialization": False}):
+        with refused("whole models"):
+            quick.push_to_hub("someone/quick", token=TOKEN, **options)
 
 
 def load() -> None:
@@ -86,6 +88,8 @@ def load() -> None:
     pipe = FaceTalkPipeline.from_pretrained("someone/talker")
     assert torch.equal(codes(pipe), expected) and pipe.config._name_or_path == "someone/talker"
     assert codes(pipe.few_steps(), num_inference_steps=4).isfinite().all()
+    quick, few = FaceTalkPipeline.from_pretrained("someone/quick", cache_dir="quick-cache"), pipe.few_steps()
+    assert quick.config["is_distilled"] and torch.equal(codes(quick), codes(few))
     cached = {path.name for path in Path(constants.HF_HUB_CACHE).rglob("*.*")}
     assert "model.safetensors" in cached and not cached & {"pipeline.py", "model.fp16.safetensors"}, cached
 

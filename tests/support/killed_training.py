@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from facetalk_hf.learning import checkpointing
+from facetalk_hf.learning import checkpointing, loop
 
 
 def kill_at(place: object, name: str, call: int, when: str) -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     spec = importlib.util.spec_from_file_location("train_denoiser", sys.argv[1])
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    places = {"backward": script.Accelerator, "save": torch}
+    places = {"backward": loop.Accelerator, "save": torch}
     places |= {"replace": checkpointing.os, "rmtree": checkpointing.shutil}
     torch.set_num_threads(1)
     for function, *moment in json.loads(sys.argv[2]):

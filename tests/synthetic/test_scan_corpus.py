@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The way round: heads that speak are scanned, fitted, put into a corpus, and compared with what was scanned."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -9,26 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scanned_head import head, write_scans  # noqa: F401
+from scripts import load_script as script
 from speech_rows import make_row
 
 from facetalk_hf import FaceTalkError
 from facetalk_hf.blendshapes import INDEX
 from facetalk_hf.data import corpus
-from facetalk_hf.fitting.alignment import read_transforms
 from facetalk_hf.fitting.point_clouds import read_sequence
+from facetalk_hf.fitting.poses import read_transforms
 from facetalk_hf.synthetic.scans import ScanFaults, SpeakingHead
+from facetalk_hf.synthetic.spoken_scans import choose_rows
 
 
 pytest.importorskip("datasets", reason='needs datasets: pip install "facetalk_hf[train]"')
-ROOT = Path(__file__).parents[2]
 FRAMES = 12
-
-
-def script(path: str):
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def spoken(index: int, speaker: str, split: str = "train") -> dict:
@@ -53,14 +46,19 @@ def made(head, tmp_path_factory) -> Path:  # noqa: F811
     corpus.write_shard(rows, folder / "corpus" / "a.parquet")
     script("training/scan_corpus.py").main(scanning(folder, folder / "scans"))
     script("training/fit_expressions.py").main(
-        ["--scans", str(folder / "scans"), "--model", str(folder / "head"), "--output", str(folder / "fits"),
+        ["--scans", str(folder / "scans"), "--model", str(folder / "head"), "--output-dir", str(folder / "fits"),
          "--points", "150", "--device", "cpu"]
     )  # fmt: skip
     return folder
 
 
 def scanning(folder: Path, output: Path, *more: str) -> list[str]:
-    paths = {"--data": folder / "heads", "--corpus": folder / "corpus", "--model": folder / "head", "--output": output}
+    paths = {
+        "--data": folder / "heads",
+        "--corpus": folder / "corpus",
+        "--model": folder / "head",
+        "--output-dir": output,
+    }
     sizes = ["--sequences", "3", "--frames", str(FRAMES), "--points", "200", "--identity-steps", "20"]
     return [*(str(word) for pair in paths.items() for word in pair), *sizes, *more]
 
@@ -105,19 +103,18 @@ def test_scans_are_seeded_and_not_made_twice(made, tmp_path):
 
 
 def test_a_share_has_blinks_and_test_voices_are_left_alone(made):
-    scan = script("training/scan_corpus.py")
-    rows = scan.choose(made / "corpus", 4, FRAMES, 1.0, 0)
+    rows = choose_rows(made / "corpus", 4, FRAMES, 1.0, 0)
     assert {row["speaker"] for row in rows} == {"anna", "bert"}
     assert all(row["weights"][:, INDEX["eyeBlink_L"]].max() > 0.5 for row in rows)
     with pytest.raises(FaceTalkError, match="only 4 clips"):
-        scan.choose(made / "corpus", 5, FRAMES, 0.0, 0)
+        choose_rows(made / "corpus", 5, FRAMES, 0.0, 0)
 
 
 def test_both_corpora_hold_the_same_sequences(made, tmp_path, head):  # noqa: F811
     build = script("training/build_fitted_corpus.py")
     where = ["--scans", str(made / "scans"), "--fits", str(made / "fits"), "--model", str(made / "head")]
-    build.main([*where, "--output", str(tmp_path / "fitted")])
-    build.main([*where, "--true", "--output", str(tmp_path / "true")])
+    build.main([*where, "--output-dir", str(tmp_path / "fitted")])
+    build.main([*where, "--true", "--output-dir", str(tmp_path / "true")])
     fitted, true = (list(corpus.read(tmp_path / name)) for name in ("fitted", "true"))
     names = sorted(path.name for path in made.glob("scans/*"))
     assert [row["id"] for row in fitted] == [row["id"] for row in true] == names

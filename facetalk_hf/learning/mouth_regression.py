@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""Training of the small audio encoder: augmented clips, the rules' motion for them, and the loss of a regression."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..audio.analysis import loudness
+from ..audio.augmentation import Augmenter
+from ..audio.log_mel import LogMelFeatureExtractor
+from ..blendshapes import EXPRESSIONS, INDEX
+from ..data.corpus import decode_audio
+from ..models.audio_encoder import LogMelEncoder
+from ..scripts import REQUIRED, option
+from ..synthetic.visemes import LIP_SEAL, Segment, mouth_weights
+from .loop import TrainingOptions
+
+
+RATE, FPS, COLUMNS = 16000, 24, 4
+IMPORTANCE = {
+    "jawOpen": 3.0, "mouthPucker": 2.0, "mouthFunnel": 1.5, "mouthClose": 1.0, "mouthRollLower": 1.0,
+    "mouthUpperUp_L": 0.5, "mouthUpperUp_R": 0.5, "mouthPress_L": 0.3, "mouthPress_R": 0.3, "mouthRollUpper": 0.3,
+    "mouthSmile_L": 0.5, "mouthSmile_R": 0.5, "mouthStretch_L": 0.4, "mouthStretch_R": 0.4, "mouthLowerDown_L": 0.3,
+    "mouthLowerDown_R": 0.3, "mouthShrugUpper": 0.2, "browInnerUp_L": 0.15, "browInnerUp_R": 0.15,
+    "browOuterUp_L": 0.15, "browOuterUp_R": 0.15,
+}  # fmt: skip
+"""Weight of each channel's squared error; the others count 0.01."""
+BROWS = [INDEX[name] for name in IMPORTANCE if name.startswith("brow")]
+
+
+@dataclass(kw_only=True)
+class AudioEncoderOptions(TrainingOptions):
+    """Options of training/train_audio_encoder.py."""
+
+    corpus: Path = option(REQUIRED, "folder of a corpus with phones (training/build_speech.py)")
+    batch_size: int = option(32, "crops in a batch")
+    max_train_steps: int = option(5000, "updates")
+    learning_rate: float = option(2e-3, "of AdamW, at its highest")
+    ema_decay: float = option(0.998, "the result is a moving average of the weights; 0 for none")
+    crop: int = option(84, "frames of a crop")
+    renew: int = option(6, "clips augmented a step")
+    pool: int = option(384, "augmented clips that crops are cut from")
+    checkpointing_steps: int = option(250, "updates from one checkpoint to the next; 0 for none")
+    validation_steps: int = option(500, "updates from one validation to the next; 0 for none but the last")
+
+
+class Clip:
+    """One sequence in memory: 16-bit samples, phones, brows.
+
+    Args:
+        row (`dict`): of a corpus, with "id", "audio", "phones" and "weights".
+    """
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        self.audio = np.round(decode_audio(row) * 32767).astype(np.int16)
+        self.phones = [Segment(p["phone"], p["start"], p["end"]) for p in row["phones"]]
+        self.brows = row["weights"][:, BROWS].astype(np.float16)
+        self.speaker = row["id"].rsplit("-", 2)[0]
+
+    def target(self, speed: float, frames: int, audio: np.ndarray) -> np.ndarray:
+        """Compute the rules' motion for the clip played `speed` times as fast, (frames, 54): 53 weights, closure."""
+        phones = [Segment(phone, start / speed, end / speed) for phone, start, end in self.phones]
+        weights, closure = mouth_weights(phones, frames, FPS, loudness(audio, RATE, frames, FPS))
+        at = (np.arange(frames) + 0.5) * speed - 0.5
+        for column, index in enumerate(BROWS):
+            weights[:, index] = np.interp(at, np.arange(len(self.brows)), self.brows[:, column].astype(np.float32))
+        return np.concatenate([weights, closure[:, None]], axis=1)
+
+
+class Pool:
+    """A pool of augmented clips that is renewed a few at a time; batches are crops of it.
+
+    Augmenting whole clips keeps the per-clip normalisation as it is in use. That costs time, so each is cropped a few
+    times before it goes.
+
+    Args:
+        clips: what is augmented. extractor ([`LogMelFeatureExtractor`]): makes the features.
+        size (`int`): clips in the pool. crop (`int`): frames of a crop.
+    """
+
+    def __init__(self, clips: list[Clip], extractor: LogMelFeatureExtractor, size: int, crop: int) -> None:
+        self.clips, self.extractor, self.size, self.crop = clips, extractor, size, crop
+        self.augmenter = Augmenter([clip.audio for clip in clips[:: max(1, len(clips) // 200)]], RATE)
+        self.items: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def renew(self, count: int, rng: np.random.Generator) -> None:
+        """Augment `count` clips; they take the place of others once the pool is full."""
+        for _ in range(count):
+            clip = self.clips[rng.integers(len(self.clips))]
+            audio = clip.audio.astype(np.float32) / 32767
+            clean, noisy, speed, warp = self.augmenter(audio, rng)
+            features = self.extractor.normalize(self.extractor.log_mel(noisy, warp=warp))
+            target = torch.from_numpy(clip.target(speed, len(features) // COLUMNS, clean))
+            if len(self.items) < self.size:
+                self.items.append((features, target))
+            else:
+                self.items[rng.integers(self.size)] = (features, target)
+
+    def batch(self, size: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Cut crops at random: features (B, 4 N, M + 1), targets (B, N, 54), mask (B, N)."""
+        features = torch.zeros(size, COLUMNS * self.crop, self.extractor.feature_size)
+        target = torch.zeros(size, self.crop, len(EXPRESSIONS) + 1)
+        mask = torch.zeros(size, self.crop, dtype=torch.bool)
+        for index in range(size):
+            source, wanted = self.items[rng.integers(len(self.items))]
+            start = int(rng.integers(0, max(len(wanted) - self.crop, 0) + 1))
+            length = min(self.crop, len(wanted) - start)
+            features[index, : COLUMNS * length] = source[COLUMNS * start : COLUMNS * (start + length)]
+            target[index, :length] = wanted[start : start + length]
+            mask[index, :length] = True
+        return features, target, mask
+
+    def batches(self, options: AudioEncoderOptions, steps: range) -> Iterator[tuple[torch.Tensor, ...]]:
+        """Renew the pool and cut a batch for each of these steps; all chance comes from the seed and the step."""
+        for step in steps:
+            rng = np.random.default_rng([options.seed, 2, step])
+            torch.manual_seed(options.seed * 1_000_003 + step)
+            self.renew(options.renew, rng)
+            yield self.batch(options.batch_size, rng)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what a checkpoint has to hold."""
+        return {"items": self.items}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what a checkpoint holds."""
+        self.items = state["items"]
+
+
+class MouthObjective:
+    """Weighted squared error of weights, aperture and their velocities, and cross-entropy of the closure.
+
+    Args:
+        targets ((F, 54) float): of many frames; errors are divided by their deviation.
+    """
+
+    def __init__(self, targets: torch.Tensor) -> None:
+        self.scale = targets[..., :-1].std(dim=0).clamp_min(0.02)
+        self.scale[[name not in IMPORTANCE for name in EXPRESSIONS]] = 0.2
+        self.importance = torch.full((len(EXPRESSIONS),), 0.01)
+        for name, value in IMPORTANCE.items():
+            self.importance[INDEX[name]] = value
+
+    def __call__(self, model: LogMelEncoder, batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+        """Compute the loss of a batch of [`Pool`], and its parts."""
+        features, target, mask = batch
+        motion = model.predict_motion(model(features, mask).last_hidden_state)
+        return self.compare(motion.weights, motion.closure_logits, target, mask)
+
+    def compare(
+        self, weights: torch.Tensor, logits: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Compare weights (B, N, 53) and logits (B, N) of the closure with targets (B, N, 54) where mask (B, N) is."""
+        target, closure = target[..., :-1], target[..., -1]
+        error = (weights - target) / self.scale
+        gap = 2 * self._aperture(weights - target) / self.scale[INDEX["jawOpen"]]
+        error = torch.cat([error * self.importance.sqrt(), gap[..., None]], dim=-1)
+        pair = mask[:, 1:] & mask[:, :-1]
+        entropy = F.binary_cross_entropy_with_logits(logits[mask], closure[mask])
+        squared = error.square().sum(-1)[mask].mean() / 10
+        velocity = error.diff(dim=1).square().sum(-1)[pair].mean() / 10
+        return {"loss": squared + 0.5 * velocity + 0.7 * entropy, "mse": squared, "velocity": velocity, "bce": entropy}
+
+    @staticmethod
+    def _aperture(weights: torch.Tensor) -> torch.Tensor:
+        return weights[..., INDEX["jawOpen"]] - weights[..., INDEX["mouthClose"]] / LIP_SEAL
+
+
+@torch.no_grad()
+def start_from_mean(model: LogMelEncoder, targets: torch.Tensor) -> None:
+    """Let an untrained encoder predict about the mean face: weights are small, their errors count in deviations."""
+    model.motion_head.weight.mul_(0.1)
+    model.motion_head.bias[:-1].copy_(targets[:, :-1].mean(0))
+
+
+def warm_cosine(step: int, steps: int) -> float:
+    """Factor of the learning rate: up in 200 updates, times a cosine down to 1 %; diffusers' cosine ends at 0."""
+    return min(1, (step + 1) / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1))))

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""Expression codes as weights of a head's named shapes, and back."""
+
+import torch
+
+from ..blendshapes import MOUTH
+from ..models.nphm import NPHMModel
+from .controls import needs_names
+
+
+class Channels:
+    """Expression codes by the names of a head's shapes: z = E w has the inverse w = E^T z.
+
+    Columns of E are orthonormal up to the rounding of a stored checkpoint. With D = E (E^T E)^-1, `z + D_k d` changes
+    the weight k by d, and no other by anything.
+
+    Args:
+        head ([`NPHMModel`], *optional*): the head.
+        purpose (`str`): what the names are needed for, for the error.
+
+    Raises:
+        FaceTalkError: no head, or one whose shapes have no names.
+    """
+
+    def __init__(self, head: NPHMModel | None, purpose: str) -> None:
+        names = shape_names(head)
+        if head is None or names is None:
+            raise needs_names(purpose)
+        self.names = names
+        self.basis = head.expression_basis.detach().double().cpu()
+        self.dual = self.basis @ torch.linalg.inv(self.basis.T @ self.basis)
+        self.mouth = torch.tensor([name in MOUTH for name in self.names])
+
+    def weights(self, codes: torch.Tensor) -> torch.Tensor:
+        """Convert codes (..., D) to weights (..., W)."""
+        return codes @ self.basis.to(codes)
+
+    def change(
+        self, codes: torch.Tensor, difference: torch.Tensor, columns: torch.Tensor | slice = slice(None)
+    ) -> torch.Tensor:
+        """Change codes (..., D) so that the weights of `columns` are larger by `difference` (..., n)."""
+        return codes + difference @ self.dual[:, columns].to(codes).T
+
+
+def shape_names(head: NPHMModel | None) -> tuple[str, ...] | None:
+    """Return the names of a head's shapes; `None` where there is no head, or its shapes have no names."""
+    names = None if head is None else head.config["expression_names"]
+    return None if names is None else tuple(names)

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: MIT
+"""Scans of random people, made from ICT-FaceKit's morphable head: what the small NPHM is trained on.
+
+A scan is one identity in the canonical pose (mouth open, as in NPHM): points with exact signed distances, control
+points, and the identity's coefficients, in model units. All identities share a pool of surface samples with their
+identity and expression bases, from which training makes correspondences by two matrix products.
+"""
+
+import numpy as np
+
+from ..blendshapes import INDEX
+from .ict_template import CANONICAL_JAW, NECK_NORMAL, NECK_POINT, ORIGIN, SCLERA, SKIN, SOCKET, UNIT, Template
+
+
+Eyes = list[tuple[np.ndarray, float]]
+"""Centre (3,) and radius of each eyeball."""
+
+
+def fit_sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """Fit a sphere to (n, 3) points by linear least squares: centre (3,) and radius."""
+    system = np.concatenate([2 * points, np.ones((len(points), 1))], 1)
+    solution = np.linalg.lstsq(system, (points**2).sum(1), rcond=None)[0]
+    return solution[:3], float(np.sqrt(solution[3] + (solution[:3] ** 2).sum()))
+
+
+def density(template: Template) -> np.ndarray:
+    """Say how much more often than elsewhere each vertex' neighbourhood is sampled, (V,)."""
+    neutral = template.neutral[:SKIN]
+    weight = np.ones(SKIN)
+    weight[(neutral[:, 2] > 4) & (neutral[:, 1] > -9)] = 2.0  # the front of the head
+    weight[(np.abs(neutral[:, 0]) > 7.2) & (np.abs(neutral[:, 1] - 0.8) < 4) & (np.abs(neutral[:, 2] + 0.5) < 3)] = 2.0
+    weight[np.linalg.norm(neutral - [0, 0.3, 12.5], axis=1) < 2.2] = 3.0  # the nose
+    marks = neutral[template.landmarks]
+    mouth = np.linalg.norm(neutral[:, None] - marks[None, 48:68], axis=2).min(1)
+    eyes = np.linalg.norm(neutral[:, None] - marks[None, 36:48], axis=2).min(1)
+    weight[(mouth < 1.3) | (eyes < 1.2)] = 6.0
+    weight[(mouth < 0.5) | (eyes < 0.5)] = 12.0
+    weight[SOCKET:] = np.where(neutral[SOCKET:, 2] > 8, 2.0, 0.3)
+    return weight
+
+
+def signed_distance(points: np.ndarray, head: np.ndarray, faces: np.ndarray, eyes: Eyes) -> np.ndarray:
+    """Measure the distance of points (n, 3) to the head with its eyeballs, cut at the neck; negative inside.
+
+    Args:
+        points ((n, 3) float), head ((V, 3) float), faces ((F, 3) int): in ICT units.
+        eyes: centres and radii.
+    """
+    import igl
+
+    distance = igl.signed_distance(points, head, faces, igl.SIGNED_DISTANCE_TYPE_FAST_WINDING_NUMBER)[0]
+    for centre, radius in eyes:
+        distance = np.minimum(distance, np.linalg.norm(points - centre, axis=1) - radius)
+    return np.maximum(distance, (points - NECK_POINT) @ NECK_NORMAL)
+
+
+def sample_surface(
+    vertices: np.ndarray, faces: np.ndarray, probability: np.ndarray, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw points (n, 3) on triangles, with their faces (n,) and barycentric coordinates (n, 3)."""
+    chosen = rng.choice(len(faces), count, p=probability)
+    barycentric = rng.dirichlet([1, 1, 1], count)
+    return np.einsum("nc,ncd->nd", barycentric, vertices[faces[chosen]]), chosen, barycentric
+
+
+def face_probability(vertices: np.ndarray, faces: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Turn areas and weights of vertices (V,) into probabilities of triangles, (F,)."""
+    corners = vertices[faces]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    probability = area * weight[faces].mean(1)
+    return probability / probability.sum()
+
+
+def scan_person(template: Template, seed: int, neutral: bool = False, held_out: bool = False) -> dict[str, np.ndarray]:
+    """Scan one identity in the canonical pose.
+
+    Args:
+        template ([`Template`]): of all people. seed (`int`): makes the person and the samples.
+        neutral (`bool`): the mean head in place of a random one.
+        held_out (`bool`): with evenly spread points and normals, to measure against.
+
+    Returns:
+        dict in model units: "points" (N, 3), "distance" (N,), "kind" (N,): 0 on the surface, 1 near it, 2 anywhere;
+        "controls" (C, 3): anchors, landmarks, centres and fronts of the eyes, teeth; "coefficients" (100,); for a
+        held-out one "surface" and "normals" (M, 3).
+    """
+    rng = np.random.default_rng(seed)
+    coefficients = np.zeros(100) if neutral else rng.normal(0, 0.8, 100)
+    shape = template.canonical + np.tensordot(coefficients, template.identities, 1)
+    surface = template.surface
+    head, faces = surface.vertices(shape), surface.faces
+    eyes = [fit_sphere(shape[part]) for part in SCLERA]
+    weight = density(template)[surface.first]
+    weight = np.concatenate([weight, np.zeros(len(surface.loops))])
+    points = sample_surface(head, faces, face_probability(head, faces, weight), 60_000, rng)[0]
+    for centre, radius in eyes:
+        points = points[np.linalg.norm(points - centre, axis=1) > radius]
+    points = points[(points - NECK_POINT) @ NECK_NORMAL < 0]
+    balls = []
+    for centre, radius in eyes:
+        direction = rng.normal(size=(9000, 3))
+        direction[:, 2] = np.abs(direction[:, 2])
+        balls.append(centre + radius * direction / np.linalg.norm(direction, axis=1, keepdims=True))
+    low, high = points.min(0) - 2.5, points.max(0) + 2.5
+    cap = rng.uniform(low, high, (60_000, 3))
+    cap -= ((cap - NECK_POINT) @ NECK_NORMAL)[:, None] * NECK_NORMAL
+    candidates = np.concatenate([points, *balls, cap])
+    # What lies on a part but not on the united solid (fans behind the eyes, a mouth bag that leaves the head) goes.
+    exact = signed_distance(candidates, head, faces, eyes)
+    on_cap = np.arange(len(candidates)) >= len(candidates) - len(cap)
+    keep = np.abs(exact) < 0.004
+    keep &= ~on_cap | (rng.random(len(candidates)) < 0.5)
+    on_surface = candidates[keep]
+    sigma = UNIT * rng.choice([0.003, 0.01, 0.03], len(on_surface), p=[0.5, 0.3, 0.2])
+    close = on_surface + rng.normal(size=on_surface.shape) * sigma[:, None]
+    far = rng.uniform(low, high, (8000, 3))
+    samples = np.concatenate([on_surface, close, far])
+    distance = np.concatenate(
+        [np.zeros(len(on_surface)), signed_distance(np.concatenate([close, far]), head, faces, eyes)]
+    )
+    kind = np.repeat([0, 1, 2], [len(on_surface), len(close), len(far)]).astype(np.uint8)
+    controls = shape[np.concatenate([template.anchor_vertices(), template.landmarks])]
+    centres = np.stack([centre for centre, _ in eyes])
+    fronts = centres + np.array([[0, 0, radius] for _, radius in eyes])
+    controls = np.concatenate([controls, centres, fronts, shape[template.teeth_vertices()]])
+    result = {
+        "points": ((samples - ORIGIN) / UNIT).astype(np.float32),
+        "distance": (distance / UNIT).astype(np.float32),
+        "kind": kind,
+        "controls": ((controls - ORIGIN) / UNIT).astype(np.float32),
+        "coefficients": coefficients.astype(np.float32),
+    }
+    if held_out:
+        even, normals = even_surface(head, faces, eyes, 200_000, rng)
+        result |= {"surface": ((even - ORIGIN) / UNIT).astype(np.float32), "normals": normals.astype(np.float32)}
+    return result
+
+
+def even_surface(
+    head: np.ndarray, faces: np.ndarray, eyes: Eyes, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Spread points (n, 3) with outward normals (n, 3) evenly over head and eyeballs, without the cut's plane."""
+    corners = head[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.linalg.norm(normals, axis=1)
+    points, chosen, _ = sample_surface(head, faces, area / area.sum(), count, rng)
+    parts, directions = [points], [normals[chosen] / area[chosen, None]]
+    for centre, radius in eyes:
+        direction = rng.normal(size=(round(count * 4 * np.pi * radius**2 / (area.sum() / 2)), 3))
+        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+        parts.append(centre + radius * direction)
+        directions.append(direction)
+    points, outward = np.concatenate(parts), np.concatenate(directions)
+    keep = np.abs(signed_distance(points, head, faces, eyes)) < 0.004
+    return points[keep], outward[keep]
+
+
+def surface_pool(template: Template, count: int) -> dict[str, np.ndarray]:
+    """Draw the pool of surface samples: position = mean + coefficients @ identities, motion = weights @ expressions.
+
+    Returns:
+        dict in model units: "mean" (P, 3), "identities" (P, 100, 3), "expressions" (P, 53, 3); "region" (P,): 1 face,
+        2 lips, 3 lids, 4 mouth bag, 0 the rest; "canonical_weights" (53,); "control_expressions" (53, C, 3).
+    """
+    rng = np.random.default_rng(0)
+    skin = template.canonical[:SKIN]
+    probability = face_probability(skin, template.faces, density(template))
+    mean, chosen, barycentric = sample_surface(skin, template.faces, probability, count, rng)
+
+    def at(field: np.ndarray) -> np.ndarray:
+        return np.einsum("nc,kncd->nkd", barycentric, field[:, template.faces[chosen]]) / UNIT
+
+    neutral = np.einsum("nc,ncd->nd", barycentric, template.neutral[template.faces[chosen]])
+    marks = template.neutral[template.landmarks]
+    region = np.zeros(count, np.uint8)  # 1 face, 2 lips, 3 lids, 4 mouth bag
+    region[(neutral[:, 2] > 4) & (neutral[:, 1] > -8.5) & (neutral[:, 1] < 9)] = 1
+    region[np.linalg.norm(neutral[:, None] - marks[None, 48:68], axis=2).min(1) < 0.7] = 2
+    region[np.linalg.norm(neutral[:, None] - marks[None, 36:48], axis=2).min(1) < 0.7] = 3
+    region[(template.faces[chosen] >= SOCKET).all(1)] = 4
+    anchors, teeth = template.anchor_vertices(), template.teeth_vertices()
+    controls = np.concatenate([anchors, template.landmarks, teeth])
+    return {
+        "mean": ((mean - ORIGIN) / UNIT).astype(np.float32),
+        "identities": at(template.identities[:, :SKIN]).astype(np.float16),
+        "expressions": at(template.expressions[:, :SKIN]).astype(np.float16),
+        "region": region,
+        "canonical_weights": CANONICAL_JAW * (np.arange(53) == INDEX["jawOpen"]).astype(np.float32),
+        "control_expressions": (template.expressions[:, controls] / UNIT).astype(np.float32),
+    }

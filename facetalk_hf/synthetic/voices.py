@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""The voices of the spoken corpus: which there are, what they say, and the rows that they make."""
+
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .phone_alphabets import SILENCE, normalise_all
+from .speech_engines import ESPEAK_ENGLISH, ESPEAK_VARIANTS, ESPEAK_WORLD, RATE, Espeak, festival, flite
+from .spoken_clips import Phones, assemble_clip, make_row, silence_clip
+from .visemes import Segment
+
+
+CLIPS = 40
+"""Clips of a voice in a shard."""
+# name: (engine, engine's voice, language, speaker, share of the hours); flite's slt, kal16 are festival's slt, kal.
+VOICES = {
+    "flite-awb": ("flite", "awb", "en", "awb", 1.0),
+    "flite-slt": ("flite", "slt", "en", "slt", 0.6),
+    "flite-kal": ("flite", "kal16", "en", "kal", 0.4),
+    "festival-slt": ("festival", "cmu_us_slt_arctic_hts", "en", "slt", 0.6),
+    "festival-kal": ("festival", "kal_diphone", "en", "kal", 0.6),
+    "festival-ked": ("festival", "ked_diphone", "en", "ked", 1.0),
+    "festival-ona": ("festival", "upc_ca_ona_hts", "ca", "ona", 1.0),
+    "festival-lp": ("festival", "lp_diphone", "it", "lp", 1.0),
+    "festival-mv": ("festival", "hy_fi_mv_diphone", "fi", "mv", 1.0),
+    "festival-dita": ("festival", "czech_dita", "cs", "dita", 0.7),
+    "festival-krb": ("festival", "czech_krb", "cs", "krb", 0.6),
+    "festival-machac": ("festival", "czech_machac", "cs", "machac", 0.6),
+    "festival-ph": ("festival", "czech_ph", "cs", "ph", 0.6),
+    "espeak-en": ("espeak", "", "en", "espeak", 1.8),
+    "espeak-world": ("espeak", "", "", "espeak", 3.0),
+}
+# Kept for evaluation; no training script may read them.
+TEST_VOICES = {
+    "flite-rms": ("flite", "rms", "en", "rms", 0),
+    "festival-pc": ("festival", "pc_diphone", "it", "pc", 0),
+    "festival-lj": ("festival", "suo_fi_lj_diphone", "fi", "lj", 0),
+}
+ALPHABET = {"en": "english", "ca": "catalan", "it": "italian", "fi": "finnish", "cs": "czech"}
+ENCODING = {"cs": "iso-8859-2"}
+LICENCE = {
+    "flite": "CMU Flite licence",
+    "festival": "X11 / LGPL / GPL, see the Debian package",
+    "espeak": "GPL-3.0 program",
+}
+
+
+class Text:
+    """Sentences of one language: templates, random words, pseudo-words.
+
+    Args:
+        folder (`Path`): with LANGUAGE.txt (training/texts).
+        language (`str`): such as "en".
+    """
+
+    def __init__(self, folder: Path, language: str) -> None:
+        self.slots: dict[str, list[str]] = {}
+        self.parts: dict[str, list[str]] = {}
+        self.templates: list[str] = []
+        for line in (folder / f"{language}.txt").read_text(encoding="utf-8").splitlines():
+            if line[:1] in "@%" and line:
+                name, values = line[1:].split(":", 1)
+                (self.slots if line[0] == "@" else self.parts)[name] = [value.strip() for value in values.split("|")]
+            elif line and line[0] != "#":
+                self.templates.append(line)
+        self.words = sorted({word for values in self.slots.values() for value in values for word in value.split()})
+
+    def sentence(self, rng: np.random.Generator) -> str:
+        """Draw a sentence."""
+        kind = rng.random()
+        if kind < 0.55:
+            text = re.sub(r"{(\w+)}", lambda m: str(rng.choice(self.slots[m[1]])), str(rng.choice(self.templates)))
+            return text[:1].upper() + text[1:]
+        count = int(rng.integers(3, 9))
+        if kind < 0.75:
+            words = [str(rng.choice(self.words)) for _ in range(count)]
+        else:
+            words = ["".join(self._syllable(rng) for _ in range(rng.integers(1, 4))) for _ in range(count)]
+        if count > 5 and rng.random() < 0.5:
+            words[count // 2] += ","
+        return " ".join(words) + str(rng.choice([".", ".", "?"]))
+
+    def _syllable(self, rng: np.random.Generator) -> str:
+        return "".join(str(rng.choice(self.parts[part])) for part in ("onset", "vowel", "coda"))
+
+
+_espeak: Espeak | None = None
+
+
+def speak(name: str, texts: list, rng: np.random.Generator) -> list[tuple[np.ndarray, Phones] | None]:
+    """Synthesise texts with one voice: samples (S,) at 16 kHz and phones of the common alphabet; `None` for a failure.
+
+    Args:
+        name (`str`): of `VOICES` or `TEST_VOICES`.
+        texts: sentences; for espeak-ng pairs of its own voice and a sentence.
+        rng (`np.random.Generator`): all chance comes from it.
+    """
+    global _espeak
+    engine, voice, language, _, _ = (VOICES | TEST_VOICES)[name]
+    if engine == "espeak":
+        _espeak = _espeak or Espeak()
+        made = [_espeak(voice_name, text, rng) for voice_name, text in texts]
+    elif engine == "flite":
+        made = flite(voice, texts, rng)
+    else:
+        made = festival(voice, texts, rng, ENCODING.get(language, "iso-8859-1"))
+    alphabet = "ipa" if engine == "espeak" else ALPHABET[language]
+    return [item and (item[0], normalise_all(item[1], alphabet)) for item in made]
+
+
+def voice_rows(name: str, number: int, seed: int, texts: Path) -> tuple[list[dict[str, Any]], float]:
+    """Make the clips of a shard of a voice; all chance comes from the voice, the shard's number and the seed.
+
+    Args:
+        name (`str`): of `VOICES` or `TEST_VOICES`. number (`int`): of the shard. seed (`int`): of the corpus.
+        texts (`Path`): folder of the languages' sentences.
+
+    Returns:
+        rows, the first of a training voice for the validation, and their seconds.
+    """
+    rng = np.random.default_rng([seed, number, zlib.crc32(name.encode())])
+    engine, _, language, speaker, _ = (VOICES | TEST_VOICES)[name]
+    plans = []
+    for _ in range(CLIPS):
+        voice = ""
+        if engine == "espeak":
+            dialects = ESPEAK_ENGLISH if language == "en" else ESPEAK_WORLD
+            voice = f"{rng.choice(dialects)}+{rng.choice(ESPEAK_VARIANTS)}"
+        spoken = language or voice[:2]
+        text = Text(texts, spoken)
+        plans.append((voice, spoken, [text.sentence(rng) for _ in range(rng.choice([1, 2, 2, 3]))]))
+    flat = [(voice, text) if engine == "espeak" else text for voice, _, said in plans for text in said]
+    made = iter(speak(name, flat, rng))
+    result, seconds = [], 0.0
+    for index, (voice, spoken, said) in enumerate(plans):
+        pieces = [piece for piece in [next(made) for _ in said] if piece is not None and len(piece[1]) > 2]
+        if not pieces:
+            continue
+        audio, segments = assemble_clip(pieces, rng)
+        split = "test" if name in TEST_VOICES else "validation" if index == 0 else "train"
+        fields = {"language": spoken, "engine": engine, "licence": LICENCE[engine], "split": split}
+        fields |= {"text": " ".join(said), "speaker": f"espeak {voice}" if voice else speaker}
+        result.append(make_row(audio, segments, rng, id=f"{name}-{number:03d}-{index:03d}", **fields))
+        seconds += len(audio) / RATE
+    return result, seconds
+
+
+def silence_rows(count: int, seed: int) -> list[dict[str, Any]]:
+    """Make clips of silence for the training, from the seed."""
+    rng = np.random.default_rng([seed, 7])
+    fields = {"language": "", "engine": "none", "licence": "MIT", "split": "train", "text": "", "speaker": "silence"}
+    result = []
+    for index in range(count):
+        clip = silence_clip(rng)
+        silence = [Segment(SILENCE, 0, len(clip) / RATE)]
+        result.append(make_row(clip, silence, rng, id=f"silence-000-{index:03d}", **fields))
+    return result

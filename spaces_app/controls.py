@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""The pipeline's controls as widgets of the page and as arguments of the endpoint, from their one declaration."""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import gradio as gr
+
+from facetalk_hf.motion.controls import MotionControls
+from facetalk_hf.motion.options import Option, options_of
+
+
+OPTIONS = [item for item in options_of(MotionControls) if item.name != "num_samples"]  # the page has "Samples"
+
+
+def names_of(item: Option) -> list[str]:
+    """Names of an option's arguments: `steps`; of two parts `gaze_yaw` and `gaze_pitch`."""
+    name = item.spelling.replace("-", "_")
+    return [f"{name}_{part}" for part in item.parts] or [name]
+
+
+def make_widgets() -> dict[str, gr.components.Component]:
+    """Make the widget of every argument, by name, to be rendered; a field that is left empty is None."""
+    return {name: _widget(item, name, index) for item in OPTIONS for index, name in enumerate(names_of(item))}
+
+
+def _widget(item: Option, name: str, index: int) -> gr.components.Component:
+    low, high = item.bounds[index]
+    common = {"label": name.replace("_", " ").capitalize(), "info": item.sentence, "render": False}
+    if item.kind is bool:
+        return gr.Checkbox(item.default, **common)
+    if item.default is None:
+        common["info"] = f"{item.sentence} Empty: {item.unset}."
+        limits = {"minimum": low, "maximum": None if math.isinf(high) else high}
+        return gr.Number(None, precision=0 if item.kind is int else None, **limits, **common)
+    top = item.usual if math.isinf(high) else high
+    return gr.Slider(low, top, value=item.default, step=(top - low) / 20, **common)
+
+
+def controls_from(values: Sequence) -> MotionControls:
+    """Make controls from the values of the widgets, in their order."""
+    values, chosen = iter(values), {}
+    for item in OPTIONS:
+        given = [next(values) for _ in names_of(item)]
+        if item.parts:
+            chosen[item.name] = None if given == [None] * len(given) else tuple(value or 0.0 for value in given)
+        else:
+            chosen[item.name] = given[0]
+    return MotionControls(**chosen)
+
+
+def from_widgets(function: Callable[..., Iterator]) -> Callable[..., Iterator]:
+    """Let a generator function with an argument `controls` take the values of the widgets there, by their names."""
+    own = inspect.signature(function).parameters
+    place = list(own).index("controls")
+    names = {name: None if item.parts else item.default for item in OPTIONS for name in names_of(item)}
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    spread = [inspect.Parameter(name, kind, default=default) for name, default in names.items()]
+
+    @functools.wraps(function)
+    def call(*values: object) -> Iterator:
+        end = place + len(names)
+        yield from function(*values[:place], controls_from(values[place:end]), *values[end:])
+
+    parameters = list(own.values())
+    call.__signature__ = inspect.Signature(parameters[:place] + spread + parameters[place + 1 :])
+    return call

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""training/train_nphm.py and train_audio_encoder.py on data of a few points: results, exact resume."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from scripts import load_script
+from speech_rows import make_row
+
+from facetalk_hf import NPHMModel
+from facetalk_hf.audio_features import LogMelEncoder
+from facetalk_hf.data import corpus
+from facetalk_hf.errors import FaceTalkError
+from facetalk_hf.learning.head import Scans
+from facetalk_hf.learning.loop import Accelerator
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory):
+    """Three balls as build_heads.py writes heads, which a jaw of noise moves."""
+    folder, rng = tmp_path_factory.mktemp("heads"), np.random.default_rng(0)
+    count = NPHMModel().config.num_anchors + 68 + 4 + 10
+    directions = rng.normal(size=(count, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    for index in range(3):
+        radius, kind = 0.3 + 0.02 * index, np.repeat([0, 1, 2], [400, 300, 100]).astype(np.uint8)
+        points = rng.normal(size=(800, 3)).astype(np.float32)
+        points[:400] *= radius / np.linalg.norm(points[:400], axis=1, keepdims=True)
+        np.savez(folder / f"train_{index:04d}.npz", points=points, distance=np.linalg.norm(points, axis=1) - radius,
+                 kind=kind, controls=(radius * directions).astype(np.float32),
+                 coefficients=rng.normal(size=100).astype(np.float32))  # fmt: skip
+    np.savez(folder / "template.npz", mean=0.3 * rng.normal(size=(500, 3)).astype(np.float32),
+             identities=(0.01 * rng.normal(size=(500, 100, 3))).astype(np.float16),
+             expressions=(0.01 * rng.normal(size=(500, 53, 3))).astype(np.float16),
+             region=rng.integers(0, 5, 500).astype(np.uint8),
+             canonical_weights=0.1 * rng.random(53).astype(np.float32))  # fmt: skip
+    return folder
+
+
+def interrupted(monkeypatch, calls: int, run) -> None:
+    """Run until the loss of the given call."""
+    count, backward = [], Accelerator.backward
+
+    def interrupt(self, loss):
+        count.append(loss)
+        if len(count) == calls:
+            raise KeyboardInterrupt
+        backward(self, loss)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Accelerator, "backward", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+
+
+def equal(one, other) -> bool:
+    a, b = load_file(one), load_file(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("call", [4, 9, 13])
+def test_a_head_is_trained_in_stages_that_can_be_taken_up_again(heads, tmp_path, monkeypatch, call):
+    script = load_script("training/train_nphm.py")
+    monkeypatch.setattr(script, "name_identities", lambda *_: None)  # seconds, and no part of the training
+
+    def run(folder, *more):
+        steps = ("--identity-steps", "6", "--forward-steps", "4", "--backward-steps", "4", "--batch-size", "2")
+        steps += ("--points", "30", "--checkpointing-steps", "2", "--named-identities", "1")
+        script.main(["--data", str(heads), "--output-dir", str(tmp_path / folder), *steps, *more])
+
+    run("whole")
+    interrupted(monkeypatch, call, lambda: run("broken"))
+    with pytest.raises(FaceTalkError, match="--resume"):
+        run("broken")
+    run("broken", "--resume")
+    name = "head/diffusion_pytorch_model.safetensors"
+    assert equal(tmp_path / "whole" / name, tmp_path / "broken" / name)
+    head = NPHMModel.from_pretrained(tmp_path / "whole" / "head", torch_dtype=torch.float32)
+    canonical = np.load(heads / "template.npz")["canonical_weights"]
+    weights = head.weights_from_expression(head.expression_from_weights(torch.from_numpy(canonical[None])))
+    assert weights.detach().numpy() == pytest.approx(canonical[None], abs=1e-2)
+    assert {path.name for path in (tmp_path / "whole").iterdir()} == {"identity", "forward", "backward", "head"}
+
+
+def test_scans_are_needed(tmp_path):
+    with pytest.raises(FaceTalkError, match="build_heads.py"):
+        Scans(tmp_path)
+
+
+def test_samples_are_those_of_each_kind(heads):
+    points, distance = Scans(heads).sample([0, 2], (5, 4, 3), torch.Generator().manual_seed(0))
+    assert points.shape == (2, 12, 3)
+    torch.testing.assert_close(distance, points.norm(dim=-1) - torch.tensor([[0.3], [0.34]]))
+    assert (distance[:, :5].abs() < 1e-6).all() and (distance[:, 5:].abs() > 1e-6).all()
+
+
+def test_the_audio_encoder_is_trained_and_taken_up_again(tmp_path, monkeypatch):
+    script = load_script("training/train_audio_encoder.py")
+    rows = [make_row(index, 40, split) for index, split in enumerate(["train"] * 3 + ["validation", "test"])]
+    corpus.write_shard(rows, tmp_path / "corpus" / "a.parquet")
+
+    def run(folder, *more):
+        sizes = ("--max-train-steps", "5", "--batch-size", "2", "--pool", "4", "--renew", "1", "--crop", "20")
+        sizes += ("--checkpointing-steps", "2", "--validation-steps", "3")
+        script.main(["--corpus", str(tmp_path / "corpus"), "--output-dir", str(tmp_path / folder), *sizes, *more])
+
+    run("whole")
+    interrupted(monkeypatch, 4, lambda: run("broken"))
+    run("broken", "--resume")
+    assert equal(*(tmp_path / name / "audio_encoder" / "model.safetensors" for name in ("whole", "broken")))
+    LogMelEncoder.from_pretrained(tmp_path / "whole" / "audio_encoder")
+    metrics = json.loads((tmp_path / "whole" / "metrics.json").read_text())
+    assert metrics == json.loads((tmp_path / "broken" / "metrics.json").read_text())
+    assert metrics["step"] == 5 and set(metrics) == {"step", "validation", "voice"}
