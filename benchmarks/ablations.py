@@ -24,18 +24,18 @@ from facetalk_hf.data.corpus import decode_audio
 from facetalk_hf.evaluation.motion_metrics import jerk, speed
 from facetalk_hf.evaluation.scores import pipeline_predictor
 from facetalk_hf.evaluation.studies import (
-    StudyResults,
+    Study,
+    columns,
     digest,
     markdown_table,
-    measure,
     one_step_predictor,
     open_study,
     study_parser,
-    write_between_markers,
 )
 from facetalk_hf.files import atomic_path
 from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.head.facial_weights import facial_weights
+from facetalk_hf.scripts import run_script
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,19 +61,9 @@ GUIDANCE = (1.0, 1.25, 1.5, 2.0, 3.0)
 TEMPERATURES = (0.0, 0.2, 0.4, 0.7, 1.0)
 # As the paper samples: what is compared is the network's own.
 PLAIN = {"mouth_temperature": 1.0, "blink_contrast": 0.0}
-# Column of the tables -> score.
-COLUMNS = {
-    "aperture r": "aperture",
-    "pucker r": "pucker",
-    "closure F1": "f1",
-    "LVE mm": "lve_rooted",
-    "FDD mm²": "fdd",
-    "diversity mm": "diversity",
-    "lip diversity mm": "diversity_lips",
-    "speed ratio": "speed_ratio",
-    "jerk ratio": "jerk_ratio",
-    "ms/s": "ms",
-}
+COLUMNS = columns(
+    "aperture", "pucker", "f1", "lve_rooted", "fdd", "diversity", "diversity_lips", "speed_ratio", "jerk_ratio", "ms"
+)  # fmt: skip
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -166,37 +156,35 @@ def main(argv: list[str] | None = None) -> None:
             train(args, name)
         return
 
-    pipe, rows, mesh, results = open_study(args, train_steps=args.train_steps, recipe=args.config.read_text())
-    shipped = pipe.denoiser
+    study = open_study(args, train_steps=args.train_steps, recipe=args.config.read_text())
+    pipe, shipped = study.pipe, study.pipe.denoiser
+
+    def use(name: str) -> None:
+        pipe.register_modules(denoiser=FaceTalkDenoiser.from_pretrained(train(args, name) / "denoiser").eval())
 
     for name in chosen:
-        folder = train(args, name)
-        pipe.register_modules(denoiser=FaceTalkDenoiser.from_pretrained(folder / "denoiser").eval())
+        use(name)
         if name == "regression":
-            function = partial(measure, one_step_predictor(pipe), rows, mesh, 1, args.seed)
+            study.measure(name, one_step_predictor(pipe))
         else:
-            function = partial(measure, pipeline_predictor(pipe, **PLAIN), rows, mesh, args.samples, args.seed)
-        row = results.measure(name, function)
-        print(f"{name}: LVE {row['lve_rooted']:.3f} mm, aperture {row['aperture']:.3f}", flush=True)
-        write(args, results)  # so that an interrupted study has its tables
+            study.measure(name, pipeline_predictor(pipe, **PLAIN), args.samples)
+        write(args, study)  # so that an interrupted study has its tables
     if not args.only or "smoothing" in args.only:
-        folder = train(args, "full")
-        pipe.register_modules(denoiser=FaceTalkDenoiser.from_pretrained(folder / "denoiser").eval())
+        use("full")
         for name, smoothing in (("smoothing", True), ("no_smoothing", False)):
-            results.measure(name, partial(outside_motion, pipe, rows, args, smoothing))
+            study.results.measure(name, partial(outside_motion, pipe, study.rows, args, smoothing))
     pipe.register_modules(denoiser=shipped)
     for scale in GUIDANCE if not args.only or "guidance" in args.only else ():
-        predict = pipeline_predictor(pipe, guidance_scale=scale, **PLAIN)
-        results.measure(f"guidance {scale:g}", partial(measure, predict, rows, mesh, args.samples, args.seed))
-    for temperature in TEMPERATURES if not args.only or "temperature" in args.only else ():
-        predict = pipeline_predictor(pipe, **PLAIN | {"mouth_temperature": temperature})
-        results.measure(f"temperature {temperature:g}", partial(measure, predict, rows, mesh, args.samples, args.seed))
-    print(write(args, results))
+        study.measure(f"guidance {scale:g}", pipeline_predictor(pipe, guidance_scale=scale, **PLAIN), args.samples)
+    for value in TEMPERATURES if not args.only or "temperature" in args.only else ():
+        predict = pipeline_predictor(pipe, **PLAIN | {"mouth_temperature": value})
+        study.measure(f"temperature {value:g}", predict, args.samples)
+    print(write(args, study))
 
 
-def write(args: argparse.Namespace, results: StudyResults) -> str:
+def write(args: argparse.Namespace, study: Study) -> str:
     """The tables of the page, which are returned as well."""
-    same = attention(args.config, {})
+    results, same = study.results, attention(args.config, {})
     labels = {name: label for name, (label, _, _) in VARIANTS.items()}
     for name in ATTENTION:
         if attention(args.config, VARIANTS[name][1]) == same:
@@ -226,13 +214,8 @@ def write(args: argparse.Namespace, results: StudyResults) -> str:
     cooled = {f"temperature {value:g}": f"mouth temperature {value:g}, shipped model" for value in TEMPERATURES}
     if any(name in results.rows for name in cooled):
         parts.append(table(cooled))
-    text = "\n\n".join(parts)
-    write_between_markers(args.page, "ablations", text)
-    return text
+    return study.write("ablations", *parts)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FaceTalkError as error:
-        raise SystemExit(f"ablations.py: {error}") from error
+    run_script(main)

@@ -31,7 +31,8 @@ import torch
 
 import facetalk_hf
 from facetalk_hf import FaceTalkError, FaceTalkPipeline, HeadAnimation, load_audio
-from facetalk_hf.evaluation.studies import command, digest, markdown_table, write_between_markers
+from facetalk_hf.evaluation.performance_report import HOUR, QUANTILES, SECTIONS, report
+from facetalk_hf.evaluation.studies import command, digest, write_between_markers
 from facetalk_hf.evaluation.timing import (
     Duration,
     best,
@@ -46,14 +47,13 @@ from facetalk_hf.files import atomic_path
 from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
 from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.rendering.renderer import HeadRenderer
+from facetalk_hf.scripts import run_script
 
 
 CLIP = Path(facetalk_hf.__file__).parent / "assets" / "demo.wav"
 RATE = 16000
-SECTIONS = ("stages", "length", "batch", "streaming")
-HOUR, HOUR_STEPS = 3600.0, 2
+HOUR_STEPS = 2
 EXPORTS = ("glb", "usdc", "npz", "csv")
-QUANTILES = {"p5": 0.05, "p50": 0.5, "p95": 0.95, "p99": 0.99, "worst": 1.0}
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -223,79 +223,6 @@ def streaming(pipe: FaceTalkPipeline, args: argparse.Namespace) -> Iterator[dict
         torch.set_num_threads(threads)
 
 
-def table(name: str, rows: list[dict[str, Any]]) -> str:
-    """Rows of a section as a Markdown table with columns that line up."""
-    if name == "stages":
-        head = ["", "wall ms", "CPU ms", "for one", "x real time", "x encoding (CPU)"]
-        keys = ("what", "seconds", "cpu_seconds", "unit", "real_time", "encoding")
-        rows = [row | {key: 1e3 * row[key] for key in keys[1:3]} for row in rows]
-    elif name == "length":
-        head = ["audio, s", "steps", "wall s", "CPU s", "CPU ms a second of audio"]
-        head += ["peak GB before the call", "after it", "with the head decoded"]
-        keys = ("audio_seconds", "steps", "seconds", "cpu_seconds", "rate", "loaded_gb", "peak_gb", "peak_decoded_gb")
-        rows = [row | {"rate": 1e3 * row.get("cpu_seconds", np.nan) / row["audio_seconds"]} for row in rows]
-    elif name == "batch":
-        head = ["clips", "wall s", "CPU s", "s of audio a second, wall", "CPU", "x one clip (CPU)"]
-        keys = ("clips", "seconds", "cpu_seconds", "throughput", "cpu_throughput", "ratio")
-        rows = [row | {"ratio": row["cpu_throughput"] / rows[0]["cpu_throughput"]} for row in rows]
-    else:
-        head = ["frames a portion", "clock", "delay of sound, s", *(f"{name} ms" for name in QUANTILES), "x real time"]
-        keys = ("hop", "clock", "delay", *QUANTILES, "real_time")
-    lines = markdown_table(head, [[row.get(key) for key in keys] for row in rows]).splitlines()
-    cells = [line[2:-2].split(" | ") for line in lines]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
-        f"| {' | '.join(f'{cell:<{width}}' for cell, width in zip(line, widths, strict=True))} |" for line in cells
-    )
-
-
-def remarks(name: str, section: dict[str, Any]) -> Iterator[str]:
-    """What follows from the rows of a section, as sentences."""
-    if "problem" in section:
-        yield f"Not measured: {section['problem']}."
-    if name == "length":
-        found = {row["audio_seconds"]: row for row in section["rows"]}
-        short, long, hour = (found.get(seconds) for seconds in (10, 600, HOUR))
-        if short and long and "seconds" in short and "seconds" in long:
-            ratio = long["cpu_seconds"] / short["cpu_seconds"]
-            yield f"10 minutes cost {ratio:.1f} times the CPU time of 10 seconds (wanted: at most 70)."
-        if hour and "peak_gb" in hour:
-            peak = max(hour["peak_gb"], hour.get("peak_decoded_gb", 0))
-            yield f"An hour of audio at once: {peak:.2f} GB at the peak (wanted: under 2)."
-        for row in section["rows"]:
-            if "failed" in row:
-                yield f"{row['audio_seconds']:g} s: the process ended with exit code {row['failed']}."
-
-
-def circumstances(section: dict[str, Any]) -> str:
-    """When and on what a section was measured, and whether the machine had other work."""
-    what, settings = section["conditions"], section["settings"]
-    text = (
-        f"{what['date']}, {what['cpu']}, {what['threads']} of {what['cores']} cores, load average {what['load']:g} "
-        f"before and {section['load_after']:g} after"
-    )
-    if what["device"] != "cpu":
-        text += f", {what['device']}"
-    if what["load"] > 0.5 * what["cores"]:
-        text += "; **the machine was busy: read the CPU time, not the wall time**"
-    return f"{text}. {settings['model']} ({settings['digest']}), {section['what']}."
-
-
-def show(sections: dict[str, dict[str, Any]]) -> str:
-    """All sections as Markdown, with how and where they were measured."""
-    parts, commands = [], []
-    for name in SECTIONS:
-        if name in sections:
-            section = sections[name]
-            rows = [table(name, section["rows"])] if section["rows"] else []
-            parts += [f"### {name.capitalize()}", circumstances(section), *rows, *remarks(name, section)]
-            commands.append(f"`{section['command']}`")
-    shared = ("python", "torch", "diffusers", "transformers", "numpy", "scipy", "trimesh", "embreex", "av", "usd-core")
-    last = max(sections.values(), key=lambda section: section["conditions"]["date"])["conditions"]
-    versions = ", ".join(f"{name} {last[name]}" for name in ("facetalk_hf", *shared, "system") if name in last)
-    return "\n\n".join([f"{versions}. Measured by {', '.join(dict.fromkeys(commands))}.", *parts])
-
-
 def measure(name: str, pipe: FaceTalkPipeline, args: argparse.Namespace) -> dict[str, Any]:
     """One section. What goes wrong in it is told and kept, and does not end the run."""
     folder = Path(args.model)
@@ -343,17 +270,14 @@ def main(argv: list[str] | None = None) -> None:
     sections, pipe = kept(args), load(args)
     for name in args.only:
         section = sections[name] = measure(name, pipe, args)
-        print(f"\n{show({name: section})}\n", flush=True)
+        print(f"\n{report({name: section})}\n", flush=True)
         if args.json:
             args.json.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(args.json) as temporary:
                 temporary.write_text(json.dumps({"sections": sections}, indent=1) + "\n")
         if args.page:
-            write_between_markers(args.page, "performance", show(sections))
+            write_between_markers(args.page, "performance", report(sections))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FaceTalkError as error:
-        raise SystemExit(f"benchmark.py: {error}") from error
+    run_script(main)

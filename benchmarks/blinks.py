@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from facetalk_hf import FaceTalkError
 from facetalk_hf.data.corpus import decode_audio
 from facetalk_hf.evaluation.scores import pipeline_predictor
 from facetalk_hf.evaluation.studies import (
@@ -20,10 +19,10 @@ from facetalk_hf.evaluation.studies import (
     markdown_table,
     open_study,
     study_parser,
-    write_between_markers,
 )
 from facetalk_hf.motion.blinks import sharpen_blinks
 from facetalk_hf.paths import FEW_STEPS
+from facetalk_hf.scripts import run_script
 
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -32,7 +31,8 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 def main(argv: list[str] | None = None) -> None:
     """Measure, write."""
     args = study_parser(__doc__, DOCS / "results" / "blinks.json", DOCS / "control.md", 8, 1).parse_args(argv)
-    pipe, rows, _, results = open_study(args)
+    study = open_study(args)
+    pipe, rows, results = study.pipe, study.rows, study.results
     basis, names = pipe.head.expression_basis.float().cpu().numpy(), pipe.head.config.expression_names
     pipes, made = {"": pipe}, {}
     if pipe.model_folder is not None and (pipe.model_folder / FEW_STEPS).is_dir():
@@ -67,17 +67,13 @@ def main(argv: list[str] | None = None) -> None:
     table = [
         [name, *(results.measure(name, f)[key] for key in ("blinks", "shut", "half"))] for name, f in kinds.items()
     ]
-    text = (
+    about = (
         f"{args.clips} clips of each held-out voice, {args.samples} sample(s), seed {args.seed}. A blink: both lids "
         f"above 0.3 on average; shut: above {BLINK_SHUT}; half: highest between 0.4 and {BLINK_SHUT}. "
-        f"{results.provenance()}\n\n" + markdown_table(["", "blinks/min", "shut", "half blinks/min"], table)
+        f"{results.provenance()}"
     )
-    write_between_markers(args.page, "blinks", text)
-    print(text)
+    print(study.write("blinks", about, markdown_table(["", "blinks/min", "shut", "half blinks/min"], table)))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FaceTalkError as error:
-        raise SystemExit(f"blinks.py: {error}") from error
+    run_script(main)

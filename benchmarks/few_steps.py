@@ -14,33 +14,20 @@ from time import process_time
 import numpy as np
 import torch
 
-from facetalk_hf import FaceTalkError, FaceTalkPipeline
+from facetalk_hf import FaceTalkPipeline
 from facetalk_hf.evaluation.scores import pipeline_predictor
-from facetalk_hf.evaluation.studies import (
-    digest,
-    markdown_table,
-    measure,
-    open_study,
-    study_parser,
-    write_between_markers,
-)
+from facetalk_hf.evaluation.studies import columns, digest, markdown_table, open_study, study_parser
+from facetalk_hf.scripts import run_script
 
 
 ROOT = Path(__file__).resolve().parents[1]
-COLUMNS = {
-    "LVE mm": "lve_rooted",
-    "aperture r": "aperture",
-    "closure F1": "f1",
-    "blinks/min": "blinks",
-    "shut blinks": "blinks_shut",
-    "speed ratio": "speed_ratio",
-    "jerk ratio": "jerk_ratio",
-    "diversity mm": "diversity",
-    "CPU ms per 10 s": "clip_ms",
-}
+COLUMNS = columns(
+    "lve_rooted", "aperture", "f1", "blinks", "blinks_shut", "speed_ratio", "jerk_ratio", "diversity",
+    clip_ms="CPU ms per 10 s",
+)  # fmt: skip
 
 
-def clip_milliseconds(pipe: FaceTalkPipeline, steps: int, repeat: int = 5) -> float:
+def clip_milliseconds(pipe: FaceTalkPipeline, steps: int, repeat: int = 5) -> dict[str, float]:
     """Processor time from features to codes of 10 s of speech, the fastest run: other programs do not count."""
     clip = (0.05 * np.random.default_rng(0).standard_normal(160000)).astype(np.float32)
     features, own = pipe.encode_audio(clip, sampling_rate=16000), pipe.encode_audio
@@ -51,7 +38,7 @@ def clip_milliseconds(pipe: FaceTalkPipeline, steps: int, repeat: int = 5) -> fl
         pipe(clip, sampling_rate=16000, num_inference_steps=steps, output_type="expression")
         times.append(process_time() - start)
     pipe.encode_audio = own
-    return 1000 * min(times)
+    return {"clip_ms": 1000 * min(times)}
 
 
 def verdict(student: dict, teacher: dict, tolerance: float) -> dict[str, tuple[float, bool]]:
@@ -85,22 +72,16 @@ def main(argv: list[str] | None = None) -> None:
     add("--reference", type=int, default=30, help="plain steps that the verdict compares with")
     add("--tolerance", type=float, default=0.05)
     args = parser.parse_args(argv)
-    plain, rows, mesh, results = open_study(args, few_steps=digest(args.few_steps or args.model / "few_steps"))
-    few = plain.few_steps(args.few_steps)
-
-    def score(pipe: FaceTalkPipeline, steps: int) -> dict:
-        predict = pipeline_predictor(
-            pipe, num_inference_steps=steps, blink_contrast=0.0
-        )  # blinks of the network's own
-        scores = measure(predict, rows, mesh, args.samples, args.seed)
-        return scores | {"clip_ms": clip_milliseconds(pipe, steps)}
+    study = open_study(args, few_steps=digest(args.few_steps or args.model / "few_steps"))
+    results, plain, few = study.results, study.pipe, study.pipe.few_steps(args.few_steps)
 
     table = []
     for name, pipe, numbers in (("plain", plain, args.plain_steps), ("few-step", few, args.steps)):
         for steps in numbers:
-            row = results.measure(f"{name} {steps}", partial(score, pipe, steps))
+            predict = pipeline_predictor(pipe, num_inference_steps=steps, blink_contrast=0.0)  # the network's own
+            cost = partial(clip_milliseconds, pipe, steps)
+            row = study.measure(f"{name} {steps}", predict, args.samples, cost)
             table.append([name, steps, *(row[key] for key in COLUMNS.values())])
-            print(f"{name} {steps}: LVE {row['lve_rooted']:.3f} mm, {row['clip_ms']:.0f} ms", flush=True)
     parts = [
         f"Model {results.settings['model']}, {args.clips} clips of each held-out voice, {args.samples} samples, seed "
         f"{args.seed}. {results.provenance()}",
@@ -117,13 +98,8 @@ def main(argv: list[str] | None = None) -> None:
             f"Few-step weights in {steps} step(s) against {args.reference} plain ones, within "
             f"{100 * args.tolerance:g} %: **{held}**. {said}."
         )
-    text = "\n\n".join(parts)
-    write_between_markers(args.page, "few-steps", text)
-    print(text)
+    print(study.write("few-steps", *parts))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FaceTalkError as error:
-        raise SystemExit(f"few_steps.py: {error}") from error
+    run_script(main)

@@ -28,6 +28,7 @@ from facetalk_hf.fitting.fields import make_field
 from facetalk_hf.head.decoder import aperture
 from facetalk_hf.head.loading import load_head
 from facetalk_hf.models.nphm import NPHMModel
+from facetalk_hf.scripts import run_script
 from facetalk_hf.synthetic.scans import MILLIMETRES, SpeakingHead
 
 
@@ -222,7 +223,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FaceTalkError as error:
-        raise SystemExit(f"fitted_codes.py: {error}") from None
+    run_script(main)

@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from facetalk_hf import TINY
-from facetalk_hf.animation.head_animation import PARTS, HeadAnimation
+from facetalk_hf.animation.head_animation import HeadAnimation
 from facetalk_hf.animation.npz import load_animation
 from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.head.loading import load_head
+from facetalk_hf.mesh.parts import PARTS
+from facetalk_hf.scripts import run_script
 
 
 KINDS = {5126: "<f4", 5123: "<u2", 5125: "<u4"}
@@ -152,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -20,6 +20,7 @@ from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.head.ensemble_surface import sample_by_members, uniform_axes
 from facetalk_hf.head.field_values import evaluate
 from facetalk_hf.mesh.isosurface import triangulate
+from facetalk_hf.scripts import run_script
 
 
 def random_head() -> NPHMModel:
@@ -87,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

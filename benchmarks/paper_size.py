@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from facetalk_hf import FaceTalkDenoiser, FaceTalkError, FaceTalkPipeline
+from facetalk_hf import FaceTalkDenoiser, FaceTalkPipeline
 from facetalk_hf.audio.encoding import encode_speech
 from facetalk_hf.evaluation.studies import command, markdown_table, write_between_markers
 from facetalk_hf.evaluation.timing import machine
 from facetalk_hf.learning.objective import sampling_scheduler
+from facetalk_hf.scripts import run_script
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,7 +143,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FaceTalkError as error:
-        raise SystemExit(f"paper_size.py: {error}") from error
+    run_script(main)

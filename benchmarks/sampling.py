@@ -21,14 +21,8 @@ import torch
 from facetalk_hf import FaceTalkError, FaceTalkPipeline
 from facetalk_hf.data.corpus import decode_audio
 from facetalk_hf.evaluation.scores import pipeline_predictor
-from facetalk_hf.evaluation.studies import (
-    StudyResults,
-    markdown_table,
-    measure,
-    open_study,
-    study_parser,
-    write_between_markers,
-)
+from facetalk_hf.evaluation.studies import Study, columns, markdown_table, open_study, study_parser
+from facetalk_hf.scripts import run_script
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,17 +51,9 @@ OTHERS = {
     "edm euler": ("EDMEulerScheduler", {}),
 }
 OWN = {"blink_contrast": 0.0}  # the blinks that are counted are the network's own
-COLUMNS = {
-    "LVE mm": "lve_rooted",
-    "aperture r": "aperture",
-    "closure F1": "f1",
-    "blinks/min": "blinks",
-    "shut blinks": "blinks_shut",
-    "speed ratio": "speed_ratio",
-    "jerk ratio": "jerk_ratio",
-    "FDD mm²": "fdd",
-    "ms/s": "ms",
-}
+COLUMNS = columns(
+    "lve_rooted", "aperture", "f1", "blinks", "blinks_shut", "speed_ratio", "jerk_ratio", "fdd", "ms"
+)  # fmt: skip
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -145,22 +131,21 @@ def smallest(
 def main(argv: list[str] | None = None) -> None:
     """Measure, write."""
     args = parse_args(argv)
-    pipe, rows, mesh, results = open_study(args, guidance_scale=args.guidance_scale)
-    base = dict(pipe.scheduler.config)
-    results.measure("support", partial(support, pipe, base, decode_audio(rows[0]), args.seed))
+    study = open_study(args, guidance_scale=args.guidance_scale)
+    pipe, base = study.pipe, dict(study.pipe.scheduler.config)
+    study.results.measure("support", partial(support, pipe, base, decode_audio(study.rows[0]), args.seed))
     options = OWN if args.guidance_scale is None else OWN | {"guidance_scale": args.guidance_scale}
     for steps in sorted(args.steps):
         for name in args.schedulers:
             pipe.scheduler = make_scheduler(base, SCHEDULERS[name])
-            predict = pipeline_predictor(pipe, num_inference_steps=steps, **options)
-            row = results.measure(f"{name} {steps}", partial(measure, predict, rows, mesh, 1, args.seed))
-            print(f"{name:8}{steps:5} steps: LVE {row['lve_rooted']:.3f} mm, {row['ms']:.1f} ms/s", flush=True)
-        text = write(args, results)  # now, so that an interrupted study has its tables
+            study.measure(f"{name} {steps}", pipeline_predictor(pipe, num_inference_steps=steps, **options))
+        text = write(args, study)  # now, so that an interrupted study has its tables
     print(text)
 
 
-def write(args: argparse.Namespace, results: StudyResults) -> str:
+def write(args: argparse.Namespace, study: Study) -> str:
     """The tables of the page, which are returned as well."""
+    results = study.results
     keys = {name: name.rsplit(" ", 1) for name in results.rows if name != "support"}
     rows = {(scheduler, int(steps)): results.rows[name] for name, (scheduler, steps) in keys.items()}
     known = [steps for scheduler, steps in rows if scheduler == args.reference]
@@ -198,13 +183,8 @@ def write(args: argparse.Namespace, results: StudyResults) -> str:
             said = found.get("message", "")
             table.append([f"{name} (`{kind}`)", "yes" if found["works"] else "no", found.get("distance"), said])
     parts.append(markdown_table(["scheduler", "runs", "distance", "error"], table))
-    text = "\n\n".join(parts)
-    write_between_markers(args.page, "sampling", text)
-    return text
+    return study.write("sampling", *parts)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FaceTalkError as error:
-        raise SystemExit(f"sampling.py: {error}") from error
+    run_script(main)

@@ -21,6 +21,7 @@ from facetalk_hf import FaceTalkDenoiser, FaceTalkPipeline, load_audio
 from facetalk_hf.animation.arkit import ARKIT
 from facetalk_hf.evaluation.metrics import correlation, lip_aperture
 from facetalk_hf.evaluation.timing import hop_durations, memory, peak_memory
+from facetalk_hf.scripts import run_script
 
 
 RATE = 16000
@@ -138,4 +139,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

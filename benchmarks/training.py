@@ -24,6 +24,7 @@ from facetalk_hf.data.feature_cache import OnlineAudio
 from facetalk_hf.data.segments import EncodedClips, SegmentDataset, take_batch
 from facetalk_hf.evaluation.timing import Duration, clocks, machine, since
 from facetalk_hf.learning.objective import DiffusionObjective
+from facetalk_hf.scripts import run_script
 
 
 FPS, RATE = 24, 16000
@@ -115,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

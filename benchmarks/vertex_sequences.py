@@ -32,6 +32,7 @@ from facetalk_hf.head.regions import region_masks
 from facetalk_hf.importers.vertex_basis import VertexBasis
 from facetalk_hf.importers.vertex_sequences import read_mesh
 from facetalk_hf.rendering.renderer import HeadRenderer
+from facetalk_hf.scripts import run_script
 
 
 TRAINING = Path(__file__).resolve().parents[1] / "training"
@@ -222,4 +223,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

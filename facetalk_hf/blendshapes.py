@@ -22,4 +22,4 @@ LOOK_DEGREES: dict[str, float] = {"Up": 25.0, "Down": 25.0, "In": 30.0, "Out": 3
 """How far an eye turns for a weight of one of eyeLookUp, eyeLookDown, eyeLookIn and eyeLookOut."""
 
 GAZE_PREFIX = "gaze_"
-"""How the names of targets begin that make a turn of the eyeballs exact (`gaze.apply_gaze`): not channels of ARKit."""
+"""How the names of targets begin that make a turn of the eyeballs exact (`animation.gaze`): not channels of ARKit."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 
 MILLIMETRES = 250.0
-"""In a model unit."""
+"""Millimetres in a model unit."""
 
 Unit = Literal["m", "cm", "mm", "model"]
 UNITS: dict[Unit, float] = {"m": 1000 / MILLIMETRES, "cm": 10 / MILLIMETRES, "mm": 1 / MILLIMETRES, "model": 1.0}

@@ -9,11 +9,12 @@ for output in pipe(chunks, sampling_rate=16000, output_type="arkit"):
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from facetalk_hf import FaceTalkPipeline
+import facetalk_hf
 from facetalk_hf.pipeline.streaming import SpeechStreamOutput
 
 
-class FaceTalkStreamingPipeline(FaceTalkPipeline):
+# diffusers looks for the one pipeline class in this file's names, so the other must not be among them.
+class FaceTalkStreamingPipeline(facetalk_hf.FaceTalkPipeline):
     """[`FaceTalkPipeline`] whose call is `stream`; the arguments and errors are those of that method."""
 
     def __call__(self, chunks: Iterable, sampling_rate: int, **options: Any) -> Iterator[SpeechStreamOutput]:

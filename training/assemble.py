@@ -16,6 +16,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 
 from facetalk_hf import FaceTalkDenoiser, FaceTalkPipeline, LogMelEncoder, LogMelFeatureExtractor, NPHMModel
+from facetalk_hf.scripts import run_script
 
 
 def tidy(folder: Path) -> None:
@@ -60,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

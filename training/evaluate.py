@@ -24,6 +24,7 @@ from facetalk_hf.evaluation.scores import (
 )
 from facetalk_hf.files import atomic_path
 from facetalk_hf.hub.eval_results import plain_table
+from facetalk_hf.scripts import run_script
 
 
 def main() -> None:
@@ -74,7 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FaceTalkError as error:
-        raise SystemExit(str(error)) from None
+    run_script(main)

@@ -28,6 +28,7 @@ from facetalk_hf.fitting.identity import fit_identity
 from facetalk_hf.fitting.observations import FrameObservation
 from facetalk_hf.fitting.posed_field import PosedField
 from facetalk_hf.head.loading import load_head
+from facetalk_hf.scripts import run_script
 from facetalk_hf.synthetic.scans import ScanFaults, SpeakingHead
 from facetalk_hf.units import MILLIMETRES
 
@@ -147,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -26,6 +26,7 @@ from facetalk_hf.evaluation.head_metrics import (
 )
 from facetalk_hf.files import atomic_path
 from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
+from facetalk_hf.scripts import run_script
 
 
 BARS = {  # name -> what it is, the bar, its unit
@@ -133,4 +134,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -14,10 +14,11 @@ import json
 import tempfile
 from pathlib import Path
 
-from facetalk_hf import TINY, FaceTalkError, FaceTalkPipeline
+from facetalk_hf import TINY, FaceTalkPipeline
 from facetalk_hf.data.publishing import write_dataset
 from facetalk_hf.hub.publishing import upload, write_model
 from facetalk_hf.hub.space import write_space
+from facetalk_hf.scripts import run_script
 
 
 SPACE = Path(__file__).parent.parent / "spaces_app"
@@ -84,7 +85,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FaceTalkError as error:
-        raise SystemExit(f"publish.py: {error}") from error
+    run_script(main)

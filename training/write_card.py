@@ -13,6 +13,7 @@ from pathlib import Path
 from facetalk_hf import FaceTalkPipeline
 from facetalk_hf.files import atomic_path
 from facetalk_hf.hub.cards import model_card
+from facetalk_hf.scripts import run_script
 
 
 def main() -> None:
@@ -33,4 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -8,9 +8,17 @@ An argument that the signature does not have, and a reference to a name that is 
 import ast
 import logging
 import re
+import sys
 import textwrap
+from pathlib import Path
 
 import griffe
+
+
+# These two modules import nothing heavy, so that the site is built without torch.
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from facetalk_hf.motion.controls import MotionControls  # noqa: E402
+from facetalk_hf.motion.options import options_of, with_entries  # noqa: E402
 
 
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Examples):$")
@@ -32,9 +40,11 @@ class DiffusersDocstrings(griffe.Extension):
             if not obj.is_module:
                 self.names.setdefault(short, obj.path)
         # A method of a base class without a page of its own is shown with the class.
-        for name in ("open_stream", "stream", "few_steps", "from_pretrained"):
+        for name in ("from_pretrained", "push_to_hub", "decode", "animate"):
             self.names[f"FaceTalkPipeline.{name}"] = f"{pkg.name}.pipeline.facetalk.FaceTalkPipeline.{name}"
         for obj in objects:
+            if obj.is_function:
+                spread_options(obj)
             if obj.docstring:
                 obj.docstring.value = self.markdown(obj)
 
@@ -98,13 +108,32 @@ def walk(obj):
             yield from walk(member) if member.is_module or member.is_class else (member,)
 
 
+def spread_options(obj) -> None:
+    """Give a function that `takes` the controls their parameters and entries, as the decorator does at run time."""
+    marks = [str(item.value) for item in obj.decorators if str(item.value).startswith("takes(MotionControls")]
+    if not marks:
+        return
+    options = options_of(MotionControls, live="live=True" in marks[0])
+    kind, found = griffe.ParameterKind.positional_or_keyword, []
+    for parameter in obj.parameters:
+        if parameter.name == "controls":
+            found += [griffe.Parameter(item.name, kind=kind, default=repr(item.default)) for item in options]
+        elif parameter.kind is not griffe.ParameterKind.var_keyword:
+            found.append(griffe.Parameter(parameter.name, annotation=parameter.annotation, kind=kind,
+                                          default=parameter.default))  # fmt: skip
+    found.append(griffe.Parameter("controls", kind=griffe.ParameterKind.keyword_only, default="None"))
+    obj.parameters = griffe.Parameters(*found)
+    if obj.docstring:
+        obj.docstring.value = with_entries(obj.docstring.value, options)
+
+
 def parameters(obj) -> set[str] | None:
     """Names that the Args of an object may have; None where they cannot be known."""
     if obj.is_function:
         return {parameter.name for parameter in obj.parameters}
     if not obj.is_class:
         return None
-    init = obj.members.get("__init__")
+    init = obj.members.get("__init__") or obj.inherited_members.get("__init__")
     return {parameter.name for parameter in init.parameters} if init else set(obj.members)
 
 

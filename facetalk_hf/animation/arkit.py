@@ -12,6 +12,7 @@ import numpy as np
 from ..blendshapes import EXPRESSIONS, GAZE_PREFIX, LOOK_DEGREES
 from ..errors import FaceTalkError
 from ..files import atomic_path
+from .formats import register_writer
 from .head_animation import HeadAnimation
 
 
@@ -35,11 +36,11 @@ ROTATIONS: tuple[str, ...] = (
 """The angles, in radians, that follow the weights in that csv."""
 
 JOINED: tuple[str, ...] = ("browInnerUp", "cheekPuff")
-"""One shape of ARKit each, two of ours (`_L`, `_R`)."""
+"""Shapes that ARKit has once and our heads twice, with `_L` and `_R`."""
 
 
 def canonical_channel(name: str) -> str | None:
-    """The name of ours or ARKit's that a shape's name stands for; None where it is neither.
+    """Find the channel that a shape's name stands for, by our name or ARKit's; None where there is none.
 
     Case and the way of naming a side do not matter: eyeBlink_L, EyeBlinkLeft, eyeblink.l and Eye_Blink_Left are all
     eyeBlinkLeft. A side of browInnerUp or cheekPuff keeps our name, browInnerUp_L.
@@ -48,7 +49,7 @@ def canonical_channel(name: str) -> str | None:
 
 
 def _plain(name: str) -> str:
-    """Letters alone, in lower case, a side spelled out."""
+    """Reduce a name to its letters and digits in lower case, with a side spelled out."""
     name = re.sub(r"[\s_.\-]+(l|r)$", lambda side: {"l": "left", "r": "right"}[side[1].lower()], name, flags=re.I)
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
@@ -57,10 +58,10 @@ _LOOKUP = {_plain(name): name for name in (*ARKIT, *(f"{name}_{side}" for name i
 
 
 def arkit_weights(animation: HeadAnimation) -> np.ndarray:
-    """The motion in ARKit's channels, in the order of `ARKIT`, held in ARKit's range 0..1.
+    """Convert the motion to ARKit's channels, in the order of `ARKIT`, held in ARKit's range 0..1.
 
-    ARKit has one shape where we have browInnerUp_L/_R and cheekPuff_L/_R: it gets their mean. It has a tongueOut that
-    we have not: zero, as is every channel that the animation has no target for.
+    ARKit has one shape where we have browInnerUp_L/_R and cheekPuff_L/_R: it gets their mean. A channel without a
+    target in the animation is zero, as tongueOut is for our heads.
 
     Args:
         animation (`HeadAnimation`): with targets of our names (`blendshapes.EXPRESSIONS`) or ARKit's.
@@ -68,13 +69,13 @@ def arkit_weights(animation: HeadAnimation) -> np.ndarray:
     Returns: (T, 52) float32.
 
     Raises:
-        FaceTalkError: targets that are no channels of ARKit's, such as those of `HeadAnimation.compact`.
+        FaceTalkError: targets that are not ARKit channels, such as those of `HeadAnimation.compact`.
     """
     return weights_to_arkit(animation.weights, animation.target_names)
 
 
 def weights_to_arkit(weights: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """[`arkit_weights`] of the weights (T, R) of R targets with these names."""
+    """Convert weights (T, R) of R targets with these names to ARKit's channels, as [`arkit_weights`] does."""
     result = np.zeros((len(weights), len(ARKIT)), np.float32)
     for index, name in enumerate(names):
         if name.startswith(GAZE_PREFIX):
@@ -91,35 +92,32 @@ def weights_to_arkit(weights: np.ndarray, names: Sequence[str]) -> np.ndarray:
 
 
 def weights_from_arkit(values: np.ndarray) -> np.ndarray:
-    """ARKit's weights (..., 52) in the order of `ARKIT` -> ours (..., 53) float32, for `expression_from_weights`.
+    """Convert ARKit's weights (..., 52) in the order of `ARKIT` to ours, (..., 53), for `expression_from_weights`.
 
-    Both sides of browInnerUp and cheekPuff get its value; tongueOut is dropped, there is no tongue to put out.
+    Both sides of browInnerUp and cheekPuff get its value; tongueOut is dropped.
     """
-    columns = []
-    for name in EXPRESSIONS:
-        channel = canonical_channel(name)
-        columns.append(ARKIT.index(channel if channel in ARKIT else _whole(channel)))
+    columns = [ARKIT.index(_whole(canonical_channel(name) or name)) for name in EXPRESSIONS]
     return np.asarray(values, np.float32)[..., columns]
 
 
 def _whole(channel: str) -> str:
-    """browInnerUp of browInnerUp_L; any other name as it is."""
+    """Return browInnerUp for browInnerUp_L; any other channel as it is."""
     return channel.removesuffix("_L").removesuffix("_R")
 
 
 def channel_weights(animation: HeadAnimation, names: Sequence[str]) -> np.ndarray:
-    """The motion for shapes of another head, (T, len(names)) float32 in 0..1; zero for what the animation lacks.
+    """Choose the weights of shapes of another head, (T, len(names)) float32 in 0..1; zero for what the motion lacks.
 
     A side of browInnerUp or cheekPuff gets its own side's weight where the animation has sides.
 
     Raises:
-        FaceTalkError: a name that is no channel of ARKit's, here or in the animation.
+        FaceTalkError: a name that is not an ARKit channel, here or in the animation.
     """
     values = dict(zip(ARKIT, arkit_weights(animation).T, strict=True))
     for index, name in enumerate(animation.target_names):
-        channel = canonical_channel(name) or ""
-        if channel[-2:] in ("_L", "_R"):
-            values[channel] = animation.weights[:, index].clip(0, 1)
+        side = canonical_channel(name) or ""
+        if side[-2:] in ("_L", "_R"):
+            values[side] = animation.weights[:, index].clip(0, 1)
     result = np.zeros((animation.num_frames, len(names)), np.float32)
     for index, name in enumerate(names):
         channel = canonical_channel(name)
@@ -130,7 +128,7 @@ def channel_weights(animation: HeadAnimation, names: Sequence[str]) -> np.ndarra
 
 
 def eye_angles(animation: HeadAnimation) -> np.ndarray:
-    """Yaw and pitch of the left, then the right eye, (T, 2, 2) float32 in radians, as the weights of eyeLook* turn it.
+    """Compute yaw and pitch of the left, then the right eye, (T, 2, 2) float32 in radians, as eyeLook* say.
 
     In ARKit's axes, which are ours: yaw turns about +y, towards the subject's left; pitch about +x, DOWN.
     """
@@ -145,9 +143,9 @@ def eye_angles(animation: HeadAnimation) -> np.ndarray:
 
 
 def timecode(frame: int, fps: float) -> str:
-    """HH:MM:SS:FF.fff of a frame, as Live Link Face writes it: FF counts whole frames of the nominal rate.
+    """Write the time of a frame as Live Link Face does, HH:MM:SS:FF.fff: FF counts whole frames of the nominal rate.
 
-    A rate that is no whole number (23.976, 29.97) counts at the next whole one, without dropping frames. Hours go on
+    A fractional rate (23.976, 29.97) counts at the nearest whole one, without dropping frames. Hours go on
     beyond 24.
     """
     rate = max(1, round(fps))
@@ -155,6 +153,7 @@ def timecode(frame: int, fps: float) -> str:
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}:{part:02d}.000"
 
 
+@register_writer("csv", needs_head=False)
 def write_live_link_csv(path: str | os.PathLike, animation: HeadAnimation) -> Path:
     """Write the csv of Epic's Live Link Face app, which Unreal's importer and the add-ons of Blender and Maya read.
 
@@ -177,17 +176,18 @@ def write_live_link_csv(path: str | os.PathLike, animation: HeadAnimation) -> Pa
 
 
 def live_link_header() -> str:
-    """First line of that csv."""
+    """Return the first line of the csv of Live Link Face."""
     names = [name[0].upper() + name[1:] for name in ARKIT]
     return ",".join(("Timecode", "BlendShapeCount", *names, *ROTATIONS))
 
 
 def live_link_row(frame: int, weights: np.ndarray, fps: float, angles: np.ndarray | None = None) -> str:
-    """Line of that csv for one frame: its weights (52,), and the angles (9,) of head and eyes, radians."""
+    """Return the line of that csv for one frame: its weights (52,), and the angles (9,) of head and eyes, radians."""
     values = np.concatenate([weights, np.zeros(len(ROTATIONS)) if angles is None else np.ravel(angles)])
     return ",".join((timecode(frame, fps), str(len(values)), *(f"{value:.8f}" for value in values)))
 
 
+@register_writer("json", needs_head=False)
 def write_arkit_json(path: str | os.PathLike, animation: HeadAnimation) -> Path:
     """Write ARKit's weights as JSON: `fps`, `frames`, `names` and `weights`, one row of 52 numbers a frame.
 

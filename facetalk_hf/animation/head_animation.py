@@ -4,37 +4,15 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
 from ..errors import FaceTalkError
-from .pose import _rotation, apply_pose
-
-
-PARTS: tuple[str, ...] = ("skin", "eyes", "teeth", "mouth")
-"""Meaning of the numbers in `HeadAnimation.parts`; teeth include the gums, mouth is its dark inside."""
-
-WRITERS: dict[str, tuple[str, str]] = {
-    "glb": ("animation.glb", "write_glb"),
-    "mp4": ("rendering.renderer", "render_video"),
-    "npz": ("animation.npz", "write_npz"),
-    "csv": ("animation.arkit", "write_live_link_csv"),
-    "json": ("animation.arkit", "write_arkit_json"),
-    "wav": ("animation.tables", "write_wav"),
-    "usd": ("animation.usd", "write_usd"),
-    "usda": ("animation.usd", "write_usd"),
-    "usdc": ("animation.usd", "write_usd"),
-    "weights": ("animation.tables", "write_csv"),
-    "ply": ("animation.mesh_sequences", "write_ply_sequence"),
-    "obj": ("animation.mesh_sequences", "write_obj_sequence"),
-}
-"""What `HeadAnimation.save` can write: the module and function for each format, imported when they are needed."""
-
-FORMATS: tuple[str, ...] = tuple(WRITERS)
-MOTION_FORMATS: tuple[str, ...] = ("npz", "csv", "json", "weights", "wav")
-"""The formats that need no head."""
+from ..mesh.pose import apply_pose, axis_rotations
+from .formats import READERS, WRITERS, format_of
+from .gaze import Motion, carry_landmarks, turn_eyes, without_gaze
 
 
 @dataclass(repr=False)
@@ -50,14 +28,14 @@ class HeadAnimation:
         target_names (sequence of R `str`): unique names of the targets.
         faces ((F, 3) int): triangles, counter-clockwise seen from outside.
         colors ((V, 3) uint8, *optional*): sRGB albedo; a plain skin tone where absent.
-        parts ((V,) uint8, *optional*): what a vertex belongs to, see `PARTS`; all skin where absent.
+        parts ((V,) uint8, *optional*): what a vertex belongs to, see `facetalk_hf.mesh.parts`; all skin where absent.
         fps (`float`, *optional*, defaults to 24): frames a second.
         audio ((S,) float, *optional*), sampling_rate (`int`): the speech that goes with the motion.
         expressions ((T, D) float, *optional*), identity ((Z,) float, *optional*), seed (`int`, *optional*): where it
             came from.
         landmarks ((T, 68, 3) float, mm, *optional*), lip_aperture ((T,) float, mm, *optional*): measured on the head.
         poses ((T, 6) float, *optional*): rigid motion of the whole head about `pivot`: yaw, pitch, roll in degrees (to
-            the subject's left, up, to the left shoulder), then x, y, z in mm. It is no part of base, targets and
+            the subject's left, up, to the left shoulder), then x, y, z in mm. Not contained in base, targets and
             landmarks; the writers apply it. pivot ((3,) float, mm, *optional*): the origin where absent.
 
     Raises:
@@ -69,8 +47,8 @@ class HeadAnimation:
     weights: np.ndarray
     target_names: tuple[str, ...]
     faces: np.ndarray
-    colors: np.ndarray | None = None
-    parts: np.ndarray | None = None
+    colors: np.ndarray = cast("np.ndarray", None)  # always an array once it is made
+    parts: np.ndarray = cast("np.ndarray", None)
     fps: float = 24.0
     audio: np.ndarray | None = None
     sampling_rate: int = 16000
@@ -140,7 +118,7 @@ class HeadAnimation:
         return next(self.iterate([range(self.num_frames)[index]]))
 
     def pose_matrices(self) -> np.ndarray | None:
-        """The head's rigid motion as (T, 4, 4) float64, for column vectors in mm; `None` where there is none.
+        """Return the head's rigid motion as (T, 4, 4) float64, for column vectors in mm; `None` where there is none.
 
         Turned about the pivot by roll, then pitch, then yaw, and then moved.
         """
@@ -148,7 +126,7 @@ class HeadAnimation:
             return None
         pose = self.poses.astype(np.float64)
         yaw, pitch, roll = np.radians(pose[:, :3]).T
-        turn = _rotation(1, yaw) @ _rotation(0, -pitch) @ _rotation(2, -roll)
+        turn = axis_rotations(1, yaw) @ axis_rotations(0, -pitch) @ axis_rotations(2, -roll)
         pivot = np.zeros(3) if self.pivot is None else self.pivot.astype(np.float64)
         result = np.tile(np.eye(4), (len(pose), 1, 1))
         result[:, :3, :3] = turn
@@ -177,7 +155,7 @@ class HeadAnimation:
             yield from moved.reshape(len(weights), *self.base.shape) + self.base
 
     def motion_metric(self, mask: np.ndarray | None = None) -> np.ndarray:
-        """Gram matrix of the targets over the vertices in `mask` ((V,) bool), (R, R) float64, mm squared.
+        """Return the Gram matrix of the targets over the vertices in `mask` ((V,) bool), (R, R) float64, mm squared.
 
         `d = weights[i] - weights[j]` then gives the summed squared displacement between two frames as `d G d`.
         """
@@ -185,16 +163,33 @@ class HeadAnimation:
         flat = targets.reshape(len(targets), 3 * targets.shape[1])
         return (flat @ flat.T).astype(np.float64)
 
-    def replace(self, **changes: object) -> "HeadAnimation":
-        """A copy with some fields changed."""
+    def replace(self, **changes: Any) -> "HeadAnimation":
+        """Return a copy with some fields changed."""
         return replace(self, **changes)
 
     def with_gaze(self, yaw: float | np.ndarray = 0.0, pitch: float | np.ndarray = 0.0) -> "HeadAnimation":
-        """A copy whose eyes look elsewhere, angles in degrees; see [`facetalk_hf.animation.gaze.apply_gaze`]."""
-        return import_module(".gaze", __package__).apply_gaze(self, yaw, pitch)
+        """Turn both eyes by the same angles, in place of whatever gaze the motion had, in a copy.
+
+        The lids follow and landmarks go with them ([`facetalk_hf.animation.gaze.turn_eyes`]); expression codes stay as
+        they were. Where the targets are anonymous the eyeballs turn and the lids stay.
+
+        Args:
+            yaw (`float` or (T,) float, degrees): towards the subject's left, at most 30 either way.
+            pitch (`float` or (T,) float, degrees): upwards, at most 25 either way.
+
+        Raises:
+            FaceTalkError: angles beyond the limits or not finite, another number of angles than frames, no eyeballs.
+        """
+        before = without_gaze(Motion(self.weights, self.targets, self.target_names))
+        after = turn_eyes(self.base, self.parts, before, yaw, pitch)
+        landmarks = self.landmarks
+        if landmarks is not None and self.num_frames:
+            first = self.replace(**before._asdict()).vertices(0)
+            landmarks = carry_landmarks(landmarks, first, self.parts, before, after)
+        return self.replace(**after._asdict(), landmarks=landmarks)
 
     def compact(self, tolerance: float = 0.02) -> "HeadAnimation":
-        """The same motion with the fewest targets whose error stays below `tolerance` mm at every vertex and frame.
+        """Express the same motion by the fewest targets with an error below `tolerance` mm at every vertex and frame.
 
         Principal components of the motion, found in the (R, R) space of the targets. The new targets are called
         `component_00` and so on. Worth it where the targets are many and anonymous.
@@ -211,7 +206,9 @@ class HeadAnimation:
         weights, components = left * scale, (right @ inverse) @ flat
         return self._smallest(weights, components, lambda i: self.weights[i, used] @ flat, tolerance)
 
-    def _smallest(self, weights: np.ndarray, components: np.ndarray, motion, tolerance: float) -> "HeadAnimation":
+    def _smallest(
+        self, weights: np.ndarray, components: np.ndarray, motion: Callable[[slice], np.ndarray], tolerance: float
+    ) -> "HeadAnimation":
         """Keep as few leading components as the tolerance allows; `motion(slice)` is the exact (n, 3V) motion."""
         low, high = 0, len(components)
         while low < high:
@@ -233,7 +230,7 @@ class HeadAnimation:
 
     @classmethod
     def from_vertices(
-        cls, vertices: np.ndarray, faces: np.ndarray, tolerance: float = 0.02, **fields: object
+        cls, vertices: np.ndarray, faces: np.ndarray, tolerance: float = 0.02, **fields: Any
     ) -> "HeadAnimation":
         """Find base and targets of an animation given as (T, V, 3) float vertices in mm.
 
@@ -262,41 +259,34 @@ class HeadAnimation:
     @classmethod
     def load(cls, path: str | os.PathLike, decode: Callable | None = None) -> "HeadAnimation":
         """Read a saved npz; see [`facetalk_hf.animation.npz.load_animation`] for arguments and errors."""
-        return import_module(".npz", __package__).load_animation(path, decode)
+        # A path of an unknown suffix goes to the reader of npz, which says what is wrong with it.
+        return READERS.get(format_of(path), READERS["npz"])(path, decode)
 
-    def save(self, path: str | os.PathLike, format: str | None = None, **options: object) -> Path:
+    def save(self, path: str | os.PathLike, format: str | None = None, **options: Any) -> Path:
         """Write the animation; the format follows the suffix (docs/export.md says what each holds).
 
         Args:
             path (`str` or `os.PathLike`): file: .glb, .mp4, .usdc (.usda, .usd), .npz, .csv (Live Link Face),
                 .json (ARKit), .weights.csv, .wav; or folder for `format="ply"` (the default of a path without
                 suffix) and `format="obj"`, which write one mesh a frame.
-            format (`str`, *optional*): one of `FORMATS`, where the suffix does not say it.
-            options: passed to the writer (`WRITERS`).
+            format (`str`, *optional*): one of [`facetalk_hf.animation.formats.WRITERS`], where the suffix does not say
+                it.
+            options: passed to the writer of the format.
 
         Raises:
             FaceTalkError: an unknown format, or a place that cannot be written to.
         """
         format = format or format_of(path)
         if format not in WRITERS:
-            raise FaceTalkError(f"cannot save as {format!r}; use one of {', '.join(FORMATS)}")
-        if not len(self.base) and format not in MOTION_FORMATS:
+            raise FaceTalkError(f"cannot save as {format!r}; use one of {', '.join(WRITERS)}")
+        writer = WRITERS[format]
+        if not len(self.base) and writer.needs_head:
             raise FaceTalkError(f"this animation is motion without a head, which {format} needs: load it with decode=")
-        module, function = WRITERS[format]
-        writer = getattr(import_module(f"facetalk_hf.{module}"), function)
-        return writer(self, path, **options) if format == "mp4" else writer(path, self, **options)
-
-
-def format_of(path: str | os.PathLike) -> str:
-    """The format that a path's suffix stands for, known or not: a path without suffix is a folder of ply."""
-    path = Path(path)
-    if path.name.lower().endswith(".weights.csv"):
-        return "weights"
-    return path.suffix[1:].lower() or "ply"
+        return writer.write(Path(path), self, **options)
 
 
 def _array(value: object, name: str, shape: tuple[int | None, ...], dtype: type = np.float32) -> np.ndarray:
-    """`value` as a contiguous array of the given shape (None: any size), or a FaceTalkError that names it."""
+    """Return `value` as a contiguous array of the given shape (None: any size), or a FaceTalkError that names it."""
     array = np.asarray(value)
     wanted = "(" + ", ".join("*" if size is None else str(size) for size in shape) + ")"
     if array.ndim != len(shape) or any(b is not None and a != b for a, b in zip(array.shape, shape, strict=True)):
@@ -307,7 +297,7 @@ def _array(value: object, name: str, shape: tuple[int | None, ...], dtype: type 
 
 
 def neck_pivot(animation: HeadAnimation) -> np.ndarray:
-    """Where a head turns: the middle of the lowest twentieth of its mesh, the base of the neck; (3,) float, mm."""
+    """Find where a head turns, (3,) float, mm: the base of the neck, the middle of the mesh's lowest twentieth."""
     height = animation.base[:, 1]
     if not len(height):
         return np.zeros(3, np.float32)

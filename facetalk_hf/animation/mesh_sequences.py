@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import FaceTalkError
-from .glb import SYNTHETIC_NOTE
+from ..files import SYNTHETIC_NOTE
+from .formats import register_writer
 from .head_animation import HeadAnimation
 
 
+@register_writer("ply")
 def write_ply_sequence(path: str | os.PathLike, animation: HeadAnimation) -> Path:
     """Write a folder of binary ply meshes with vertex colours in mm, frame_00000.ply and so on."""
     count, faces = len(animation.base), animation.faces
@@ -44,6 +46,7 @@ def write_ply_sequence(path: str | os.PathLike, animation: HeadAnimation) -> Pat
     return _write_sequence(path, animation, "ply", mesh)
 
 
+@register_writer("obj")
 def write_obj_sequence(path: str | os.PathLike, animation: HeadAnimation) -> Path:
     """Write a folder of Wavefront obj meshes with vertex colours in mm, frame_00000.obj and so on."""
     colors = animation.colors / np.float32(255)

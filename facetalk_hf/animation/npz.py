@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""A saved npz read back: motion alone, or with the head that it was written with or that a model decodes."""
+"""Animations as npz: the motion alone, or with its head; read back with a head that a model decodes."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..blendshapes import GAZE_PREFIX
 from ..errors import FaceTalkError
-from ..files import atomic_path
+from ..files import SYNTHETIC_NOTE, atomic_path
+from .formats import register_reader, register_writer
 from .gaze import gaze_angles
-from .glb import SYNTHETIC_NOTE, _or_empty
 from .head_animation import HeadAnimation
 
 
@@ -19,6 +20,7 @@ GEOMETRY = ("base", "targets", "faces", "colors", "parts")
 KEYS = {"expressions": "expression"}
 
 
+@register_reader("npz")
 def load_animation(
     path: str | os.PathLike, decode: Callable[[np.ndarray, np.ndarray], HeadAnimation] | None = None
 ) -> HeadAnimation:
@@ -33,11 +35,11 @@ def load_animation(
             identity (Z,) where the file holds no head.
 
     Raises:
-        FaceTalkError: no such file, not an npz of ours, or motion of another model than that of `decode`.
+        FaceTalkError: no such file, not an npz that `save` wrote, or motion of another model than that of `decode`.
     """
     arrays = read_arrays(path)
     try:
-        fields = {
+        fields: dict[str, Any] = {
             "weights": arrays["weights"],
             "target_names": tuple(arrays["target_names"].tolist()),
             "fps": float(arrays["fps"]),
@@ -54,8 +56,8 @@ def load_animation(
             return HeadAnimation(**fields)
         if decode is None:
             names = len(fields["target_names"])
-            empty = {"base": np.zeros((0, 3)), "targets": np.zeros((names, 0, 3)), "faces": np.zeros((0, 3), int)}
-            return HeadAnimation(**empty, **fields)
+            base, targets, faces = np.zeros((0, 3)), np.zeros((names, 0, 3)), np.zeros((0, 3), int)
+            return HeadAnimation(base=base, targets=targets, faces=faces, **fields)
     except (KeyError, TypeError, ValueError) as error:
         raise FaceTalkError(f"{path} is not an animation that facetalk wrote: {_reason(error)}") from error
     if fields["expressions"] is None or fields["identity"] is None:
@@ -68,16 +70,16 @@ def load_animation(
     animation = animation.replace(
         **fields | {"weights": fields["weights"][:, ~np.array(turned, bool)], "target_names": animation.target_names}
     )
-    return animation.with_gaze(*gaze_angles(animation)) if any(turned) else animation
+    return animation.with_gaze(*gaze_angles(animation.weights, animation.target_names)) if any(turned) else animation
 
 
 def has_geometry(arrays: dict[str, np.ndarray]) -> bool:
-    """Whether an npz's arrays hold a head, or its motion only."""
+    """Say whether an npz's arrays hold a head, or its motion only."""
     return "base" in arrays and len(arrays["base"]) > 0
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """All arrays of an npz file; FaceTalkError if there is none or it is damaged."""
+    """Read all arrays of an npz file; FaceTalkError if there is none or it is damaged."""
     if not Path(path).is_file():
         raise FaceTalkError(f"no such file: {path}")
     try:
@@ -88,9 +90,11 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def _reason(error: Exception) -> str:
+    """Say in a few words what a file that cannot be used lacks."""
     return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
+@register_writer("npz", needs_head=False)
 def write_npz(path: str | os.PathLike, animation: HeadAnimation, geometry: bool = False) -> Path:
     """Write the motion as an npz: the same animation gives the same bytes.
 
@@ -100,7 +104,7 @@ def write_npz(path: str | os.PathLike, animation: HeadAnimation, geometry: bool 
     With `geometry` also `base`, `targets`, `faces`, `colors`, `parts`, `audio` and `sampling_rate`. `comment` says
     that the head is synthetic.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         "comment": np.array(SYNTHETIC_NOTE),
         "expression": _or_empty(animation.expressions, (animation.num_frames, 0)),
         "fps": np.float64(animation.fps),
@@ -114,7 +118,7 @@ def write_npz(path: str | os.PathLike, animation: HeadAnimation, geometry: bool 
     if animation.poses is not None:
         arrays |= {"poses": animation.poses, "pivot": _or_empty(animation.pivot, (3,))}
     if geometry:
-        for name in ("base", "targets", "faces", "colors", "parts"):
+        for name in GEOMETRY:
             arrays[name] = getattr(animation, name)
         arrays["audio"] = _or_empty(animation.audio, (0,))
         arrays["sampling_rate"] = np.int64(animation.sampling_rate)
@@ -122,3 +126,8 @@ def write_npz(path: str | os.PathLike, animation: HeadAnimation, geometry: bool 
         # numpy dates every member 1980, so nothing in the file tells when it was written.
         np.savez(stream, **arrays)
     return Path(path)
+
+
+def _or_empty(value: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the array, or one of this shape where it is absent."""
+    return np.zeros(shape, np.float32) if value is None else value

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Head motion for the glb heads of others: which node turns, and its tracks."""
+"""Head motion for a glb of any other head: which node turns, and its tracks."""
 
 import re
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-
-if TYPE_CHECKING:
-    from .head_animation import HeadAnimation
+from .head_animation import HeadAnimation
 
 
-def turn_head(document: dict, animation: "HeadAnimation", faces: list[int]) -> list[tuple[int, str, np.ndarray]]:
-    """Tracks that turn the head of a glb as the animation's poses say; `document` gets what they need.
+def turn_head(document: dict, animation: HeadAnimation, faces: list[int]) -> list[tuple[int, str, np.ndarray]]:
+    """Make tracks that turn the head of a glb as the animation's poses say; `document` gets what they need.
 
     A face on a skeleton goes with the joint that is called head (`mixamorig:Head`, `CC_Base_Head`), about that joint.
     Any other face goes with all that is below its root nodes: two nodes are put above these, and the head turns about
@@ -26,9 +23,10 @@ def turn_head(document: dict, animation: "HeadAnimation", faces: list[int]) -> l
     Returns: a list of node, path ("rotation" or "translation") and values, (T, 4) x, y, z, w or (T, 3) in metres.
     Empty where nothing moves, or where the face's skeleton has no joint of that name.
     """
-    if animation.poses is None:
+    matrices = animation.pose_matrices()
+    if animation.poses is None or matrices is None:
         return []
-    turns = Rotation.from_matrix(animation.pose_matrices()[:, :3, :3])
+    turns = Rotation.from_matrix(matrices[:, :3, :3])
     shift = animation.poses[:, 3:].astype(np.float64) / 1000
     nodes, parents = document["nodes"], _parents(document)
     if any("skin" in nodes[face] for face in faces):
@@ -50,7 +48,7 @@ def turn_head(document: dict, animation: "HeadAnimation", faces: list[int]) -> l
 
 
 def head_joint(document: dict, faces: list[int]) -> int | None:
-    """The joint called head that is nearest to the root of these nodes' skeletons; `None` where there is none."""
+    """Find the joint called head that is nearest to the root of these nodes' skeletons; `None` where there is none."""
     nodes, parents = document["nodes"], _parents(document)
     skins = {nodes[face]["skin"] for face in faces if "skin" in nodes[face]}
     joints = {joint for skin in skins for joint in document["skins"][skin]["joints"]}
@@ -59,6 +57,7 @@ def head_joint(document: dict, faces: list[int]) -> int | None:
 
 
 def _is_head(name: str) -> bool:
+    """Say whether a joint's name has the word head, and none that means only its end."""
     words = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
     return "head" in words and not {"top", "end", "nub", "eye"} & set(words)
 
@@ -66,7 +65,7 @@ def _is_head(name: str) -> bool:
 def _turn_joint(
     nodes: list[dict], joint: int, parents: dict[int, int], turns: Rotation, shift: np.ndarray
 ) -> list[tuple[int, str, np.ndarray]]:
-    """A joint's own rotation and translation, so that it turns about where it is, in the axes of the world."""
+    """Make a joint's tracks of rotation and translation, so that it turns where it is, in the axes of the world."""
     node = nodes[joint]
     if "matrix" in node:  # which cannot be animated
         matrix = np.array(node.pop("matrix"), float).reshape(4, 4).T
@@ -84,7 +83,7 @@ def _turn_joint(
 
 
 def _smooth_signs(turns: Rotation) -> np.ndarray:
-    """Quaternions (T, 4), each on the side of the sphere where the one before it is."""
+    """Return quaternions (T, 4), each on the side of the sphere where the one before it is."""
     values = turns.as_quat()
     flips = np.where((values[1:] * values[:-1]).sum(1) < 0, -1.0, 1.0)
     values[1:] *= np.cumprod(flips)[:, None]
@@ -92,11 +91,12 @@ def _smooth_signs(turns: Rotation) -> np.ndarray:
 
 
 def _parents(document: dict) -> dict[int, int]:
+    """Return the number of each node's parent, for those that have one."""
     return {child: number for number, node in enumerate(document["nodes"]) for child in node.get("children", [])}
 
 
 def _chain(number: int, parents: dict[int, int]) -> list[int]:
-    """The node and all above it, from the root; ValueError where they run in a circle."""
+    """List the node and all above it, from the root; ValueError where they run in a circle."""
     chain = [number]
     while chain[0] in parents:
         if parents[chain[0]] in chain:
@@ -106,11 +106,12 @@ def _chain(number: int, parents: dict[int, int]) -> list[int]:
 
 
 def _root(number: int, parents: dict[int, int]) -> int:
+    """Find the root that a node hangs from."""
     return _chain(number, parents)[0]
 
 
 def _world(nodes: list[dict], number: int, parents: dict[int, int]) -> np.ndarray:
-    """(4, 4) from a node's axes to those of the scene, at rest."""
+    """Return the matrix (4, 4) from a node's axes to those of the scene, at rest."""
     result = np.eye(4)
     for node in (nodes[index] for index in _chain(number, parents)):
         local = np.eye(4)
@@ -125,7 +126,7 @@ def _world(nodes: list[dict], number: int, parents: dict[int, int]) -> np.ndarra
 
 
 def _corners(document: dict, number: int, parents: dict[int, int]) -> np.ndarray:
-    """The corners (n, 3) of the boxes around a node's primitives, in the axes of the scene."""
+    """Return the corners (n, 3) of the boxes around a node's primitives, in the axes of the scene."""
     nodes = document["nodes"]
     boxes = []
     for primitive in document["meshes"][nodes[number]["mesh"]]["primitives"]:

@@ -2,20 +2,30 @@
 """An animation as a USD stage: a coloured mesh with UsdSkel blend shapes, or with time-sampled points."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import FaceTalkError
-from ..files import atomic_path
-from .glb import ROUGHNESS, SYNTHETIC_NOTE, moved_vertices
-from .head_animation import PARTS, HeadAnimation
+from ..files import SYNTHETIC_NOTE, atomic_path
+from ..mesh.parts import PARTS
+from ..rendering.shading import srgb_to_linear
+from .formats import register_writer
+from .glb import ROUGHNESS
+from .head_animation import HeadAnimation
+from .sparse_targets import needed_displacements
 
+
+if TYPE_CHECKING:
+    from pxr import Usd, UsdGeom, Vt
 
 UNITS: dict[str, float] = {"metres": 1.0, "centimetres": 0.01, "millimetres": 0.001}
 """Metres in a unit of the stage, `metersPerUnit`."""
 
 
+@register_writer("usd", "usda", "usdc")
 def write_usd(
     path: str | os.PathLike,
     animation: HeadAnimation,
@@ -68,9 +78,10 @@ def write_usd(
     stage.SetEndTimeCode(max(animation.num_frames - 1, 0))
     root = (UsdSkel.Root if blend_shapes else UsdGeom.Xform).Define(stage, "/facetalk")
     stage.SetDefaultPrim(root.GetPrim())
-    if animation.poses is not None:
+    matrices = animation.pose_matrices()
+    if matrices is not None:
         # USD multiplies row vectors from the left, and measures in units of the stage.
-        matrices = animation.pose_matrices().transpose(0, 2, 1)
+        matrices = matrices.transpose(0, 2, 1)
         matrices[:, 3, :3] *= scale
         place = UsdGeom.Xformable(root.GetPrim()).AddTransformOp()
         for frame, matrix in enumerate(matrices):
@@ -80,9 +91,8 @@ def write_usd(
     mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
     mesh.CreateFaceVertexCountsAttr(Vt.IntArray(len(animation.faces), 3))
     mesh.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(animation.faces.reshape(-1)))
-    value = animation.colors / np.float32(255)
-    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4).astype(np.float32)
-    mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex).Set(Vt.Vec3fArray.FromNumpy(linear))
+    colors = Vt.Vec3fArray.FromNumpy(srgb_to_linear(animation.colors))
+    mesh.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex).Set(colors)
     mesh.CreatePointsAttr(vectors(animation.base))
     mesh.CreateExtentAttr(vectors(np.stack([animation.base.min(0), animation.base.max(0)])))
     _add_materials(stage, mesh, animation)
@@ -110,8 +120,14 @@ def write_usd(
     return path
 
 
-def _add_blend_shapes(stage, mesh, animation: HeadAnimation, vectors, tolerance: float) -> None:
-    """Every target as a sparse blend shape, and their weights as time samples of one animation."""
+def _add_blend_shapes(
+    stage: "Usd.Stage",
+    mesh: "UsdGeom.Mesh",
+    animation: HeadAnimation,
+    vectors: Callable[[np.ndarray], "Vt.Vec3fArray"],
+    tolerance: float,
+) -> None:
+    """Define every target as a sparse blend shape, and their weights as time samples of one animation."""
     from pxr import Gf, Tf, UsdSkel, Vt
 
     # Readers hang blend shapes on a skeleton: one joint that never moves.
@@ -128,8 +144,8 @@ def _add_blend_shapes(stage, mesh, animation: HeadAnimation, vectors, tolerance:
 
     names, paths = list(animation.target_names), []
     largest = np.maximum(np.abs(animation.weights).max(0, initial=0.0), 1.0)
-    kept, _ = moved_vertices(animation.targets, largest, tolerance)
-    used = set()
+    kept, _ = needed_displacements(animation.targets, largest, tolerance)
+    used: set[str] = set()
     for name, target, moves in zip(names, animation.targets, kept, strict=True):
         place = Tf.MakeValidIdentifier(name)
         while place in used:
@@ -148,8 +164,8 @@ def _add_blend_shapes(stage, mesh, animation: HeadAnimation, vectors, tolerance:
         weights.Set(Vt.FloatArray.FromNumpy(row), frame)
 
 
-def _add_materials(stage, mesh, animation: HeadAnimation) -> None:
-    """A preview surface for each part, coloured by the vertices, bound to the part's faces."""
+def _add_materials(stage: "Usd.Stage", mesh: "UsdGeom.Mesh", animation: HeadAnimation) -> None:
+    """Define a preview surface for each part, coloured by the vertices, and bind it to the part's faces."""
     from pxr import Sdf, UsdGeom, UsdShade, Vt
 
     UsdGeom.Scope.Define(stage, "/facetalk/materials")
@@ -173,7 +189,7 @@ def _add_materials(stage, mesh, animation: HeadAnimation) -> None:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """The path as USD writes it: relative to the stage's folder where it can be, with forward slashes."""
+    """Write a path as USD does: relative to the stage's folder where it can be, with forward slashes."""
     try:
         return "./" + path.resolve().relative_to(folder.resolve()).as_posix()
     except ValueError:

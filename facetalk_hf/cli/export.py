@@ -52,7 +52,7 @@ def export(
     size: Annotated[int, typer.Option(metavar="N", help="Edge of the video in pixels.")] = 512,
 ) -> None:
     """Turn a saved npz into another format: the motion as it was saved, on the head of its model or another."""
-    from ..animation.head_animation import MOTION_FORMATS
+    from ..animation.formats import WRITERS
     from ..animation.npz import has_geometry, load_animation, read_arrays
     from ..motion.editing import retime, smooth
 
@@ -65,7 +65,7 @@ def export(
     sound = None if audio is None else read_clip(audio)
     if rig is not None and rig.is_file() and kind != Format.glb:
         raise FaceTalkError(f"the head of a glb can be written as glb only, not as {kind}")
-    needs_head = rig is None and (geometry or kind not in MOTION_FORMATS) and not has_geometry(read_arrays(file))
+    needs_head = rig is None and (geometry or WRITERS[kind].needs_head) and not has_geometry(read_arrays(file))
     decoder = None
     if needs_head:
         check_model(model)
@@ -90,15 +90,22 @@ def put_on_rig(
     animation: "HeadAnimation", kind: Format, output: Path, rig: Path, ignore: bool, unit: Unit, options: dict
 ) -> None:
     """Write the motion on another head, and say what of it that head cannot show."""
-    from ..animation.retargeting import drive, drive_glb, glb_can_turn, glb_shape_names, missing_channels, read_obj_rig
+    from ..animation.retargeting import (
+        glb_can_turn,
+        glb_shape_names,
+        missing_channels,
+        read_obj_rig,
+        retarget,
+        retarget_glb,
+    )
 
     if rig.is_dir():
         head = read_obj_rig(rig, ignore, UNITS[unit] * MILLIMETRES)
         names = list(head.target_names)
-        save(drive(animation, head), kind, output, **options)
+        save(retarget(animation, head), kind, output, **options)
     else:
         names = glb_shape_names(rig)
-        drive_glb(output, animation, rig, ignore)
+        retarget_glb(output, animation, rig, ignore)
         if animation.poses is not None and not glb_can_turn(rig):
             typer.echo(f"{rig} has no joint called head, so its head does not turn", err=True)
     if missing := missing_channels(animation, names):
@@ -107,7 +114,7 @@ def put_on_rig(
 
 def output_format(output: Path, format: Format | None) -> Format:
     """Choose the format that was asked for, or that of the output's suffix; FaceTalkError if it says none."""
-    from ..animation.head_animation import format_of
+    from ..animation.formats import format_of
 
     name = format or format_of(output)
     if name not in tuple(Format):

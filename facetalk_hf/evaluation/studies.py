@@ -10,10 +10,11 @@ import re
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,30 @@ from .timing import machine
 
 BLINK_SHUT = 0.8
 """Weight of eyeBlink from which on a blink counts as one that shuts the eye."""
+
+
+SCORE_LABELS = {
+    "aperture": "aperture r",
+    "pucker": "pucker r",
+    "f1": "closure F1",
+    "lve_rooted": "LVE mm",
+    "lve_rooted_mean_estimate": "LVE of the mean",
+    "lve_rooted_min": "best LVE",
+    "fdd": "FDD mm²",
+    "diversity": "diversity mm",
+    "diversity_lips": "lip diversity mm",
+    "speed_ratio": "speed ratio",
+    "jerk_ratio": "jerk ratio",
+    "blinks": "blinks/min",
+    "blinks_shut": "shut blinks",
+    "ms": "ms/s",
+}
+"""Score of `measure` -> what tables call it."""
+
+
+def columns(*scores: str, **more: str) -> dict[str, str]:
+    """Choose columns of a table: label -> score, of those in `SCORE_LABELS` and of `more`, given as score=label."""
+    return {SCORE_LABELS[score]: score for score in scores} | {label: score for score, label in more.items()}
 
 
 def blink_peaks(weights: np.ndarray, floor: float = 0.3) -> np.ndarray:
@@ -147,13 +172,40 @@ class StudyResults:
         return f"Last measured {last}: `{written['command']}`; {written['machine']}."
 
 
-class Study(NamedTuple):
-    """What every row of a study is measured with: a pipeline, its clips, the mesh of its head, and the rows' file."""
+@dataclass
+class Study:
+    """Everything that a row of a study is measured with.
+
+    Args:
+        pipe ([`FaceTalkPipeline`]): with a head.
+        rows: clips of the corpus.
+        mesh ([`FixedMesh`]): of the head.
+        results ([`StudyResults`]): rows that are kept.
+        page (`Path`): of Markdown, with the tables.
+        seed (`int`): of the first sample of the first clip.
+    """
 
     pipe: FaceTalkPipeline
     rows: list[dict[str, Any]]
     mesh: FixedMesh
     results: StudyResults
+    page: Path
+    seed: int
+
+    def measure(
+        self, name: str, predict: Predictor, samples: int = 1, more: Callable[[], dict[str, Any]] = dict
+    ) -> dict[str, Any]:
+        """Measure a row by `measure`, and by `more`, unless it is kept already, and print it."""
+        made = self.results.measure(name, lambda: measure(predict, self.rows, self.mesh, samples, self.seed) | more())
+        scores = f"LVE {made['lve_rooted']:.3f} mm, aperture {made['aperture']:.3f}, {made['ms']:.1f} ms/s"
+        print(f"{name}: {scores}", flush=True)
+        return made
+
+    def write(self, name: str, *parts: str) -> str:
+        """Write paragraphs and tables between the markers of that name on the page; return the text."""
+        text = "\n\n".join(parts)
+        write_between_markers(self.page, name, text)
+        return text
 
 
 def study_parser(description: str, results: Path, page: Path, clips: int, samples: int | None) -> ArgumentParser:
@@ -195,7 +247,7 @@ def open_study(args: Namespace, **settings: Any) -> Study:
     pipe.set_progress_bar_config(disable=True)
     if pipe.head is None:
         raise FaceTalkError(f"{args.model} has no head, so its codes cannot be measured")
-    return Study(pipe, rows, FixedMesh(pipe.head, resolution=args.resolution), results)
+    return Study(pipe, rows, FixedMesh(pipe.head, resolution=args.resolution), results, args.page, args.seed)
 
 
 def command() -> str:

@@ -7,11 +7,12 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components, dijkstra
 from scipy.spatial import cKDTree
+from skimage.measure import points_in_poly
 
 from ..mesh.geometry import smoothstep
+from ..mesh.parts import MOUTH, SKIN
 
 
-SKIN, MOUTH = 0, 3
 MOUTH_COLOR = (126, 46, 44)
 # From pale to dark; those in the middle are the mean head's.
 SKINS = ((232, 190, 166), (224, 178, 152), (214, 164, 138), (176, 124, 96), (126, 84, 64))
@@ -207,18 +208,8 @@ def _signed_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     a, b = polygon, np.roll(polygon, -1, 0)
     t = np.clip(((p - a) * (b - a)).sum(-1) / np.maximum(((b - a) ** 2).sum(-1), 1e-12), 0, 1)[..., None]
     distance = np.sqrt((((a + t * (b - a)) - p) ** 2).sum(-1).min(1))
-    result[near] = np.where(inside_polygon(points[near], polygon), distance, -distance)
+    result[near] = np.where(points_in_poly(points[near], polygon), distance, -distance)
     return result
-
-
-def inside_polygon(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
-    """Tell which (V, 2) points lie in a closed (P, 2) polygon, by the number of edges to their right: (V,) bool."""
-    inside = np.zeros(len(points), bool)
-    for a, b in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
-        if a[1] != b[1]:
-            crosses = (a[1] > points[:, 1]) != (b[1] > points[:, 1])
-            inside ^= crosses & (points[:, 0] < a[0] + (b[0] - a[0]) * (points[:, 1] - a[1]) / (b[1] - a[1]))
-    return inside
 
 
 def _mouth_depth(vertices: np.ndarray, faces: np.ndarray, landmarks: np.ndarray, scale: float) -> np.ndarray:

@@ -6,7 +6,7 @@ import torch
 
 from ..animation.head_animation import HeadAnimation
 from ..errors import FaceTalkError
-from ..mesh.geometry import boundary_edges, cut_where_negative
+from ..mesh.geometry import Part, boundary_edges, cut_where_negative, join
 from ..mesh.isosurface import graded_axis, sample_field, smooth_surface, triangulate
 from ..mesh.topology import remove_handles
 from ..models.nphm import NUM_LANDMARKS, NPHMModel
@@ -14,10 +14,11 @@ from ..units import MILLIMETRES
 from .appearance import paint_head, palette
 from .decoder import HeadDecoder, HeadGeometry, Identity, aperture
 from .eyelids import seal_blink
-from .eyes import JAW_MAPS, Part, cut_eye_openings, eyeballs, finish_lids, join, teeth
+from .eyes import cut_eye_openings, eyeballs, finish_lids
 from .facial_weights import facial_weights
 from .field_values import evaluate
 from .lips import seal_lips
+from .teeth import JAW_MAPS, teeth
 
 
 FOCUS = ((-0.19, 0.19), (-0.25, 0.2), (0.04, 0.36))  # where eyes, nose and mouth are: the grid is finest there

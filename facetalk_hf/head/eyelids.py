@@ -73,7 +73,7 @@ def seal_blink(
 
 
 def _angles(offset: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Azimuth (to the left of straight ahead) and elevation, radians, of offsets (n, 3) from an eye's centre."""
+    """Compute azimuth (left of straight ahead) and elevation, radians, of offsets (n, 3) from an eye's centre."""
     return np.arctan2(offset[:, 0], offset[:, 2]), np.arctan2(offset[:, 1], np.hypot(offset[:, 0], offset[:, 2]))
 
 

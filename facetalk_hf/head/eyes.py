@@ -6,15 +6,11 @@ All lengths are millimetres; +x is the subject's left, +y up, +z out of the face
 
 import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix, eye, vstack
+from scipy.spatial.transform import Rotation
 
 from ..blendshapes import LOOK_DEGREES
 from ..mesh.geometry import Part, boundary_edges, cut_where_negative, grid_faces, join
-from .teeth import JAW_MAPS, default_arches, teeth
-
-
-__all__ = ["JAW_MAPS", "Part", "cut_eye_openings", "default_arches", "eyeballs", "finish_lids", "join", "teeth"]
-
-EYE = 1
+from ..mesh.parts import EYES
 
 
 def eyeballs(
@@ -24,7 +20,7 @@ def eyeballs(
     sink: float = 0.8,
     segments: int = 96,
 ) -> Part:
-    """Two eyeballs that look straight ahead (+z), with sclera, limbal ring, iris fibres and pupil as vertex colours.
+    """Make two eyeballs that look straight ahead (+z); sclera, limbal ring, iris fibres and pupil are vertex colours.
 
     Args:
         center ((2, 3) float): left eye (x > 0), then right eye. radius ((2,) float): of the balls.
@@ -41,9 +37,9 @@ def eyeballs(
         targets = {f"eyeBlink_{side}": np.tile(np.array([0, 0, -sink], np.float32), (len(local), 1))}
         axes = {"Up": (-1, 0, 0), "Down": (1, 0, 0), "In": (0, inwards, 0), "Out": (0, -inwards, 0)}
         for name, axis in axes.items():
-            turned = local @ _rotation(np.array(axis, float), np.radians(LOOK_DEGREES[name])).T
+            turned = local @ Rotation.from_rotvec(np.multiply(axis, LOOK_DEGREES[name]), degrees=True).as_matrix().T
             targets[f"eyeLook{name}_{side}"] = (turned - local).astype(np.float32)
-        balls.append(Part(local + middle, faces, colors, np.full(len(local), EYE, np.uint8), targets))
+        balls.append(Part(local + middle, faces, colors, np.full(len(local), EYES, np.uint8), targets))
     return join(balls)
 
 
@@ -100,13 +96,6 @@ def _eyeball(radius: float, iris_color: tuple[float, float, float], segments: in
     colors = np.concatenate([colors.reshape(-1, 3), [[9, 8, 9], [214, 178, 168]]])
     colors = np.clip(colors, 0, 255).astype(np.uint8)
     return vertices.astype(np.float32), np.concatenate(faces).astype(np.int32), colors
-
-
-def _rotation(axis: np.ndarray, angle: float) -> np.ndarray:
-    """Rotation matrix about a unit axis (Rodrigues)."""
-    x, y, z = axis
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]], float)
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
 def cut_eye_openings(

@@ -12,7 +12,7 @@ def facial_weights(
     plateau: float = 1.45,
     fade: float = 0.2,
 ) -> np.ndarray:
-    """How much of an expression's motion every vertex takes: 1 over the face, falling to 0 at scalp, nape and neck.
+    """Compute the share of an expression's motion for every vertex: 1 over the face, 0 at scalp, nape and neck.
 
     FaceTalk section 4 ("facial smoothing") weights the predicted deformation by a 3D Gaussian centred at the mouth,
     so that regions no speech ever moves stay still. A plain Gaussian would damp brows and lids too; ours is flat

@@ -7,9 +7,10 @@ are regions of space around the landmarks of a head at rest (code zero), so they
 
 import numpy as np
 from scipy.spatial import cKDTree
+from skimage.measure import points_in_poly
 
 from ..errors import FaceTalkError
-from .appearance import SKIN, inside_polygon
+from ..mesh.parts import SKIN
 
 
 LIP_LANDMARKS: tuple[int, ...] = tuple(range(48, 68))
@@ -43,11 +44,11 @@ def region_masks(vertices: np.ndarray, landmarks: np.ndarray, parts: np.ndarray)
     nose = np.linalg.norm(landmarks[27] - landmarks[33])
     forehead = landmarks[17:27][::-1, :2] + [0, nose]
     outline = np.concatenate([landmarks[:17, :2], [landmarks[26, :2] + [0, nose / 2]], forehead])
-    face = skin & inside_polygon(vertices[:, :2], outline) & (vertices[:, 2] > landmarks[[0, 16], 2].mean())
+    face = skin & points_in_poly(vertices[:, :2], outline) & (vertices[:, 2] > landmarks[[0, 16], 2].mean())
     lids = np.abs(cKDTree(landmarks[36:48]).query(vertices)[0]) < 6 * scale
     upper = face & ((vertices[:, 1] > landmarks[28, 1]) | lids)
     distance, _ = cKDTree(_lip_strips(landmarks)).query(vertices)
-    reach = np.where(inside_polygon(vertices[:, :2], landmarks[48:60, :2]), 8.0, 1.5) * scale
+    reach = np.where(points_in_poly(vertices[:, :2], landmarks[48:60, :2]), 8.0, 1.5) * scale
     masks = {"skin": skin, "face": face, "upper_face": upper, "lips": skin & (distance < reach)}
     for name, mask in masks.items():
         if not mask.any():
@@ -66,6 +67,6 @@ def _lip_strips(landmarks: np.ndarray, steps: int = 7) -> np.ndarray:
 
 
 def _resampled(curve: np.ndarray, count: int = 81) -> np.ndarray:
-    """Sample `count` points at equal parameters along a polyline whose vertices are equally spaced in them."""
+    """Sample `count` points at equal steps of a polyline's parameter, of which every edge takes the same share."""
     at = np.linspace(0, 1, count)
     return np.stack([np.interp(at, np.linspace(0, 1, len(curve)), axis) for axis in curve.T], 1)

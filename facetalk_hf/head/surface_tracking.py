@@ -116,7 +116,8 @@ def invert(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Solve x + offset(x) = target row by row: (n, 3) solutions and (n,) residuals.
 
-    Broyden's method from the identity as Jacobian, for each row by itself, of `offset` (m, 3) -> (m, 3).
+    Broyden's method from the identity as Jacobian, for each row by itself, of `offset` (m, 3) -> (m, 3). SciPy's
+    root finders solve one system, these are thousands of small ones side by side.
     """
     inverse = torch.eye(3).to(x).repeat(len(x), 1, 1)
     value = x + offset(x) - target

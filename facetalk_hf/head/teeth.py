@@ -5,9 +5,8 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from ..mesh.geometry import Part, grid_faces, join, make_part, signed_power
+from ..mesh.parts import TEETH
 
-
-TEETH = 2
 
 JAW_MAPS: dict[str, np.ndarray] = {
     # Displacement of a point p of the lower jaw for a weight of one: M[:, :3] @ p + M[:, 3]. jawOpen turns the jaw by
@@ -25,7 +24,7 @@ LOWER_CROWNS = ((5.4, 8.6, 5.5), (5.9, 8.8, 6.0), (6.8, 9.6, 7.0), (7.0, 8.2, 7.
 
 
 def teeth(upper: np.ndarray, lower: np.ndarray, jaw_maps: dict[str, np.ndarray] | None = None) -> Part:
-    """Two rows of twelve rounded teeth on pink gums and a resting tongue; lower row and tongue follow the jaw.
+    """Make two rows of twelve teeth on gums and a resting tongue; lower row and tongue follow the jaw.
 
     Args:
         upper ((5, 3) float), lower ((5, 3) float): points on the outer side of the biting edge, at the middle (between
@@ -42,32 +41,6 @@ def teeth(upper: np.ndarray, lower: np.ndarray, jaw_maps: dict[str, np.ndarray] 
     return join([_row(upper, UPPER_CROWNS, 1.0), jaw])
 
 
-def default_arches(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the teeth of an average head sit, from 68 landmarks (iBUG order, mm) of its closed, neutral face.
-
-    Returns: `upper`, `lower`, both (5, 3), for `teeth`. The front teeth stand 5 mm behind the seam of the lips, the
-    upper edge 1.5 mm below it; the arch is as wide as the mouth allows.
-    """
-    landmarks = np.asarray(landmarks, float)
-    seam = (landmarks[62] + landmarks[66]) / 2
-    wide = float(np.clip(abs(landmarks[54, 0] - landmarks[48, 0]) / 50.6, 0.75, 1.25))
-
-    def arch(edge: float, back: float, shrink: float) -> np.ndarray:
-        canine, molar = 17.6 * wide * shrink, 25.6 * wide * shrink
-        canine_z, molar_z = -back - 8.6 * wide, -back - 25.5 * wide
-        return seam + np.array(
-            [
-                (0, edge, -back),
-                (canine, edge + 0.2, canine_z),
-                (molar, edge + 1.6, molar_z),
-                (-canine, edge + 0.2, canine_z),
-                (-molar, edge + 1.6, molar_z),
-            ]
-        )
-
-    return arch(-1.5, 5.0, 1.0), arch(-0.4, 7.4, 0.93)
-
-
 def _arch(points: np.ndarray) -> tuple[CubicSpline, tuple[float, float]]:
     """Lay the curve of a row, by arc length from its middle; also give the lengths at which its canines stand."""
     middle, left_canine, left_molar, right_canine, right_molar = points
@@ -82,7 +55,7 @@ def _arch(points: np.ndarray) -> tuple[CubicSpline, tuple[float, float]]:
 
 
 def _frame(curve: CubicSpline, at: np.ndarray, up: float) -> np.ndarray:
-    """Axes (n, 3, 3) at points of the arch, as columns: along the arch, towards the root, out of the mouth."""
+    """Compute axes (n, 3, 3) at points of the arch, as columns: along the arch, towards the root, out of the mouth."""
     along = curve(at, 1)
     along /= np.linalg.norm(along, axis=-1, keepdims=True)
     outwards = np.cross(along, [0.0, 1.0, 0.0])
@@ -91,7 +64,7 @@ def _frame(curve: CubicSpline, at: np.ndarray, up: float) -> np.ndarray:
 
 
 def _row(points: np.ndarray, crowns: tuple[tuple[float, float, float], ...], up: float) -> Part:
-    """Twelve crowns along the arch through `points`; `up` is +1 for the upper row (roots above), -1 for the lower."""
+    """Make twelve crowns along the arch through `points`; `up` is +1 for the upper row (roots above), else -1."""
     curve, canines = _arch(points)
     # The widths are scaled so that the canines' middles fall on their points.
     scale = sum(canines) / 2 / (crowns[0][0] + crowns[1][0] + crowns[2][0] / 2)
@@ -105,7 +78,7 @@ def _row(points: np.ndarray, crowns: tuple[tuple[float, float, float], ...], up:
 
 
 def _crown(edge: np.ndarray, frame: np.ndarray, width: float, height: float, depth: float, kind: int) -> Part:
-    """One tooth: a rounded block that narrows towards its neck, thin-edged in front, broad behind."""
+    """Make one tooth: a rounded block that narrows towards its neck, thin-edged in front, broad behind."""
     around, levels, front = 20, 12, kind < 3
     u = np.arange(around) * (2 * np.pi / around)
     v = np.linspace(0, 1, levels) ** 1.25

@@ -19,7 +19,7 @@ class Part:
 
 
 def join(parts: list[Part]) -> Part:
-    """Several meshes as one; a target that a mesh lacks leaves that mesh where it is."""
+    """Join several meshes to one; a target that a mesh lacks leaves that mesh where it is."""
     offsets = np.cumsum([0] + [len(part.vertices) for part in parts])
     total = int(offsets[-1])
     targets: dict[str, np.ndarray] = {}
@@ -36,7 +36,7 @@ def join(parts: list[Part]) -> Part:
 
 
 def make_part(vertices: np.ndarray, faces: np.ndarray, color: np.ndarray, kind: int) -> Part:
-    """A `Part` of one kind from (V, 3) float vertices, (F, 3) int faces and (V, 3) float sRGB colours in 0..255."""
+    """Make a `Part` of one kind from vertices (V, 3) float, faces (F, 3) int and sRGB colours (V, 3) in 0..255."""
     return Part(
         vertices.astype(np.float32),
         faces.astype(np.int32),
@@ -46,12 +46,12 @@ def make_part(vertices: np.ndarray, faces: np.ndarray, color: np.ndarray, kind: 
 
 
 def signed_power(value: np.ndarray, exponent: float) -> np.ndarray:
-    """Signed power: squares off a circle as the exponent falls below one (superellipse)."""
+    """Raise magnitudes to a power and keep the signs: exponents below one square off a circle (superellipse)."""
     return np.sign(value) * np.abs(value) ** exponent
 
 
 def grid_faces(rows: int, columns: int, wrap: bool) -> np.ndarray:
-    """Triangles of a grid of vertices stored row by row; `wrap` joins the last column to the first."""
+    """Make the triangles of a grid of vertices stored row by row; `wrap` joins the last column to the first."""
     left = np.arange(columns if wrap else columns - 1)
     right = (left + 1) % columns
     row = np.arange(rows - 1)[:, None] * columns
@@ -60,14 +60,16 @@ def grid_faces(rows: int, columns: int, wrap: bool) -> np.ndarray:
 
 
 def boundary_edges(faces: np.ndarray) -> np.ndarray:
-    """Directed edges (B, 2) of triangles that no neighbour shares."""
+    """Find the directed edges (B, 2) of triangles that no neighbour shares, by the number of their lower vertex."""
+    from trimesh.grouping import group_rows
+
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    _, index, number = np.unique(np.sort(edges, axis=1), axis=0, return_index=True, return_counts=True)
-    return edges[index[number == 1]]
+    found = edges[group_rows(np.sort(edges, axis=1), require_count=1)]
+    return found[np.lexsort((found.max(1), found.min(1)))]
 
 
 def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
-    """Cubic step of `value` from 0 at `low` to 1 at `high`; `low` may be the larger one."""
+    """Step smoothly (a cubic) with `value` from 0 at `low` to 1 at `high`; `low` may be the larger one."""
     t = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
@@ -80,7 +82,16 @@ def smootherstep(value: Any) -> Any:
 def cut_where_negative(
     vertices: np.ndarray, faces: np.ndarray, value: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Keep the side of a surface where a per-vertex value is positive; see `cut_eye_openings` for what comes back."""
+    """Keep the side of a surface where a per-vertex value is positive, and cut the triangles on its border.
+
+    trimesh slices by a plane, and does not say between which vertices a new one lies; morph targets need that.
+
+    Args:
+        vertices ((V, 3) float), faces ((F, 3) int), value ((V,) float): the surface, and the value at its vertices.
+
+    Returns: vertices and faces of what is left, and where each vertex lies: between which two of the old ones,
+    (n, 2) int, and its share of the way from the first to the second, (n,) float32.
+    """
     # A vertex exactly on the line would give slivers of no area; the nearest line misses it by a hair.
     value = np.where(np.abs(value) < 1e-6, 1e-6, value)
     inside = value[faces] < 0
@@ -115,12 +126,15 @@ def cut_where_negative(
 
 
 def _roll(faces: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Cyclic shift of each triangle so that the corner numbered `first` leads."""
+    """Shift each triangle cyclically so that the corner numbered `first` leads."""
     return np.take_along_axis(faces, (np.arange(3) + first[:, None]) % 3, axis=1)
 
 
 class Surface:
-    """What a triangle mesh of fixed faces needs again and again: normals and averages over neighbours."""
+    """Normals and averages over neighbours of a mesh whose vertices move and whose faces stay.
+
+    trimesh would sort the faces anew for every frame.
+    """
 
     def __init__(self, faces: np.ndarray, count: int) -> None:
         from scipy.sparse import csr_matrix
@@ -133,7 +147,7 @@ class Surface:
         self.degree = np.asarray(self.gather.sum(1))
 
     def normals(self, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Unit vertex normals (V, 3), weighted by area, and face normals (F, 3) of twice the area's length."""
+        """Compute unit vertex normals (V, 3), weighted by area, and face normals (F, 3) of twice the area's length."""
         a, b, c = (vertices.take(corner, 0) for corner in self.corners)
         flat = cross(b - a, c - a)
         return unit(self.gather @ flat), flat
@@ -147,12 +161,12 @@ class Surface:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (n, 3) at length one; numpy's norm is several times slower along a short axis."""
+    """Scale vectors (n, 3) to length one; numpy's norm is several times slower along a short axis."""
     return vectors / np.sqrt(np.maximum(np.einsum("ij,ij->i", vectors, vectors), 1e-24))[:, None]
 
 
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cross product (n, 3) by columns; numpy's own copies more."""
+    """Multiply vectors (n, 3) as a cross product, by columns; numpy's own copies more."""
     return np.stack(
         [
             a[:, 1] * b[:, 2] - a[:, 2] * b[:, 1],
@@ -164,7 +178,7 @@ def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def tangents(normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two unit vectors square to each of the unit vectors (n, 3) and to each other (Duff et al. 2017)."""
+    """Find two unit vectors square to each of the unit vectors (n, 3) and to each other (Duff et al. 2017)."""
     x, y, z = normal.T
     sign = np.where(z < 0, -1.0, 1.0).astype(np.float32)
     a = -1.0 / (sign + z)

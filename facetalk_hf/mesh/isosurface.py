@@ -11,7 +11,7 @@ Field = Callable[[np.ndarray], np.ndarray]
 
 
 def graded_axis(low: float, high: float, cells: int, focus: tuple[float, float], gain: float) -> np.ndarray:
-    """Grid lines from `low` to `high`, `gain` times denser inside `focus` than far from it.
+    """Space grid lines from `low` to `high`, `gain` times denser inside `focus` than far from it.
 
     Args:
         low, high (`float`): ends of the axis.
@@ -33,7 +33,7 @@ def graded_axis(low: float, high: float, cells: int, focus: tuple[float, float],
 def sample_field(
     field: Field, axes: list[np.ndarray], levels: int = 4, safety: float = 0.8, narrow: float = 0.6
 ) -> np.ndarray:
-    """Values of a signed distance field on a grid, evaluated only near its zero level.
+    """Sample a signed distance field on a grid, evaluating it only near its zero level.
 
     A point of a cell is at most half a diagonal from a corner, so a cell whose corners are all further from zero than
     `safety` (0.5 and some reserve) diagonals cannot hold the surface; it
@@ -53,13 +53,13 @@ def sample_field(
     step = 2**levels
     if any((len(axis) - 1) % step for axis in axes):
         raise ValueError(f"each axis needs a multiple of {step} cells")
-    values = None
+    shape = tuple(len(axis[::step]) for axis in axes)
+    wanted, known, values = np.ones(shape, bool), np.zeros(shape, bool), np.empty(shape, np.float32)
+    coarsest = step
     while step >= 1:
         lines = [axis[::step].astype(np.float32) for axis in axes]
         shape = tuple(len(line) for line in lines)
-        if values is None:
-            wanted, known, values = np.ones(shape, bool), np.zeros(shape, bool), np.empty(shape, np.float32)
-        else:
+        if step < coarsest:
             active = _cell_minimum(np.abs(values)) < safety * _diagonals([np.diff(axis[:: 2 * step]) for axis in axes])
             values, known = _refine(values), _known(known.shape)
             wanted = _nodes_of_cells(active) & ~known
@@ -78,7 +78,7 @@ def sample_field(
 
 
 def ends_of_crossing_edges(negative: np.ndarray) -> np.ndarray:
-    """Grid nodes (nx, ny, nz) that have a neighbour of the other sign."""
+    """Mark grid nodes (nx, ny, nz) that have a neighbour of the other sign."""
     ends = np.zeros_like(negative)
     for axis in range(3):
         view, sign = np.moveaxis(ends, axis, 0), np.moveaxis(negative, axis, 0)
@@ -89,7 +89,7 @@ def ends_of_crossing_edges(negative: np.ndarray) -> np.ndarray:
 
 
 def _diagonals(spacing: list[np.ndarray]) -> np.ndarray:
-    """Diagonals (nx, ny, nz) of boxes with these edges."""
+    """Compute the diagonals (nx, ny, nz) of boxes with these edges."""
     x, y, z = (np.asarray(edges, np.float32) ** 2 for edges in spacing)
     return np.sqrt(x[:, None, None] + y[None, :, None] + z[None, None, :])
 
@@ -97,7 +97,7 @@ def _diagonals(spacing: list[np.ndarray]) -> np.ndarray:
 def extract_surface(
     field: Field, axes: list[np.ndarray], levels: int = 4, largest: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Triangles of the zero level of a signed distance field, by coarse-to-fine sampling and marching cubes.
+    """Triangulate the zero level of a signed distance field, by coarse-to-fine sampling and marching cubes.
 
     Args:
         field, axes, levels: as for `sample_field`.
@@ -110,7 +110,7 @@ def extract_surface(
 
 
 def triangulate(values: np.ndarray, axes: list[np.ndarray], largest: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Marching cubes over values (nx, ny, nz) at grid lines `axes`: vertices and faces as of `extract_surface`."""
+    """Run marching cubes over values (nx, ny, nz) at grid lines `axes`; returns what `extract_surface` does."""
     from skimage.measure import marching_cubes
 
     if values.min() >= 0 or values.max() <= 0:
@@ -125,14 +125,10 @@ def triangulate(values: np.ndarray, axes: list[np.ndarray], largest: bool = True
 
 
 def keep_largest(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The connected piece with most faces."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
+    """Keep the connected piece with most faces."""
+    from trimesh.graph import connected_component_labels
 
-    edges = np.concatenate([faces[:, :2], faces[:, 1:]])
-    graph = coo_matrix((np.ones(len(edges), bool), edges.T), shape=(len(vertices),) * 2)
-    _, label = connected_components(graph, directed=False)
-    face_label = label[faces[:, 0]]
+    face_label = connected_component_labels(np.concatenate([faces[:, :2], faces[:, 1:]]), len(vertices))[faces[:, 0]]
     return compact(vertices, faces[face_label == np.bincount(face_label).argmax()])
 
 
@@ -145,23 +141,31 @@ def compact(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.nda
 def smooth_surface(
     vertices: np.ndarray, faces: np.ndarray, iterations: int = 4, shrink: float = 0.5, inflate: float = -0.53
 ) -> np.ndarray:
-    """Taubin smoothing: removes the ribs of marching cubes and keeps the volume. (V, 3) -> (V, 3)."""
+    """Smooth a surface by Taubin's filter: removes the ribs of marching cubes and keeps the volume.
+
+    Args:
+        vertices ((V, 3) float), faces ((F, 3) int): the surface.
+        iterations (`int`): how often it is shrunk by `shrink`, above 0, and inflated again by `inflate`, below 0.
+
+    Returns: vertices (V, 3) float32.
+    """
     from scipy.sparse import coo_matrix, diags
+    from trimesh import Trimesh
+    from trimesh.smoothing import filter_taubin
 
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     edges = np.concatenate([edges, edges[:, ::-1]])
     adjacency = coo_matrix((np.ones(len(edges), np.float32), edges.T), shape=(len(vertices),) * 2).tocsr()
     adjacency.data[:] = 1.0
+    # The mean of the neighbours in single precision: trimesh's own would move the last bits of every decoded head.
     mean = diags(1.0 / np.maximum(np.asarray(adjacency.sum(1)).ravel(), 1)) @ adjacency
-    result = vertices.astype(np.float64)
-    for _ in range(iterations):
-        for amount in (shrink, inflate):
-            result = result + amount * (mean @ result - result)
-    return result.astype(np.float32)
+    mesh = Trimesh(vertices, faces, process=False)
+    filter_taubin(mesh, shrink, -inflate, 2 * iterations, laplacian_operator=mean)
+    return np.asarray(mesh.vertices, np.float32)
 
 
 def _cell_minimum(values: np.ndarray) -> np.ndarray:
-    """Smallest of the eight corners of every cell."""
+    """Take the smallest of the eight corners of every cell."""
     for axis in range(3):
         low = [slice(None)] * 3
         high = [slice(None)] * 3
@@ -171,7 +175,7 @@ def _cell_minimum(values: np.ndarray) -> np.ndarray:
 
 
 def _nodes_of_cells(active: np.ndarray) -> np.ndarray:
-    """Nodes of the grid twice as fine that belong to active cells."""
+    """Mark the nodes of the grid twice as fine that belong to active cells."""
     shape = tuple(2 * size + 1 for size in active.shape)
     nodes = np.zeros(shape, bool)
     for offset in np.ndindex(3, 3, 3):
@@ -181,7 +185,7 @@ def _nodes_of_cells(active: np.ndarray) -> np.ndarray:
 
 
 def _refine(values: np.ndarray) -> np.ndarray:
-    """Linear interpolation onto the grid twice as fine."""
+    """Interpolate linearly onto the grid twice as fine."""
     for axis in range(3):
         values = np.moveaxis(values, axis, 0)
         fine = np.empty((2 * len(values) - 1, *values.shape[1:]), np.float32)
@@ -192,7 +196,7 @@ def _refine(values: np.ndarray) -> np.ndarray:
 
 
 def _known(coarse_shape: tuple[int, ...]) -> np.ndarray:
-    """Nodes of the finer grid that the coarser one has evaluated already."""
+    """Mark the nodes of the finer grid that the coarser one has evaluated already."""
     known = np.zeros(tuple(2 * size - 1 for size in coarse_shape), bool)
     known[::2, ::2, ::2] = True
     return known

@@ -106,7 +106,7 @@ def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: AttentionPlan) -> torch.Tensor:
-    """Softmax attention within `plan`, through diffusers' dispatch (so any of its backends may serve).
+    """Compute softmax attention within `plan`, through diffusers' dispatch (so any of its backends may serve).
 
     Args:
         query, key, value ((B, N, H, C) float): H heads of C channels.
@@ -147,7 +147,7 @@ def _dispatch(
 
 
 def _fold(x: torch.Tensor, plan: AttentionPlan, tail: int) -> torch.Tensor:
-    """(B, N, H, C) -> (B * blocks, left + block + right, H, C): every block with its margins."""
+    """Cut (B, N, H, C) into blocks with their margins: (B * blocks, left + block + right, H, C)."""
     x = F.pad(x, (0, 0, 0, 0, plan.left, plan.right + tail))
     return x.unfold(1, plan.left + plan.block + plan.right, plan.block).movedim(-1, 2).flatten(0, 1)
 
@@ -160,7 +160,7 @@ def rotary_table(
     device: torch.device | str | None = None,
     start: int = 0,
 ) -> torch.Tensor:
-    """Cosine and sine of the rotary angles (Su et al. 2021) for heads of C `channels`: (2, N, 1, C / 2) float.
+    """Tabulate cosine and sine of rotary angles (Su et al. 2021) for heads of C `channels`: (2, N, 1, C / 2) float.
 
     Args:
         start (`int`, *optional*, defaults to 0): position of the first of the N frames.

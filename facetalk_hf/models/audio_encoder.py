@@ -87,7 +87,7 @@ class LogMelBlock(nn.Module):
 
 
 class MotionPrediction(NamedTuple):
-    """What the motion head makes of the features.
+    """Output of [`LogMelEncoder.predict_motion`].
 
     Attributes:
         weights: (B, N, 53) float, blendshape weights in the order of `blendshapes.EXPRESSIONS`; not clamped to 0..1.

@@ -142,12 +142,12 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
 
     @staticmethod
     def paper_config(**overrides: Any) -> dict[str, Any]:
-        """Arguments at the paper's size: NPHM's 200-d codes, wav2vec2-base features, about 35 M parameters."""
+        """Give arguments of the paper's size: NPHM's 200-d codes, wav2vec2-base features, about 35 M parameters."""
         return {"code_dim": 200, "audio_dim": 768, "hidden_size": 512, "num_layers": 9, "num_heads": 8} | overrides
 
     @staticmethod
     def tiny_config(**overrides: Any) -> dict[str, Any]:
-        """Arguments of facetalk-tiny: 64-d codes, the log-mel encoder's features, about 1.1 M parameters."""
+        """Give the arguments of facetalk-tiny: 64-d codes, the log-mel encoder's features, about 1.1 M parameters."""
         tiny = {"code_dim": 64, "audio_dim": 192, "hidden_size": 128, "num_layers": 5, "num_heads": 4, "ff_mult": 3}
         return tiny | {"attention_mode": "causal", "window": 32, "film_rank": 32} | overrides
 

@@ -115,7 +115,7 @@ class LocalEnsemble(nn.Module):
         return result
 
     def forward(self, points: torch.Tensor, anchors: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
-        """Args: points (B, P, 3), anchors (B, K, 3), codes (B, K + 1, glob + loc). Returns (B, P) signed distances."""
+        """Compute signed distances (B, P) of points (B, P, 3), anchors (B, K, 3), codes (B, K + 1, glob + loc)."""
         batch, count, _ = points.shape
         weight, index = blending_weights(points, anchors, self.num_neighbors)
         # The anchor-less member sits at the origin and takes part everywhere with a small weight.

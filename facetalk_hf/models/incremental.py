@@ -15,7 +15,7 @@ from .denoiser_blocks import FaceTalkDenoiserBlock
 
 
 class IncrementalDenoiser:
-    """Frames that come `hop` at a time, each going through all denoising steps before the next come.
+    """Denoises frames that come `hop` at a time, all steps before the next come.
 
     Of every step and block, the rotated keys and the values of the last `window` frames are kept, in a ring of slots.
     What tells two frames apart is their rotary angle, computed from the whole position in double precision: an hour

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Many small MLPs of one shape, evaluated on rows that are sorted by who they belong to."""
+"""Many small MLPs of one shape, evaluated on rows that are sorted by the member that they belong to."""
 
 import math
 

@@ -9,7 +9,6 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from ..animation.gaze import apply_gaze
 from ..animation.head_animation import HeadAnimation, neck_pivot
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
@@ -147,7 +146,7 @@ def finish_animation(animation: HeadAnimation, controls: MotionControls, rng: np
     """
     if controls.gaze is not None:
         yaw, pitch = (_angles(item) for item in controls.gaze)
-        animation = apply_gaze(animation, yaw=yaw, pitch=pitch)
+        animation = animation.with_gaze(yaw, pitch)
     if controls.head_motion:
         poses = head_motion(
             animation.audio, animation.sampling_rate, animation.num_frames, animation.fps, rng, controls.head_motion

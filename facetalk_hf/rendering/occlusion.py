@@ -2,13 +2,13 @@
 """Light that costs many rays, baked per vertex at a few key poses of a clip: ambient occlusion and soft shadow."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
-from ..animation.head_animation import HeadAnimation
 from ..mesh.geometry import Surface, tangents
-from .shading import EYE, MOUTH, TEETH
+from ..mesh.parts import EYES, MOUTH, TEETH
+from .drawable import Drawable
 
 
 class BakedLight:
@@ -18,21 +18,23 @@ class BakedLight:
     where it was in a key pose, the more that pose counts.
 
     Args:
-        animation (`HeadAnimation`), surface (`Surface`): the head.
+        animation (`Drawable`), surface (`Surface`): the head.
         scene (callable): (V, 3) vertices -> an embree scene.
         eye ((3,) float, mm), key ((3,) float): where the camera is, and the direction to the key light.
         count (`int`): number of key poses; 0 leaves everything fully lit.
     """
 
     def __init__(
-        self, animation: HeadAnimation, surface: Surface, scene: Callable, eye: np.ndarray, key: np.ndarray, count: int
+        self, animation: Drawable, surface: Surface, scene: Callable, eye: np.ndarray, key: np.ndarray, count: int
     ) -> None:
+        from scipy.spatial import cKDTree  # 0.3 s of import that the other formats do without
+
         self.surface, self.scene, self.eye, self.key, self.base = surface, scene, eye, key, animation.base
-        frames = key_frames(animation, min(count, animation.num_frames))
+        frames = key_frames(animation, min(count, len(animation.weights)))
         poses = list(animation.iterate(frames))
         self.poses = np.stack(poses) if poses else np.zeros((0, *animation.base.shape), np.float32)
         self.light = np.stack([self._bake(pose) for pose in poses] or [np.ones((len(animation.base), 2), np.float32)])
-        self.eyes = np.flatnonzero(animation.parts == EYE)
+        self.eyes = np.flatnonzero(animation.parts == EYES)
         if len(self.eyes):
             # Eyes are only seen while their lids are open: take the most open pose for them. Lids shade a place, not
             # a vertex: a ball that turns does not carry its shade along. No place is black: light gets under lids.
@@ -47,12 +49,12 @@ class BakedLight:
             ).clip(0.5)
         # Teeth hardly move, yet the light that reaches them changes: let the mouth as a whole decide.
         self.mouth = np.flatnonzero((animation.parts == TEETH) | (animation.parts == MOUTH))
-        # Few key poses cannot know every slit of the lips: what they leave in the dark keeps a glimmer.
+        # A few key poses do not show every opening of the lips: what they leave dark keeps some of the light.
         inside = self.light[:, self.mouth]
         self.light[:, self.mouth] = np.maximum(inside, 0.45 * inside.max(0))
 
     def at(self, vertices: np.ndarray) -> np.ndarray:
-        """Share of ambient and of key light that reaches every vertex, (V, 2) in 0..1."""
+        """Return the share of ambient and of key light that reaches every vertex, (V, 2) in 0..1."""
         light = self.light[0].copy() if len(self.light) == 1 else self._blend(vertices)
         if len(self.eyes):
             here = self.places.query(vertices[self.eyes], k=3)
@@ -62,6 +64,7 @@ class BakedLight:
         return light
 
     def _blend(self, vertices: np.ndarray) -> np.ndarray:
+        """Blend the light of the key poses by how close each vertex is to where it was in them."""
         offset = [vertices - pose for pose in self.poses]
         distance = np.stack([np.einsum("ij,ij->i", moved, moved) for moved in offset])
         if len(self.mouth):
@@ -70,6 +73,7 @@ class BakedLight:
         return np.einsum("kv,kvc->vc", share / share.sum(0), self.light)
 
     def _bake(self, vertices: np.ndarray, ambient: int = 20, shadow: int = 8, reach: float = 45.0) -> np.ndarray:
+        """Cast the rays of one pose: the light that reaches each of its vertices, (V, 2)."""
         normals, _ = self.surface.normals(vertices)
         scene = self.scene(vertices)
         # Whatever faces away from the camera in this pose may turn a little in another; keep a margin.
@@ -99,22 +103,22 @@ class BakedLight:
         return self.surface.smooth(light, 3)
 
 
-def _open(scene, origin: np.ndarray, rays: np.ndarray, reach: float) -> np.ndarray:
-    """(n,) bool: nothing within `reach` mm along the ray."""
+def _open(scene: Any, origin: np.ndarray, rays: np.ndarray, reach: float) -> np.ndarray:
+    """Return where a ray meets nothing within `reach` mm, (n,) bool."""
     return scene.run(origin, np.ascontiguousarray(rays, np.float32), dists=reach, query="OCCLUDED") < 0
 
 
-def key_frames(animation: HeadAnimation, count: int, longest: int = 2000) -> list[int]:
-    """`count` frames that differ most: farthest-point choice on all motion, in turn with that above the eyes."""
+def key_frames(animation: Drawable, count: int, longest: int = 2000) -> list[int]:
+    """Choose `count` frames that differ most: farthest points in all motion, in turn with that above the eyes."""
     if count < 1:
         return []
-    eyes = animation.parts == EYE
-    masks = [None]
+    eyes = animation.parts == EYES
+    masks: list[np.ndarray | None] = [None]
     if eyes.any():
         # Lids are small: seen on their own, a blink is as far as a wide open mouth.
         masks.append(animation.base[:, 1] > animation.base[eyes, 1].min() - 4)
     metrics = [animation.motion_metric(mask) for mask in masks]
-    frames = np.arange(0, animation.num_frames, max(1, animation.num_frames // longest))
+    frames = np.arange(0, len(animation.weights), max(1, len(animation.weights) // longest))
     chosen, nearest = [0], [np.full(len(frames), np.inf) for _ in masks]
     while len(chosen) < count:
         offset = animation.weights[frames].astype(np.float64) - animation.weights[chosen[-1]]
@@ -127,8 +131,8 @@ def key_frames(animation: HeadAnimation, count: int, longest: int = 2000) -> lis
     return chosen
 
 
-def mouth_depth(animation: HeadAnimation) -> np.ndarray:
-    """How far (mm) a vertex inside the mouth lies behind the front teeth, (V,); 0 outside the mouth."""
+def mouth_depth(animation: Drawable) -> np.ndarray:
+    """Measure how far (mm) a vertex inside the mouth lies behind the front teeth, (V,); 0 outside the mouth."""
     teeth, inside = animation.parts == TEETH, (animation.parts == TEETH) | (animation.parts == MOUTH)
     front = animation.base[teeth if teeth.any() else inside, 2].max(initial=-np.inf)
     return np.where(inside, np.clip(front - 5 - animation.base[:, 2], 0, 80), 0).astype(np.float32)

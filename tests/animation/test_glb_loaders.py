@@ -17,7 +17,7 @@ from animations import (
     other,  # noqa: F401
 )
 
-from facetalk_hf.animation.retargeting import drive_glb
+from facetalk_hf.animation.retargeting import retarget_glb
 
 
 CHECK = Path(__file__).parents[1] / "support" / "glb_check.mjs"
@@ -38,7 +38,7 @@ def node(path: Path, part: str, *times: float):
 
 
 def test_khronos_validator_finds_nothing(tmp_path, other):  # noqa: F811
-    for path in (living().save(tmp_path / "a.glb"), drive_glb(tmp_path / "b.glb", living(), other, True)):
+    for path in (living().save(tmp_path / "a.glb"), retarget_glb(tmp_path / "b.glb", living(), other, True)):
         issues = node(path, "issues")
         assert not issues["messages"] and issues["numErrors"] == 0, issues
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""An npz read back: with its head, without one, and on the head of a model."""
+"""Animations as npz, read back: with its head, without one, and on the head of a model."""
 
 import numpy as np
 import pytest
 from animations import head
 
 from facetalk_hf.animation.head_animation import HeadAnimation
+from facetalk_hf.animation.npz import write_npz
 from facetalk_hf.errors import FaceTalkError
 
 
@@ -76,3 +77,27 @@ def test_what_is_no_animation(tmp_path):
         with pytest.raises(FaceTalkError, match=words) as caught:
             HeadAnimation.load(tmp_path / f"{name}.npz")
         assert "\n" not in str(caught.value) and name in str(caught.value)
+
+
+def test_npz_holds_the_promised_keys_and_the_same_bytes(tmp_path, monkeypatch):
+    animation = head()
+    first = write_npz(tmp_path / "a.npz", animation).read_bytes()
+    import time
+
+    later = time.time() + 5e6
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert write_npz(tmp_path / "b.npz", animation).read_bytes() == first
+    assert write_npz(tmp_path / "c.npz", animation.replace(seed=4)).read_bytes() != first
+    data = np.load(tmp_path / "a.npz")
+    assert set(data) == {"comment", "expression", "fps", "identity", "seed", "landmarks", "lip_aperture"} | {
+        "weights", "target_names",
+    }  # fmt: skip
+    assert "Synthetic" in str(data["comment"])
+    np.testing.assert_array_equal(data["expression"], animation.expressions)
+    np.testing.assert_array_equal(data["landmarks"], animation.landmarks)
+    assert (data["fps"], data["seed"]) == (25.0, 3)
+    assert tuple(data["target_names"]) == animation.target_names
+    bare = HeadAnimation(animation.base, animation.targets, animation.weights, animation.target_names, animation.faces)
+    data = np.load(write_npz(tmp_path / "d.npz", bare, geometry=True))
+    assert data["seed"] == -1 and data["expression"].shape == (6, 0)
+    np.testing.assert_array_equal(data["targets"], animation.targets)

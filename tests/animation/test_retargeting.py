@@ -9,7 +9,7 @@ import pytest
 from animations import Glb, change, head, other, talk  # noqa: F401
 
 from facetalk_hf.animation.arkit import ARKIT, channel_weights
-from facetalk_hf.animation.retargeting import drive, drive_glb, missing_channels, read_obj_rig
+from facetalk_hf.animation.retargeting import missing_channels, read_obj_rig, retarget, retarget_glb
 from facetalk_hf.blendshapes import INDEX
 from facetalk_hf.errors import FaceTalkError
 
@@ -38,18 +38,18 @@ def test_a_folder_of_obj_takes_the_motion(shapes, tmp_path):
     assert rig.num_frames == 0 and set(rig.target_names) == {"jawOpen", "EyeBlinkLeft", "browInnerUp_R"}
     np.testing.assert_array_equal(rig.faces, [[0, 1, 2], [0, 2, 3]])
     np.testing.assert_array_equal(rig.colors[0], [255, 128, 0])
-    driven = drive(animation, rig)
+    moved = retarget(animation, rig)
     jaw, blink, brow = (animation.weights[:, INDEX[name]] for name in ("jawOpen", "eyeBlink_L", "browInnerUp_R"))
-    assert (driven.fps, driven.num_frames, len(driven.audio)) == (30, 5, 99)
+    assert (moved.fps, moved.num_frames, len(moved.audio)) == (30, 5, 99)
     for frame in range(5):
         step = jaw[frame] * np.array([0, -5, 0]) + blink[frame] * np.array([0, 0, 3])
         step += brow[frame] * np.array([1, 2, 0])
         expected = SQUARE + step * np.array([[0], [1], [1], [0.5]])
-        np.testing.assert_allclose(driven.vertices(frame), expected, atol=1e-5)
+        np.testing.assert_allclose(moved.vertices(frame), expected, atol=1e-5)
     large = read_obj_rig(shapes, millimetres_per_unit=10)
     np.testing.assert_allclose(large.targets, 10 * rig.targets, atol=1e-5)
     np.testing.assert_allclose(large.base, 10 * rig.base, atol=1e-5)
-    glb = Glb(driven.save(tmp_path / "a.glb").read_bytes())
+    glb = Glb(moved.save(tmp_path / "a.glb").read_bytes())
     assert set(glb.json["meshes"][0]["extras"]["targetNames"]) == set(rig.target_names)
     assert "mouthClose" in missing_channels(animation, rig.target_names)
     assert not {"jawOpen", "browInnerUp_L"} & set(missing_channels(animation, rig.target_names))
@@ -88,7 +88,7 @@ def test_folders_that_are_no_rig(shapes, tmp_path):
 
 def test_a_glb_takes_the_motion_and_keeps_all_else(other, tmp_path):
     animation = talk(frames=7, fps=30)
-    before, glb = Glb(other.read_bytes()), Glb(drive_glb(tmp_path / "a.glb", animation, other).read_bytes())
+    before, glb = Glb(other.read_bytes()), Glb(retarget_glb(tmp_path / "a.glb", animation, other).read_bytes())
     for key in ("materials", "meshes", "nodes", "scenes"):
         assert glb.json[key] == before.json[key]
     assert [motion["name"] for motion in glb.json["animations"]] == ["speech", "old"]
@@ -104,8 +104,8 @@ def test_a_glb_takes_the_motion_and_keeps_all_else(other, tmp_path):
     old = before.json["animations"][0]["samplers"]
     for sampler, kept in zip(old, glb.json["animations"][1]["samplers"], strict=True):
         np.testing.assert_array_equal(before.accessor(sampler["output"]), glb.accessor(kept["output"]))
-    # Driven again, by the whole of ARKit's channels.
-    again = drive_glb(tmp_path / "b.glb", talk(names=ARKIT), tmp_path / "a.glb")
+    # Retargeted again, by the whole of ARKit's channels.
+    again = retarget_glb(tmp_path / "b.glb", talk(names=ARKIT), tmp_path / "a.glb")
     assert len(Glb(again.read_bytes()).json["animations"]) == 3
 
 
@@ -116,8 +116,8 @@ def test_unknown_targets_of_a_glb_keep_their_default_where_that_is_allowed(other
 
     change(other, edit)
     with pytest.raises(FaceTalkError, match="smirk"):
-        drive_glb(tmp_path / "a.glb", talk(), other)
-    glb = Glb(drive_glb(tmp_path / "a.glb", talk(), other, ignore_unknown=True).read_bytes())
+        retarget_glb(tmp_path / "a.glb", talk(), other)
+    glb = Glb(retarget_glb(tmp_path / "a.glb", talk(), other, ignore_unknown=True).read_bytes())
     count = len(glb.json["meshes"][0]["weights"])
     weights = glb.accessor(glb.json["animations"][0]["samplers"][0]["output"]).reshape(5, count)
     np.testing.assert_allclose(weights[:, 0], 0.25)
@@ -134,7 +134,7 @@ def test_files_that_are_no_rig(other, tmp_path):
         else:
             other.write_bytes(edit)
         with pytest.raises(FaceTalkError) as caught:
-            drive_glb(tmp_path / "a.glb", talk(**options), other)
+            retarget_glb(tmp_path / "a.glb", talk(**options), other)
         assert all(word in str(caught.value) for word in (*words, "other.glb")), caught.value
         assert "\n" not in str(caught.value) and not (tmp_path / "a.glb").exists()
 
@@ -154,7 +154,7 @@ def test_files_that_are_no_rig(other, tmp_path):
     refused(lambda d: d["buffers"][0].__setitem__("uri", "far.bin"), "another file")
     other.write_bytes(whole)
     with pytest.raises(FaceTalkError, match="no frames"):
-        drive_glb(tmp_path / "a.glb", talk(0), other)
+        retarget_glb(tmp_path / "a.glb", talk(0), other)
     with pytest.raises(FaceTalkError, match="missing.glb"):
-        drive_glb(tmp_path / "a.glb", talk(), tmp_path / "missing.glb")
+        retarget_glb(tmp_path / "a.glb", talk(), tmp_path / "missing.glb")
     assert json.loads(whole[20 : 20 + struct.unpack_from("<I", whole, 12)[0]])["asset"]["version"] == "2.0"

@@ -12,7 +12,7 @@ from animations import (  # noqa: F401
 )
 from scipy.spatial.transform import Rotation
 
-from facetalk_hf.animation.retargeting import drive_glb, glb_can_turn
+from facetalk_hf.animation.retargeting import glb_can_turn, retarget_glb
 
 
 def worlds(glb: Glb, frame: int) -> list[np.ndarray]:
@@ -80,8 +80,8 @@ def test_our_glb_plays_gaze_and_head_motion_within_the_error_that_it_states(tmp_
 
 def test_a_face_without_skeleton_turns_with_all_that_hangs_on_it(other, tmp_path):  # noqa: F811
     still = living().replace(poses=None)
-    plain = Glb(drive_glb(tmp_path / "a.glb", still, other, True).read_bytes())
-    path = drive_glb(tmp_path / "b.glb", living(), other, True)
+    plain = Glb(retarget_glb(tmp_path / "a.glb", still, other, True).read_bytes())
+    path = retarget_glb(tmp_path / "b.glb", living(), other, True)
     moved = Glb(path.read_bytes())
     assert glb_can_turn(other) and len(moved.json["nodes"]) == len(plain.json["nodes"]) + 2
     base = head().base
@@ -93,8 +93,8 @@ def test_a_face_without_skeleton_turns_with_all_that_hangs_on_it(other, tmp_path
         for name in ("head", "eyes", "teeth"):
             wanted = (before[name] - pivot) @ turn.T + pivot + living().poses[frame, 3:]
             np.testing.assert_allclose(after[name], wanted, atol=1e-3)
-    # Driven again, with no new pose: the nodes that are there stay at rest.
-    again = Glb(drive_glb(tmp_path / "c.glb", still, path, True).read_bytes())
+    # Retargeted again, with no new pose: the nodes that are there stay at rest.
+    again = Glb(retarget_glb(tmp_path / "c.glb", still, path, True).read_bytes())
     np.testing.assert_allclose(played(again, 3, 6)["head"], played(plain, 3, 6)["head"], atol=1e-3)
 
 
@@ -123,7 +123,7 @@ def test_a_face_on_a_skeleton_turns_with_its_head_joint(other, tmp_path, as_matr
     change(other, edit)
     assert glb_can_turn(other)
     animation = living()
-    glb = Glb(drive_glb(tmp_path / "a.glb", animation, other, True).read_bytes())
+    glb = Glb(retarget_glb(tmp_path / "a.glb", animation, other, True).read_bytes())
     names = [node["name"] for node in glb.json["nodes"]]
     joint = names.index("mixamorig:Head")
     assert names.count("head motion") == 0
@@ -141,5 +141,5 @@ def test_a_face_on_a_skeleton_turns_with_its_head_joint(other, tmp_path, as_matr
     # A skeleton without such a joint: the expression alone, and a way to know.
     change(other, lambda document: [node.update(name="bone") for node in document["nodes"]])
     assert not glb_can_turn(other)
-    glb = Glb(drive_glb(tmp_path / "b.glb", animation, other, True).read_bytes())
+    glb = Glb(retarget_glb(tmp_path / "b.glb", animation, other, True).read_bytes())
     assert {channel["target"]["path"] for channel in glb.json["animations"][0]["channels"]} == {"weights"}

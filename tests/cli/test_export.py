@@ -12,7 +12,8 @@ from ball_head import NAMES, head  # noqa: F401
 from command import RATE, assert_one_line, facetalk, model, write_wav  # noqa: F401
 from components import make_pipeline
 
-from facetalk_hf.animation.head_animation import FORMATS, HeadAnimation
+from facetalk_hf.animation.formats import WRITERS
+from facetalk_hf.animation.head_animation import HeadAnimation
 from facetalk_hf.cli.common import Format
 from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.motion.editing import rest_in_silence
@@ -29,7 +30,7 @@ def headed(head, tmp_path_factory):  # noqa: F811
 
 
 def test_every_format_of_the_library_is_one_of_the_command():
-    assert {str(kind) for kind in Format} == set(FORMATS)
+    assert {str(kind) for kind in Format} == set(WRITERS)
 
 
 def test_a_file_with_its_head_needs_no_model(facetalk, headed, tmp_path):  # noqa: F811

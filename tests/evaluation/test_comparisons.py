@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """benchmarks/ablations.py, baselines.py and sampling.py run to their ends on a tiny corpus, and can be interrupted."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -9,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from components import speech_like
+from scripts import load_script
 
 import facetalk_hf
 from facetalk_hf import FaceTalkError, NPHMModel
 from facetalk_hf.blendshapes import INDEX
 from facetalk_hf.data import corpus
+from facetalk_hf.evaluation import studies
 
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
@@ -33,10 +34,7 @@ ema_decay: 0.9
 
 
 def load(name: str):
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(f"benchmarks/{name}.py")
 
 
 def make_row(index: int, split: str, head: NPHMModel) -> dict:
@@ -95,7 +93,7 @@ def test_ablations(folder, trained):
 def test_rows_and_weights_are_kept(folder, trained, monkeypatch):
     """A second run trains and measures nothing; another recipe is not taken for this one."""
     before = (folder / "ablations.json").read_text()
-    monkeypatch.setattr(trained, "measure", lambda *args: pytest.fail("measured again"))
+    monkeypatch.setattr(studies, "measure", lambda *args: pytest.fail("measured again"))
     monkeypatch.setattr(trained.subprocess, "run", lambda *args: pytest.fail("trained again"))
     trained.main(options(folder, "ablations", "--only", "full", "regression", "guidance"))
     assert (folder / "ablations.json").read_text() == before
@@ -121,39 +119,6 @@ def test_baselines(folder, trained):
     assert rows["autoregressive"]["lve_rooted"] != rows["teacher_forced"]["lve_rooted"]
     page = (folder / "page.md").read_text()
     assert "FaceFormer-style" in page and "| full |" in page  # beside the ablations, not in their place
-
-
-def test_autoregressive_decoder_runs_as_it_was_trained():
-    """Frame by frame with kept keys and values it makes what all frames at once make of the same past."""
-    script = load("baselines")
-    torch.manual_seed(0)
-    model = script.AutoregressiveDecoder(6, 10, hidden_size=16, num_layers=2, num_heads=2, period=5).eval()
-    for parameter in model.parameters():
-        parameter.data.add_(0.2 * torch.randn_like(parameter))
-    audio = torch.randn(2, 17, 10)
-    with torch.no_grad():
-        codes = model.generate(audio)
-        torch.testing.assert_close(model(script.shifted(codes), audio), codes, atol=1e-5, rtol=1e-4)
-        changed = codes.clone()
-        changed[:, 8] += 1
-        difference = model(script.shifted(changed), audio) - codes
-        louder = model(script.shifted(codes), torch.where(torch.arange(17)[:, None] == 8, -audio, audio)) - codes
-    assert difference.abs().amax((0, 2)).gt(1e-5).nonzero().flatten().tolist() == list(range(9, 17))
-    assert louder.abs().amax((0, 2)).gt(1e-5).nonzero().flatten().tolist() == list(range(8, 17))
-
-
-def test_scheduled_inputs_are_the_models_own():
-    script = load("baselines")
-    torch.manual_seed(0)
-    model = script.AutoregressiveDecoder(6, 10, hidden_size=16, num_layers=1, num_heads=2)
-    torch.nn.init.normal_(model.code_out.weight)
-    codes, audio = torch.randn(3, 40, 6), torch.randn(3, 40, 10)
-    assert torch.equal(script.scheduled_inputs(model, codes, audio, 0.0), script.shifted(codes))
-    own = script.shifted(model(script.shifted(codes), audio))
-    torch.testing.assert_close(script.scheduled_inputs(model, codes, audio, 1.0), own)
-    half = script.scheduled_inputs(model, codes, audio, 0.5)[:, 1:]
-    taken = (half == script.shifted(codes)[:, 1:]).all(-1).float().mean()
-    assert 0.3 < taken < 0.7
 
 
 def test_sampling(folder):

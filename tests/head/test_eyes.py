@@ -7,8 +7,9 @@ import trimesh
 
 from facetalk_hf.blendshapes import LOOK_DEGREES
 from facetalk_hf.head.appearance import paint_head
-from facetalk_hf.head.eyes import JAW_MAPS, Part, cut_eye_openings, default_arches, eyeballs, finish_lids, join, teeth
-from facetalk_hf.mesh.geometry import boundary_edges
+from facetalk_hf.head.eyes import cut_eye_openings, eyeballs, finish_lids
+from facetalk_hf.head.teeth import JAW_MAPS, teeth
+from facetalk_hf.mesh.geometry import Part, boundary_edges, join
 
 
 CENTER = np.array([[31.0, 36.0, 20.0], [-31.0, 36.0, 20.0]])
@@ -88,8 +89,29 @@ def test_a_blink_draws_the_ball_back():
     assert not eyes.targets["eyeBlink_R"][: len(eyes.vertices) // 2].any()
 
 
+def arches(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the teeth of an average head sit: upper and lower points (5, 3) for `teeth`, behind the seam of the lips."""
+    seam = (landmarks[62] + landmarks[66]) / 2
+    wide = float(np.clip(abs(landmarks[54, 0] - landmarks[48, 0]) / 50.6, 0.75, 1.25))
+
+    def arch(edge: float, back: float, shrink: float) -> np.ndarray:
+        canine, molar = 17.6 * wide * shrink, 25.6 * wide * shrink
+        canine_z, molar_z = -back - 8.6 * wide, -back - 25.5 * wide
+        return seam + np.array(
+            [
+                (0, edge, -back),
+                (canine, edge + 0.2, canine_z),
+                (molar, edge + 1.6, molar_z),
+                (-canine, edge + 0.2, canine_z),
+                (-molar, edge + 1.6, molar_z),
+            ]
+        )
+
+    return arch(-1.5, 5.0, 1.0), arch(-0.4, 7.4, 0.93)
+
+
 def test_teeth_follow_the_arch_and_the_lower_row_the_jaw():
-    upper, lower = default_arches(landmarks())
+    upper, lower = arches(landmarks())
     part = teeth(upper, lower)
     assert signed_volume(part) > 0
     for point in upper:

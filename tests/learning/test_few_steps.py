@@ -17,6 +17,7 @@ from facetalk_hf.cli.main import main
 from facetalk_hf.data.segments import EncodedClips, SegmentDataset
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.learning.distillation import FewStepObjective, join, step_weights, teacher_paths
+from facetalk_hf.learning.loop import Accelerator
 from facetalk_hf.learning.objective import sampling_scheduler
 from facetalk_hf.models.lora import WEIGHTS, fuse_lora, fused_parameters, init_lora, load_lora, save_lora
 from facetalk_hf.pipeline.few_steps import few_step_scheduler
@@ -271,3 +272,30 @@ def test_distillation_shortens_the_way_to_the_teachers_samples(script, tmp_path,
     plain = codes(pipe, num_inference_steps=4, guidance_scale=1.25)[0]
     few = codes(pipe.few_steps(), num_inference_steps=4, guidance_scale=1.0)[0]
     assert (few - exact).square().mean() < 0.7 * (plain - exact).square().mean()
+
+
+def test_distillation_can_be_taken_up_again(script, tmp_path, monkeypatch):
+    pipe = make_pipeline()
+    pipe.save_pretrained(tmp_path / "model")
+    monkeypatch.setattr(script, "encode_corpus", lambda *_: make_clips())
+
+    def run(name: str, *more: str) -> dict[str, torch.Tensor]:
+        options = {"model": tmp_path / "model", "corpus": "none", "output-dir": tmp_path / name, "segments": 12}
+        options |= {"segment-frames": 24, "substeps": 2, "batch-size": 4, "max-train-steps": 7, "rank": 4}
+        options |= {"checkpointing-steps": 2, "validation-steps": 3, "mouth-temperature": 1}
+        script.main([*(part for name, value in options.items() for part in (f"--{name}", str(value))), *more])
+        assert {path.name for path in (tmp_path / name).iterdir()} == {WEIGHTS, "config.json"}
+        return load_lora(tmp_path / name, pipe.denoiser)[0]
+
+    def interrupt(self, loss, backward=Accelerator.backward, calls=[]):  # noqa: B006  it counts
+        calls.append(loss)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        backward(self, loss)
+
+    whole = run("whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Accelerator, "backward", interrupt)
+        run("broken")
+    again = run("broken", "--resume")
+    assert whole.keys() == again.keys() and all(torch.equal(whole[name], again[name]) for name in whole)

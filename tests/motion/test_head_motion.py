@@ -11,8 +11,8 @@ from components import RATE, speech_like
 
 from facetalk_hf import HeadAnimation
 from facetalk_hf.animation.head_animation import neck_pivot
-from facetalk_hf.animation.pose import apply_pose
-from facetalk_hf.animation.retargeting import drive
+from facetalk_hf.animation.retargeting import retarget
+from facetalk_hf.mesh.pose import apply_pose
 from facetalk_hf.motion.head_motion import LARGEST, head_motion
 
 
@@ -142,9 +142,9 @@ def test_meshes_and_numbers_carry_it(tmp_path):
     np.testing.assert_array_equal(back.pivot, PIVOT)
     assert HeadAnimation.load(tetrahedron(poses=None, pivot=None).save(tmp_path / "b.npz")).poses is None
     rig = tetrahedron(poses=None, pivot=None)
-    driven = drive(animation, rig)
-    np.testing.assert_array_equal(driven.poses, POSES)
-    np.testing.assert_array_equal(driven.pivot, neck_pivot(rig))
+    moved = retarget(animation, rig)
+    np.testing.assert_array_equal(moved.poses, POSES)
+    np.testing.assert_array_equal(moved.pivot, neck_pivot(rig))
 
 
 def test_pictures_show_it():

@@ -7,11 +7,23 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from components import CODE_DIM, RATE, codes, make_denoiser, make_head, make_pipeline, make_wav2vec2, seed, speech_like
+from components import (
+    CODE_DIM,
+    RATE,
+    codes,
+    make_denoiser,
+    make_head,
+    make_named_head,
+    make_pipeline,
+    make_wav2vec2,
+    seed,
+    speech_like,
+)
 from transformers import Wav2Vec2FeatureExtractor
 
-from facetalk_hf import FaceTalkPipeline, FaceTalkPipelineOutput, LogMelFeatureExtractor
+from facetalk_hf import FaceTalkPipeline, FaceTalkPipelineOutput, LogMelFeatureExtractor, MotionControls
 from facetalk_hf.errors import FaceTalkError
+from facetalk_hf.head.decoding import make_decoder
 
 
 # Calling
@@ -367,3 +379,26 @@ def test_offloading_gives_the_same(encoder):
     pipe.to("cpu").enable_model_cpu_offload()
     torch.testing.assert_close(codes(pipe)[0], expected, atol=1e-2, rtol=1e-2)
     assert pipe.denoiser.device.type == "cpu"
+
+
+@pytest.mark.parametrize("rate", [44100, 8000])
+def test_animate_is_the_last_step_of_a_call(rate):
+    """Codes made first and animated later, blinks and head motion among the controls, give the call's animations."""
+    pipe = make_pipeline(head=make_named_head())
+    pipe.decoder = coarse = make_decoder(pipe.head, resolution=16, cache_size=1)
+    controls = MotionControls(num_samples=2, blink_rate=20, gaze=(5, -3), head_motion=1.0, fps=30)
+    clip = np.sin(np.arange(rate) * 0.05).astype(np.float32)
+    expected = animate(pipe, clip, sampling_rate=rate, controls=controls).animations
+    expressions = codes(pipe, clip, generator=seed(3), sampling_rate=rate, num_inference_steps=2,
+                        controls=controls.for_codes())  # fmt: skip
+    found = pipe.animate(expressions, [(clip, rate)], None, seed(3), controls)
+    assert pipe.decoder is coarse and len(found) == 2
+    for one, other in zip(found, expected, strict=True):
+        for name in ("weights", "expressions", "poses", "audio", "base"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        assert (one.seed, one.fps, one.sampling_rate) == (3, 30, other.sampling_rate)
+    with pytest.raises(FaceTalkError, match="do not belong to 3 recordings"):
+        pipe.animate(expressions, [(clip, rate)] * 3)
+    with pytest.raises(FaceTalkError, match="pitch of gaze"):
+        pipe.animate(expressions, controls=MotionControls(gaze=(0, 90)))
+    assert pipe.animate(expressions)[0].audio is None

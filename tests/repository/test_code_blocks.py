@@ -18,9 +18,9 @@ from diffusers import DiffusionPipeline
 
 import facetalk_hf
 from facetalk_hf import FaceTalkPipeline
+from facetalk_hf.animation import video as video_writer
 from facetalk_hf.cli.main import app, main
 from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
-from facetalk_hf.rendering import renderer as rendering
 
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -34,7 +34,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relativ
 def quick():
     """Small and few of everything: two steps, one second, a coarse head, two frames of a film."""
     call, load = FaceTalkPipeline.__call__, FaceTalkPipeline.from_pretrained.__func__
-    decoder, video = BlendshapeDecoder.__init__, rendering.render_video
+    decoder, video = BlendshapeDecoder.__init__, video_writer.render_video
     pipes: dict = {}  # each model is loaded once
 
     @functools.wraps(call)  # streaming reads the defaults of the signature
@@ -58,7 +58,7 @@ def quick():
         patch.setattr(FaceTalkPipeline, "__call__", call_quickly)
         patch.setattr(FaceTalkPipeline, "from_pretrained", classmethod(load_once))
         patch.setattr(BlendshapeDecoder, "__init__", coarse)
-        patch.setattr(rendering, "render_video", small_video)
+        patch.setattr(video_writer, "render_video", small_video)
         yield
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import posixpath
 import re
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,8 @@ from markdown_it import MarkdownIt
 
 import facetalk_hf
 from facetalk_hf import paths
+from facetalk_hf.motion.controls import MotionControls
+from facetalk_hf.motion.options import options_of
 
 
 CONFIG = ROOT / "docs" / "site" / "mkdocs.yml"
@@ -56,6 +59,13 @@ def test_every_public_name_has_its_place(site):
         if path.parent.name != "cli" and not path.stem.startswith("__"):
             for name in re.findall(r"^class ([A-Za-z]\w*)", path.read_text(encoding="utf-8"), re.M):
                 assert f"{module}.{name}" in entries, f"{module}.{name}"
+
+
+def test_a_method_that_takes_the_controls_has_all_of_them(site):
+    (path,) = [path for path in site.rglob("*.html") if path.match("reference/pipeline*")]
+    text = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", "", path.read_text(encoding="utf-8"))))
+    for item in options_of(MotionControls):
+        assert text.count(item.help.rstrip(".")) == (3 if item.live else 1), item.name  # call, stream, open_stream
 
 
 def test_pages_ask_no_other_server(site):

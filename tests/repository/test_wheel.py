@@ -62,7 +62,7 @@ def test_only_the_library_is_in_it(wheel):
 def test_checkpoint_and_clip_are_in_it(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert "facetalk_hf/assets/demo.wav" in names
+    assert "facetalk_hf/assets/demo.wav" in names and "facetalk_hf/py.typed" in names
     checkpoint = "facetalk_hf/checkpoints/facetalk-tiny/"
     assert checkpoint + "model_index.json" in names
     assert len([n for n in names if n.startswith(checkpoint) and n.endswith(".safetensors")]) == 4

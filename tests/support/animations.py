@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from facetalk_hf.animation.glb import pack_glb
+from facetalk_hf.animation.gltf import pack_glb
 from facetalk_hf.animation.head_animation import HeadAnimation
 from facetalk_hf.blendshapes import EXPRESSIONS
 

@@ -73,9 +73,11 @@ def publish() -> None:
     fuse_lora(changed.denoiser, {"sample_out.bias": torch.full_like(changed.denoiser.sample_out.bias, 0.1)})
     assert changed.model_folder is not None
     changed.push_to_hub("someone/talker", revision="v2", token=TOKEN, license="cc-by-4.0")
-    with refused("few_steps"):
-        changed = FaceTalkPipeline.from_pretrained(facetalk_hf.TINY).few_steps()
-        changed.push_to_hub("someone/talker", token=TOKEN)
+    quick = FaceTalkPipeline.from_pretrained(facetalk_hf.TINY).few_steps()
+    quick.push_to_hub("someone/quick", token=TOKEN, license="mit")
+    for options in ({"variant": "fp16"}, {"subfolder": "x"}, {"safe_serialization": False}):
+        with refused("whole models"):
+            quick.push_to_hub("someone/quick", token=TOKEN, **options)
 
 
 def load() -> None:
@@ -84,6 +86,8 @@ def load() -> None:
     pipe = FaceTalkPipeline.from_pretrained("someone/talker")
     assert torch.equal(codes(pipe), expected) and pipe.config._name_or_path == "someone/talker"
     assert codes(pipe.few_steps(), num_inference_steps=4).isfinite().all()
+    quick, few = FaceTalkPipeline.from_pretrained("someone/quick", cache_dir="quick-cache"), pipe.few_steps()
+    assert quick.config["is_distilled"] and torch.equal(codes(quick), codes(few))
     cached = {path.name for path in Path(constants.HF_HUB_CACHE).rglob("*.*")}
     assert "model.safetensors" in cached and not cached & {"pipeline.py", "model.fp16.safetensors"}, cached
 

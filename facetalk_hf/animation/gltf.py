@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+"""The container of glb files and the accessors in it (Khronos glTF 2.0 specification, sections 3.6 and 4.4)."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import FaceTalkError
+
+
+FLOAT, USHORT, UINT = 5126, 5123, 5125
+VERTEX_BUFFER, INDEX_BUFFER = 34962, 34963
+
+
+def pack_glb(document: dict, binary: bytes) -> bytes:
+    """Join a document and its binary chunk to the bytes of a glb file."""
+    text = json.dumps(document, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    binary += b"\0" * (-len(binary) % 4)
+    head = struct.pack("<4sII", b"glTF", 2, 28 + len(text) + len(binary))
+    return head + struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
+
+
+def read_glb(path: Path) -> tuple[dict, bytes]:
+    """Read the document and the binary chunk of a glb file.
+
+    Raises:
+        FaceTalkError: it cannot be read, is not glTF 2.0, or keeps its first buffer in another file.
+    """
+    try:
+        data = path.read_bytes()
+        magic, version, length, size, kind = struct.unpack_from("<4sIII4s", data)
+        if (magic, version, kind) != (b"glTF", 2, b"JSON") or length > len(data):
+            raise ValueError("its header is not that of glTF 2.0")
+        document = json.loads(data[20 : 20 + size])
+        binary, start = b"", 20 + size
+        if start + 8 <= length:
+            tail, kind = struct.unpack_from("<I4s", data, start)
+            binary = data[start + 8 : start + 8 + tail] if kind == b"BIN\0" else b""
+        if not isinstance(document, dict) or "uri" in (document.get("buffers") or [{}])[0]:
+            raise ValueError("its first buffer lies in another file; pack it into the glb")
+    except (OSError, ValueError, struct.error) as error:
+        raise FaceTalkError(f"{path} cannot be read as glb: {error}") from error
+    return document, binary
+
+
+class GlbBuffer:
+    """The binary chunk of a glb file, with the views and accessors into it, to which arrays are appended.
+
+    Args:
+        views, accessors (lists of `dict`, *optional*), binary (`bytes`): of a file that is added to; the lists grow
+            in place.
+    """
+
+    def __init__(
+        self, views: list[dict] | None = None, accessors: list[dict] | None = None, binary: bytes = b""
+    ) -> None:
+        self.views: list[dict] = [] if views is None else views
+        self.accessors: list[dict] = [] if accessors is None else accessors
+        self.chunks = [binary + b"\0" * (-len(binary) % 4)]
+        self.size = len(self.chunks[0])
+
+    def data(self) -> bytes:
+        """Return the binary chunk, `size` bytes."""
+        return b"".join(self.chunks)
+
+    def view(self, data: bytes, target: int | None = None) -> int:
+        """Append bytes, aligned to four, and return the number of their view."""
+        self.views.append(
+            {"buffer": 0, "byteOffset": self.size, "byteLength": len(data)} | ({"target": target} if target else {})
+        )
+        padded = data + b"\0" * (-len(data) % 4)
+        self.chunks.append(padded)
+        self.size += len(padded)
+        return len(self.views) - 1
+
+    def accessor(
+        self, view: int | None, kind: int, count: int, shape: str, bounds: np.ndarray | None = None, **more: Any
+    ) -> int:
+        """Append an accessor of `count` elements and return its number; bounds are those of rows (n, c)."""
+        accessor: dict[str, Any] = {} if view is None else {"bufferView": view}
+        accessor |= {"componentType": kind, "count": count, "type": shape, **more}
+        if bounds is not None:
+            accessor |= {"min": bounds.min(0).tolist(), "max": bounds.max(0).tolist()}
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+    def scalars(self, values: np.ndarray, bounds: np.ndarray | None = None) -> int:
+        """Append all numbers of an array as float scalars."""
+        values = np.ascontiguousarray(values, "<f4")
+        return self.accessor(self.view(values.tobytes()), FLOAT, values.size, "SCALAR", bounds)
+
+    def vectors(self, values: np.ndarray) -> int:
+        """Append rows (n, 3) or (n, 4) as float vectors."""
+        values = np.ascontiguousarray(values, "<f4")
+        return self.accessor(self.view(values.tobytes()), FLOAT, len(values), f"VEC{values.shape[1]}")
+
+    def vertices(self, values: np.ndarray) -> int:
+        """Append a position or a direction for each vertex, (V, 3)."""
+        values = np.ascontiguousarray(values, "<f4")
+        return self.accessor(self.view(values.tobytes(), VERTEX_BUFFER), FLOAT, len(values), "VEC3", values)
+
+    def indices(self, flat: np.ndarray) -> int:
+        """Append vertex numbers, in two bytes each where that is enough."""
+        small = flat.max() < 65535
+        data = flat.astype(np.uint16 if small else np.uint32)
+        return self.accessor(self.view(data.tobytes(), INDEX_BUFFER), USHORT if small else UINT, len(data), "SCALAR")
+
+    def target(self, delta: np.ndarray, kept: np.ndarray) -> int:
+        """Append a morph target (V, 3): only the vertices `kept`, or all of them where that takes less room."""
+        count = len(delta)
+        wide = count > 65535
+        if len(kept) * (12 + (4 if wide else 2)) >= count * 12:
+            return self.vertices(delta)
+        values = np.ascontiguousarray(delta[kept], "<f4")
+        numbers = kept.astype(np.uint32 if wide else np.uint16)
+        sparse = {
+            "count": len(kept),
+            "indices": {"bufferView": self.view(numbers.tobytes()), "componentType": UINT if wide else USHORT},
+            "values": {"bufferView": self.view(values.tobytes())},
+        }
+        # Bounds are those of the whole accessor, whose other elements are zero.
+        bounds = np.concatenate([values, np.zeros((1, 3), np.float32)]) if len(kept) < count else values
+        return self.accessor(None, FLOAT, count, "VEC3", bounds, sparse=sparse)
+
+
+class Tracks:
+    """The tracks of one glTF animation, all over the same times: weights of meshes, motion of nodes.
+
+    Args:
+        buffer (`GlbBuffer`): what the values are appended to. times ((T,) float32, s): of the frames, increasing.
+    """
+
+    def __init__(self, buffer: GlbBuffer, times: np.ndarray) -> None:
+        self.buffer, self.clock = buffer, buffer.scalars(times, times[:, None])
+        self.channels: list[dict] = []
+        self.samplers: list[dict] = []
+
+    def add(self, node: int, path: str, values: np.ndarray) -> None:
+        """Add the track of a node's weights (T, R), rotation (T, 4) x, y, z, w or translation (T, 3) in metres."""
+        output = self.buffer.scalars(values) if path == "weights" else self.buffer.vectors(values)
+        self.channels.append({"sampler": len(self.samplers), "target": {"node": node, "path": path}})
+        self.samplers.append({"input": self.clock, "output": output, "interpolation": "LINEAR"})
+
+    def animation(self) -> dict:
+        """Return the animation for the document."""
+        return {"name": "speech", "channels": self.channels, "samplers": self.samplers}

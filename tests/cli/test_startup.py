@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""The command starts at once: what needs no model loads no torch. Measured in processes of their own."""
+
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from animations import talk
+from fresh import ROOT, run_fresh
+
+
+# Runs the command, then says what it left in sys.modules.
+PROGRAM = """
+import json, sys
+from facetalk_hf.cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit as leave:
+    print(json.dumps([leave.code, sorted(sys.modules)]))
+"""
+HEAVY = {"torch", "diffusers", "transformers", "accelerate", "huggingface_hub"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Files that the commands below read."""
+    folder = tmp_path_factory.mktemp("startup")
+    talk().save(folder / "talk.npz")
+    (folder / "text.wav").write_text("no sound in here\n")
+    (folder / "text.npz").write_text("no archive\n")
+    shutil.copy(ROOT / "facetalk_hf" / "assets" / "demo.wav", folder / "talk.wav")
+    np.save(folder / "table.npy", np.zeros((2, 3)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("--help", 0),
+        ("--version", 0),
+        ("generate --help", 0),
+        ("fit --help", 0),
+        ("generate missing.wav --output-dir out", 2),
+        ("generate text.wav --output-dir out", 2),
+        ("generate talk.wav missing.wav --output-dir out", 2),
+        ("generate talk.wav --output-dir out --steps 0", 2),
+        ("generate talk.wav --output-dir out --model missing", 2),
+        ("generate talk.wav --output-dir out --identity table.npy", 2),
+        ("generate talk.wav --output-dir out --keyframes missing.csv", 2),
+        ("stream missing.wav", 2),
+        ("stream text.wav", 2),
+        ("fit missing --output out", 2),
+        ("convert mononphm --checkpoint missing.tar --anchors table.npy --output out", 2),
+        ("convert nphm --identity-checkpoint no.tar --expression-checkpoint no.tar --anchors no.npy --output out", 2),
+        ("info", 0),
+        ("info missing", 2),
+        ("info talk.npz", 0),
+        ("export missing.npz --output out.csv", 2),
+        ("export text.npz --output out.glb", 2),
+        ("export talk.npz --output out.csv", 0),
+        ("export talk.npz --output out.json", 0),
+        ("export talk.npz --output weights.csv --format weights --fps 60 --smoothing 0.1", 0),
+        ("export talk.npz --output out.wav --audio talk.wav", 0),
+    ],
+)
+def test_no_torch(folder, arguments, code):
+    said = run_fresh(PROGRAM, *arguments.split(), cwd=folder).splitlines()[-1]
+    left, modules = json.loads(said)
+    assert left == code and not HEAVY & set(modules)
+
+
+def test_the_benchmark_of_it_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["startup.py", "--repeat", "1", "--page", str(tmp_path / "page.md")])
+    script = runpy.run_path(str(ROOT / "benchmarks" / "startup.py"))
+    # As slow as a busy machine may be: how long a command takes is for the benchmark to say, not for the suite.
+    commands = tuple((arguments, code, 60.0) for arguments, code, _ in script["COMMANDS"][:3])
+    monkeypatch.setitem(script["main"].__globals__, "COMMANDS", commands)
+    script["main"]()
+    page = (tmp_path / "page.md").read_text()
+    assert page.startswith("<!-- startup -->") and "| `facetalk --version` |" in page
+    monkeypatch.setitem(script["main"].__globals__, "COMMANDS", (("--version", 0, 0.0),))
+    with pytest.raises(SystemExit, match="more CPU time than wanted: --version"):
+        script["main"]()
+    monkeypatch.setitem(script["main"].__globals__, "COMMANDS", (("--version", 1, 1.0),))
+    with pytest.raises(SystemExit, match="ended with 0"):
+        script["main"]()
