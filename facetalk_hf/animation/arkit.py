@@ -36,11 +36,11 @@ ROTATIONS: tuple[str, ...] = (
 """The angles, in radians, that follow the weights in that csv."""
 
 JOINED: tuple[str, ...] = ("browInnerUp", "cheekPuff")
-"""One shape of ARKit each, two of ours (`_L`, `_R`)."""
+"""Shapes that ARKit has once and our heads twice, with `_L` and `_R`."""
 
 
 def canonical_channel(name: str) -> str | None:
-    """Find the channel, of ours or ARKit's, that a shape's name stands for; None where there is none.
+    """Find the channel that a shape's name stands for, by our name or ARKit's; None where there is none.
 
     Case and the way of naming a side do not matter: eyeBlink_L, EyeBlinkLeft, eyeblink.l and Eye_Blink_Left are all
     eyeBlinkLeft. A side of browInnerUp or cheekPuff keeps our name, browInnerUp_L.
@@ -60,8 +60,8 @@ _LOOKUP = {_plain(name): name for name in (*ARKIT, *(f"{name}_{side}" for name i
 def arkit_weights(animation: HeadAnimation) -> np.ndarray:
     """Convert the motion to ARKit's channels, in the order of `ARKIT`, held in ARKit's range 0..1.
 
-    ARKit has one shape where we have browInnerUp_L/_R and cheekPuff_L/_R: it gets their mean. It has a tongueOut that
-    we have not: zero, as is every channel that the animation has no target for.
+    ARKit has one shape where we have browInnerUp_L/_R and cheekPuff_L/_R: it gets their mean. A channel without a
+    target in the animation is zero, as tongueOut is for our heads.
 
     Args:
         animation (`HeadAnimation`): with targets of our names (`blendshapes.EXPRESSIONS`) or ARKit's.
@@ -69,7 +69,7 @@ def arkit_weights(animation: HeadAnimation) -> np.ndarray:
     Returns: (T, 52) float32.
 
     Raises:
-        FaceTalkError: targets that are no channels of ARKit's, such as those of `HeadAnimation.compact`.
+        FaceTalkError: targets that are not ARKit channels, such as those of `HeadAnimation.compact`.
     """
     return weights_to_arkit(animation.weights, animation.target_names)
 
@@ -94,7 +94,7 @@ def weights_to_arkit(weights: np.ndarray, names: Sequence[str]) -> np.ndarray:
 def weights_from_arkit(values: np.ndarray) -> np.ndarray:
     """Convert ARKit's weights (..., 52) in the order of `ARKIT` to ours, (..., 53), for `expression_from_weights`.
 
-    Both sides of browInnerUp and cheekPuff get its value; tongueOut is dropped, there is no tongue to put out.
+    Both sides of browInnerUp and cheekPuff get its value; tongueOut is dropped.
     """
     columns = [ARKIT.index(_whole(canonical_channel(name) or name)) for name in EXPRESSIONS]
     return np.asarray(values, np.float32)[..., columns]
@@ -111,7 +111,7 @@ def channel_weights(animation: HeadAnimation, names: Sequence[str]) -> np.ndarra
     A side of browInnerUp or cheekPuff gets its own side's weight where the animation has sides.
 
     Raises:
-        FaceTalkError: a name that is no channel of ARKit's, here or in the animation.
+        FaceTalkError: a name that is not an ARKit channel, here or in the animation.
     """
     values = dict(zip(ARKIT, arkit_weights(animation).T, strict=True))
     for index, name in enumerate(animation.target_names):
@@ -145,7 +145,7 @@ def eye_angles(animation: HeadAnimation) -> np.ndarray:
 def timecode(frame: int, fps: float) -> str:
     """Write the time of a frame as Live Link Face does, HH:MM:SS:FF.fff: FF counts whole frames of the nominal rate.
 
-    A rate that is no whole number (23.976, 29.97) counts at the next whole one, without dropping frames. Hours go on
+    A fractional rate (23.976, 29.97) counts at the nearest whole one, without dropping frames. Hours go on
     beyond 24.
     """
     rate = max(1, round(fps))

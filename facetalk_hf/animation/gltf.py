@@ -28,7 +28,7 @@ def read_glb(path: Path) -> tuple[dict, bytes]:
     """Read the document and the binary chunk of a glb file.
 
     Raises:
-        FaceTalkError: it cannot be read, is no glTF 2.0, or keeps its first buffer in another file.
+        FaceTalkError: it cannot be read, is not glTF 2.0, or keeps its first buffer in another file.
     """
     try:
         data = path.read_bytes()

@@ -35,7 +35,7 @@ class HeadAnimation:
             came from.
         landmarks ((T, 68, 3) float, mm, *optional*), lip_aperture ((T,) float, mm, *optional*): measured on the head.
         poses ((T, 6) float, *optional*): rigid motion of the whole head about `pivot`: yaw, pitch, roll in degrees (to
-            the subject's left, up, to the left shoulder), then x, y, z in mm. It is no part of base, targets and
+            the subject's left, up, to the left shoulder), then x, y, z in mm. Not contained in base, targets and
             landmarks; the writers apply it. pivot ((3,) float, mm, *optional*): the origin where absent.
 
     Raises:

@@ -35,7 +35,7 @@ def load_animation(
             identity (Z,) where the file holds no head.
 
     Raises:
-        FaceTalkError: no such file, not an npz of ours, or motion of another model than that of `decode`.
+        FaceTalkError: no such file, not an npz that `save` wrote, or motion of another model than that of `decode`.
     """
     arrays = read_arrays(path)
     try:

@@ -22,14 +22,16 @@ NEUTRAL: tuple[str, ...] = ("neutral", "base", "basis", "rest")
 
 
 def retarget(animation: HeadAnimation, rig: HeadAnimation) -> HeadAnimation:
-    """Put the motion of one head on the shapes of another: targets and head of `rig`, weights, rate, sound of ours.
+    """Put the motion of one head on the shapes of another.
+
+    The result has the mesh and targets of `rig`, and the weights, frame rate, sound and poses of `animation`.
 
     Args:
         animation (`HeadAnimation`): with targets of our names or ARKit's.
         rig (`HeadAnimation`): a head whose targets are ARKit's channels, in any spelling; its own motion is dropped.
 
     Raises:
-        FaceTalkError: a target of either that is no channel of ARKit's.
+        FaceTalkError: a target of either that is not an ARKit channel.
     """
     weights = channel_weights(animation, rig.target_names)
     fields = {name: getattr(animation, name) for name in ("fps", "audio", "sampling_rate", "seed", "poses")}
@@ -45,12 +47,12 @@ def read_obj_rig(
     Args:
         folder (`str` or `os.PathLike`): files of one topology. Polygons are cut into triangles; vertex colours
             (`v x y z r g b`) are kept, textures are not.
-        ignore_unknown (`bool`, *optional*, defaults to `False`): leave out files whose name is no ARKit channel.
+        ignore_unknown (`bool`, *optional*, defaults to `False`): leave out files whose name is not an ARKit channel.
         millimetres_per_unit (`float`, *optional*, defaults to 1): 10 for centimetres, 1000 for metres.
 
     Raises:
         FaceTalkError: no folder, no neutral, a shape with another number of vertices, an unknown or double name, or
-            a file that is no obj.
+            a file that is not an obj.
     """
     folder = Path(folder)
     files = sorted(folder.glob("*.[oO][bB][jJ]"), key=lambda path: path.name.lower()) if folder.is_dir() else []
@@ -90,7 +92,7 @@ def retarget_glb(
     Args:
         path (`str` or `os.PathLike`): the file to write. animation (`HeadAnimation`): the motion.
         rig (`str` or `os.PathLike`): the glb of the head.
-        ignore_unknown (`bool`, *optional*, defaults to `False`): accept targets whose name is no ARKit channel.
+        ignore_unknown (`bool`, *optional*, defaults to `False`): accept targets whose name is not an ARKit channel.
 
     Raises:
         FaceTalkError: not a glb, no named targets, an unknown or double name, targets of another vertex count, or

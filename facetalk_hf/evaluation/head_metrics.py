@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""How good a head is: its surface, motion and identities against held-out scans of training/build_heads.py.
+"""Scores of a head: its surface, motion and identities against held-out scans of training/build_heads.py.
 
 All results are in mm unless they are ratios. A `pool` is template.npz: samples of the skin whose position on any
 identity, and motion under any expression, is known exactly.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ REGIONS = {"face": (1, 2, 3), "lips": (2,), "lids": (3,)}
 
 
 def read_scans(folder: Path) -> tuple[list[dict[str, np.ndarray]], dict[str, np.ndarray]]:
-    """The held-out scans (test_*.npz) and the pool of a folder that build_heads.py wrote."""
+    """Read the held-out scans (test_*.npz) and the pool of a folder that build_heads.py wrote."""
     paths = sorted(Path(folder).glob("test_*.npz"))
     if not paths or not (Path(folder) / "template.npz").is_file():
         raise FaceTalkError(f"{folder} has no test_*.npz with a template.npz: make them with training/build_heads.py")
@@ -38,7 +39,7 @@ def read_scans(folder: Path) -> tuple[list[dict[str, np.ndarray]], dict[str, np.
 def fit_identities(
     head: NPHMModel, scans: list[dict], steps: int = 600, points: int = 400, prior: float = 1e-3, seed: int = 0
 ) -> torch.Tensor:
-    """Codes (n, Z) of scans, from points with signed distances: auto-decoding as in training, the networks frozen.
+    """Fit codes (n, Z) to scans, from points with signed distances: auto-decoding as in training, the networks frozen.
 
     Loss: 50 (mean |f - d| on the surface + mean w |f - d| off it) + prior |z|^2, w = 1 / (1 + |d| / 5 mm). Adam from
     zero, 1e-2 with a cosine. Landmarks and anchors are not used.
@@ -77,7 +78,10 @@ def fit_identities(
 
 
 def even_samples(vertices: np.ndarray, faces: np.ndarray, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Points (count, 3) spread evenly over a mesh, and the normals (count, 3) of their triangles."""
+    """Draw points (count, 3) evenly over a mesh, and the normals (count, 3) of their triangles.
+
+    Not by trimesh's sample_surface, whose draws would change the published scores.
+    """
     generator = np.random.default_rng(seed)
     corners = vertices[faces].astype(np.float64)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -90,7 +94,7 @@ def even_samples(vertices: np.ndarray, faces: np.ndarray, count: int, seed: int 
 def surface_distance(
     points: np.ndarray, samples: np.ndarray, normals: np.ndarray, reach: float = 2.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distance (n,) of points (n, 3) from a surface known by samples (m, 3) with normals, and the nearest samples.
+    """Measure the distance (n,) of points (n, 3) from samples (m, 3) of a surface with normals; with nearest samples.
 
     That of the nearest sample's tangent plane, so that it doesn't count how far apart the samples are; where the
     nearest one is more than `reach` away along its plane there is no surface, and the distance is that of the sample.
@@ -102,7 +106,7 @@ def surface_distance(
 
 
 def surface_scores(head: NPHMModel, code: torch.Tensor, scan: dict, pool: dict, resolution: int = 192) -> dict:
-    """Chamfer-L1 and normal consistency of a code's (Z,) canonical surface against a scan, over head and face.
+    """Compute Chamfer-L1 and normal consistency of a code's (Z,) canonical surface against a scan, over head and face.
 
     Surface: the decoder's (marching cubes, 4 Taubin iterations), before anything is cut or sealed. 200 k even samples
     of each surface stand for it. Chamfer-L1 = mean over the samples of both directions' mean `surface_distance`;
@@ -113,7 +117,7 @@ def surface_scores(head: NPHMModel, code: torch.Tensor, scan: dict, pool: dict, 
     ours, ours_normals = even_samples(vertices * MILLIMETRES, faces, 200_000)
     theirs, theirs_normals = scan["surface"] * MILLIMETRES, scan["normals"]
     skin = cKDTree(positions(pool, scan["coefficients"]) * MILLIMETRES)
-    result = {"handles": handles(vertices, faces)}
+    result: dict[str, float] = {"handles": handles(vertices, faces)}
     sides = []
     for points, own, samples, normals in (
         (ours, ours_normals, theirs, theirs_normals), (theirs, theirs_normals, ours, ours_normals),
@@ -131,12 +135,12 @@ def surface_scores(head: NPHMModel, code: torch.Tensor, scan: dict, pool: dict, 
 
 
 def handles(vertices: np.ndarray, faces: np.ndarray) -> int:
-    """Handles g of one closed surface, such as a pierced ear: V - E + F = 2 - 2 g."""
+    """Count the handles g of one closed surface, such as a pierced ear: V - E + F = 2 - 2 g."""
     return 1 - (len(vertices) - len(faces) // 2) // 2
 
 
 def positions(pool: dict, coefficients: np.ndarray) -> np.ndarray:
-    """Canonical positions (P, 3), model units, of the pool on an identity with coefficients (100,)."""
+    """Compute canonical positions (P, 3), model units, of the pool on an identity with coefficients (100,)."""
     return pool["mean"] + np.einsum("pkc,k->pc", pool["identities"].astype(np.float32), coefficients, optimize=True)
 
 
@@ -144,7 +148,7 @@ def positions(pool: dict, coefficients: np.ndarray) -> np.ndarray:
 def motion_scores(
     head: NPHMModel, codes: torch.Tensor, scans: list[dict], pool: dict, expressions: int = 64, seed: int = 0
 ) -> dict:
-    """What the forward deformation does to held-out identities (codes (n, Z)) under expressions with true codes.
+    """Measure the forward deformation of held-out identities (codes (n, Z)) under expressions with true codes.
 
     Returns `vertex_*`: mean and 95th percentile of |predicted - true| over the pool's samples (denser at eyes and
     lips) and random expressions; `shapes`: for each of the 53 alone, mean error / mean motion over the samples that it
@@ -184,22 +188,22 @@ def motion_scores(
         rested = truth + np.einsum("kpc,k->pc", pool["control_expressions"][:, anchors:][:, :NUM_LANDMARKS], rest)
         opening.append(opened)
         closing.append(abs(closed - float(aperture(rested * MILLIMETRES))))
-    errors = np.stack(errors)
-    gaps = np.concatenate(gaps) if any(map(len, gaps)) else np.zeros(1)  # where no lips meet there is no gap
+    error = np.stack(errors)
+    gap = np.concatenate(gaps) if any(map(len, gaps)) else np.zeros(1)  # where no lips meet there is no gap
     result = {"landmarks": float(np.mean(landmark))}
     for name, numbers in {"all": (0, 1, 2, 3, 4), **REGIONS}.items():
-        part = errors[..., np.isin(region, numbers)]
+        part = error[..., np.isin(region, numbers)]
         result |= {f"vertex_{name}": float(part.mean()), f"vertex_{name}_p95": float(np.percentile(part, 95))}
     return result | {
         "shapes": dict(zip(EXPRESSIONS, np.mean(singles, 0).tolist(), strict=True)),
-        "lid_travel": float(np.mean(travel)), "lid_travel_min": float(np.min(travel)), "lip_gap": float(gaps.mean()),
-        "lip_gap_p95": float(np.percentile(gaps, 95)), "jaw_open": float(np.min(opening)),
+        "lid_travel": float(np.mean(travel)), "lid_travel_min": float(np.min(travel)), "lip_gap": float(gap.mean()),
+        "lip_gap_p95": float(np.percentile(gap, 95)), "jaw_open": float(np.min(opening)),
         "lip_aperture": float(np.mean(closing)),
     }  # fmt: skip
 
 
 def predicted_fields(head: NPHMModel, points: np.ndarray, code: torch.Tensor) -> np.ndarray:
-    """The forward deformation's fields (P, R, 3), mm, at canonical points (P, 3) of an identity (1, Z)."""
+    """Evaluate the forward deformation's fields (P, R, 3), mm, at canonical points (P, 3) of an identity (1, Z)."""
     net, controls, glob = head.forward_net, head.controls(code), head.split_identity(code)[0]
     parts = torch.from_numpy(np.asarray(points, np.float32)).split(4096)
     return torch.cat([net.basis(part[None], controls, glob)[0] for part in parts]).numpy() * np.float32(MILLIMETRES)
@@ -208,7 +212,7 @@ def predicted_fields(head: NPHMModel, points: np.ndarray, code: torch.Tensor) ->
 def lip_gaps(
     place: np.ndarray, motion: np.ndarray, fields: np.ndarray, rest: np.ndarray, lips: np.ndarray
 ) -> np.ndarray:
-    """How far (n,) mm lip points stand apart at z = 0 that truly meet there; 0 where they overlap.
+    """Measure how far (n,) mm lip points stand apart at z = 0 that truly meet there; 0 where they overlap.
 
     The pairs: samples of the lips (bool (P,)) that come within 0.7 mm of each other from at least 4 mm in the
     canonical pose, so one is of the upper and one of the lower lip. Counted is the vertical distance beyond the true.
@@ -229,7 +233,7 @@ def lip_gaps(
 def backward_scores(
     head: NPHMModel, codes: torch.Tensor, scans: list[dict], pool: dict, expressions: int = 32, seed: int = 0
 ) -> dict:
-    """Mean and 95th percentile of |x + F(x) - canonical point| over posed samples x, by region, with true codes of z.
+    """Measure |x + F(x) - canonical point| over posed samples x: mean and 95th percentile by region, with true codes.
 
     8000 of the pool's samples, each `expressions` times on every identity (codes (n, Z)).
     """
@@ -245,22 +249,25 @@ def backward_scores(
             expression = head.expression_from_weights(row[None])
             back = head.deform_backward((place + offset)[None], code, expression)[0]
             errors.append((back + offset).norm(dim=-1).numpy() * MILLIMETRES)
-    errors, result = np.stack(errors), {}
+    error = np.stack(errors)
+    result: dict[str, float] = {}
     for name, numbers in {"all": (0, 1, 2, 3, 4), **REGIONS}.items():
-        part = errors[:, np.isin(pool["region"][rows], numbers)]
+        part = error[:, np.isin(pool["region"][rows], numbers)]
         result |= {f"backward_{name}": float(part.mean()), f"backward_{name}_p95": float(np.percentile(part, 95))}
     return result
 
 
 @torch.no_grad()
 def identity_distances(head: NPHMModel, codes: torch.Tensor, resolution: int = 96) -> dict:
-    """How unlike the people of codes (n, Z) are: their canonical faces, and 68 landmarks, pair by pair.
+    """Measure the distance of the people of codes (n, Z), pair by pair: of their canonical faces, and 68 landmarks.
 
     Returns `surface` (n, n): mean `surface_distance` of 2000 points of the front of the head (the box that
     build_heads.py calls face), the mean of both directions; `landmarks` (n, n): mean distance of a landmark to its
     twin; `handles` (n,) and `height` (n,) of each surface.
     """
-    decoder, people, result = BlendshapeDecoder(head, resolution=resolution), [], {"handles": [], "height": []}
+    decoder = BlendshapeDecoder(head, resolution=resolution)
+    people: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    result: dict[str, Any] = {"handles": [], "height": []}
     for code in codes[:, None]:
         vertices, faces = decoder.canonical_surface(code)
         points, normals = even_samples(vertices, faces, 20_000)

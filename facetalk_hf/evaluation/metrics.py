@@ -9,10 +9,11 @@ moves, whatever it should have been, is measured by `motion_metrics`.
 from collections.abc import Callable
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's r = cov(a, b) / (std(a) std(b)) of two (T,) tracks; 0 where one of them is constant."""
+    """Compute Pearson's r = cov(a, b) / (std(a) std(b)) of tracks (T,); 0, not NumPy's NaN, where one is constant."""
     a, b = np.asarray(a, np.float64).ravel(), np.asarray(b, np.float64).ravel()
     a, b = a - a.mean(), b - b.mean()
     scale = np.sqrt((a * a).sum() * (b * b).sum())
@@ -20,7 +21,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def lag(track: np.ndarray, reference: np.ndarray, max_lag: int = 6) -> int:
-    """Frames by which `track` (T,) follows `reference` (T,): argmax over k of r(track[k:], reference[:-k]).
+    """Find the frames by which `track` (T,) follows `reference` (T,): argmax over k of r(track[k:], reference[:-k]).
 
     Positive means late. Ties go to the smallest shift.
     """
@@ -35,12 +36,12 @@ def lag(track: np.ndarray, reference: np.ndarray, max_lag: int = 6) -> int:
 
 
 def lip_aperture(jaw_open: np.ndarray, mouth_close: np.ndarray, seal: float = 0.93) -> np.ndarray:
-    """jawOpen - mouthClose / seal, (T,): 0 where the lips meet, in units of the jawOpen weight."""
+    """Compute jawOpen - mouthClose / seal, (T,): 0 where the lips meet, in units of the jawOpen weight."""
     return np.maximum(np.asarray(jaw_open) - np.asarray(mouth_close) / seal, 0)
 
 
 def closure_score(predicted: np.ndarray, target: np.ndarray, tolerance: int = 0) -> dict[str, float]:
-    """Precision, recall and F1 = 2 P R / (P + R) of closed frames.
+    """Compute precision, recall and F1 = 2 P R / (P + R) of closed frames.
 
     Args:
         predicted (`(T,)` bool), target (`(T,)` bool): lips closed in this frame.
@@ -59,24 +60,22 @@ def closure_score(predicted: np.ndarray, target: np.ndarray, tolerance: int = 0)
 
 
 def _widen(flags: np.ndarray, reach: int) -> np.ndarray:
-    result = flags.copy()
-    for shift in range(1, reach + 1):
-        result[shift:] |= flags[:-shift]
-        result[:-shift] |= flags[shift:]
-    return result
+    return binary_dilation(flags, np.ones(2 * reach + 1))
 
 
-def silence_aperture(aperture: np.ndarray, silent: np.ndarray, settle: int = 6) -> float:
-    """Largest |aperture| (T,) over frames that are silent and at least `settle` frames away from sound; 0 if none."""
+def silence_aperture(aperture: np.ndarray, silent: np.ndarray, margin: int = 6) -> float:
+    """Find the largest |aperture| (T,) over silent frames more than `margin` frames away from sound; 0 if none."""
     silent = np.asarray(silent, bool)
-    inner = ~_widen(~silent, settle)
+    inner = ~_widen(~silent, margin)
     return float(np.abs(np.asarray(aperture)[inner]).max()) if inner.any() else 0.0
 
 
 def lip_vertex_error(
     predicted: np.ndarray, target: np.ndarray, lips: np.ndarray | slice = slice(None), form: str = "squared"
 ) -> float:
-    """LVE: how far the worst lip vertex is off. With d_tv = |p_tv - q_tv| and m_t = max over lip vertices v of d_tv:
+    """Compute the lip vertex error LVE, of the worst lip vertex in each frame.
+
+    With d_tv = |p_tv - q_tv| and m_t = max over lip vertices v of d_tv:
 
     "squared": mean_t m_t^2, as CodeTalker and FaceDiffuser code it; a unit squared, though often printed as mm.
     "rooted": mean_t m_t, UniTalker's second number. "root_mean": sqrt(mean_t m_t^2), as ARTalk codes it.
@@ -100,7 +99,7 @@ def lip_vertex_error(
 
 
 def mean_vertex_error(predicted: np.ndarray, target: np.ndarray) -> float:
-    """MVE = mean over t and v of |p_tv - q_tv|, (T, V, 3) arrays; not squared."""
+    """Compute MVE = mean over t and v of |p_tv - q_tv|, (T, V, 3) arrays; not squared."""
     return float(np.linalg.norm(np.asarray(predicted) - np.asarray(target), axis=-1).mean(dtype=np.float64))
 
 
@@ -111,7 +110,7 @@ def face_dynamics_deviation(
     upper: np.ndarray | slice = slice(None),
     absolute: bool = False,
 ) -> float:
-    """FDD = mean over upper-face v of dyn(target, v) - dyn(predicted, v), dyn = std over t of |x_tv - neutral_v|^2.
+    """Compute FDD = mean over upper-face v of dyn(target) - dyn(predicted), dyn = std over t of |x_tv - neutral_v|^2.
 
     Positive means too still. The result is a unit squared, of one clip: clips are averaged with sign, each once.
 
@@ -131,7 +130,7 @@ def face_dynamics_deviation(
 def sample_statistics(
     error: Callable[[np.ndarray, np.ndarray], float], samples: np.ndarray, target: np.ndarray
 ) -> dict[str, float]:
-    """An error of K motions drawn for one clip, after Yang et al. (2023, arXiv 2311.18168).
+    """Summarise an error over K motions drawn for one clip, after Yang et al. (2023, arXiv 2311.18168).
 
     Args:
         error: `error(motion, target)`, for instance [`mean_vertex_error`].

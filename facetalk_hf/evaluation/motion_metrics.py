@@ -5,11 +5,13 @@ The last axis of a motion is a vector whose length counts; what lies between it 
 vertices in mm give mm, and (T, D) codes the length of a code.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
 def diversity(samples: np.ndarray) -> float:
-    """Spread over noise: mean over pairs i < j of the mean over t and v of |x_i - x_j|; (K, T, ..., 3), 0 for K = 1.
+    """Compute the mean over pairs i < j of the mean over t and v of |x_i - x_j|; (K, T, ..., 3), 0 for K = 1.
 
     FaceDiffuser's formula, but over noise: there the pairs are speaking styles.
     """
@@ -23,17 +25,17 @@ def diversity(samples: np.ndarray) -> float:
 
 
 def speed(motion: np.ndarray, fps: float) -> float:
-    """Mean over t and v of |x_t+1 - x_t| fps, (T, ..., 3); units a second. 0 for a single frame."""
+    """Compute the mean over t and v of |x_t+1 - x_t| fps, (T, ..., 3); units a second. 0 for a single frame."""
     return _mean_length(np.diff(motion, axis=0)) * fps if len(motion) > 1 else 0.0
 
 
 def jerk(motion: np.ndarray, fps: float) -> float:
-    """Mean over t and v of |third difference| fps^3, (T, ..., 3); units a second cubed. 0 below four frames."""
+    """Compute the mean over t and v of |third difference| fps^3, (T, ..., 3), units / s^3; 0 below four frames."""
     return _mean_length(np.diff(np.asarray(motion, np.float64), n=3, axis=0)) * fps**3 if len(motion) > 3 else 0.0
 
 
-def seam_speed_ratio(motion: np.ndarray, seams: np.ndarray | list[int]) -> float:
-    """Mean |x_s - x_s-1| at seams s over its mean elsewhere, (T, ..., 3): 1 where a window's start does not show.
+def seam_speed_ratio(motion: np.ndarray, seams: np.ndarray | Sequence[int]) -> float:
+    """Compute the mean |x_s - x_s-1| at seams s over its mean elsewhere, (T, ..., 3): 1 where no seam shows.
 
     Args:
         seams (`(n,)` int): first frames of the windows that a motion was put together from; 0 is none.
@@ -51,7 +53,7 @@ def seam_speed_ratio(motion: np.ndarray, seams: np.ndarray | list[int]) -> float
 
 
 def motion_beats(motion: np.ndarray, fps: float) -> np.ndarray:
-    """Seconds of the beats of a motion (T, ..., 3): local minima of the speed over its largest value, (n,) float.
+    """Find the beats of a motion (T, ..., 3), seconds (n,) float: local minima of the speed over its largest value.
 
     A beat between frames t and t + 1 is at (t + 1) / fps, the boundary of the two. A plateau counts at its start.
     """
@@ -64,7 +66,7 @@ def motion_beats(motion: np.ndarray, fps: float) -> np.ndarray:
 
 
 def audio_onsets(audio: np.ndarray, sampling_rate: int, threshold: float = 0.1) -> np.ndarray:
-    """Seconds at which sound sets in: peaks of the spectral flux, (n,) float.
+    """Find the seconds (n,) float at which sound sets in: peaks of the spectral flux.
 
     Flux: sum over frequencies of the rise of log(1 + 100 |X|) from one 10 ms hop to the next, windows of 32 ms. A peak
     is the largest within 60 ms, above its mean over 200 ms by `threshold` of the clip's largest flux.
@@ -85,7 +87,7 @@ def audio_onsets(audio: np.ndarray, sampling_rate: int, threshold: float = 0.1) 
 
 
 def beat_alignment(onsets: np.ndarray, beats: np.ndarray, sigma: float = 0.1) -> float:
-    """Mean over onsets a of exp(-min_k (a - beat_k)^2 / (2 sigma^2)), in 0..1; seconds. As SAiD (2023) codes it.
+    """Compute the mean over onsets a of exp(-min_k (a - beat_k)^2 / (2 sigma^2)), in 0..1, as SAiD (2023) codes it.
 
     Args:
         onsets (`(n,)` float): of the sound, see [`audio_onsets`]. beats (`(m,)` float): see [`motion_beats`].

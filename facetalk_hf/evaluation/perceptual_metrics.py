@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: MIT
 """Scores of rendered frames by public networks: LSE-D and LSE-C by SyncNet, FID and KID by Inception-v3.
 
-The weights are fetched from the Hub when asked for, or read from a file. Both networks were trained on photographs and
+The weights are downloaded from the Hub, or read from a file. Both networks were trained on photographs and
 films: on renders their values mean something only next to other renders of the same renderer, size and camera.
 """
 
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
+from scipy.fft import dct
 from torch import nn
 
 from ..animation.head_animation import HeadAnimation
 from ..audio.io import resample
 from ..errors import FaceTalkError
 from ..motion.editing import retime
+from ..rendering.renderer import HeadRenderer
 from .perceptual_networks import InceptionFeatures, SyncNet
 
 
@@ -22,10 +25,11 @@ SYNCNET = ("ByteDance/LatentSync-1.6", "auxiliary/syncnet_v2.model")
 INCEPTION = ("timm/inception_v3.tf_in1k", "model.safetensors")
 """Hub repository and file of the weights that are fetched by default."""
 FPS, WINDOW, SIZE = 25, 5, 224  # what SyncNet expects
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def lip_sync_scores(video: np.ndarray, audio: np.ndarray, max_shift: int = 15) -> dict[str, float]:
-    """LSE-D, LSE-C and offset (Prajwal et al., Wav2Lip, 2020) of embeddings.
+    """Compute LSE-D, LSE-C and offset (Prajwal et al., Wav2Lip, 2020) of embeddings.
 
     With d_s = mean over i of |video_i - audio_i+s|, s = -max_shift .. max_shift, audio zero beyond its ends:
     LSE-D = min d_s (lower is better), LSE-C = median d_s - min d_s (higher is better).
@@ -48,15 +52,19 @@ def lip_sync_scores(video: np.ndarray, audio: np.ndarray, max_shift: int = 15) -
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^1/2) of the Gaussians of features (N, E) and (M, E); FID with
-    Inception's (Heusel et al. 2017). N and M must be well above E for it to be a property of the images."""
+    """Compute the Frechet distance of the Gaussians of features (N, E) and (M, E); FID with Inception's.
+
+    |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^1/2), Heusel et al. 2017. N and M must be well above E for it to be a
+    property of the images.
+    """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if min(len(a), len(b)) < 2:
         raise FaceTalkError("a Frechet distance needs at least two images on each side")
     first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     values, vectors = np.linalg.eigh(np.atleast_2d(first))
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    # C_a C_b and the symmetric root C_b root have the same eigenvalues.
+    # C_a C_b and the symmetric root C_b root have the same eigenvalues; SciPy's sqrtm of the product is slower and
+    # turns complex where features are few.
     cross = np.sqrt(np.linalg.eigvalsh(root @ np.atleast_2d(second) @ root).clip(0)).sum()
     total = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(np.atleast_2d(first + second)) - 2 * cross
     return float(max(total, 0.0))
@@ -65,7 +73,7 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 def kernel_distance(
     a: np.ndarray, b: np.ndarray, subsets: int = 100, size: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """KID (Binkowski et al. 2018): mean and standard deviation over subsets of the unbiased squared MMD.
+    """Compute KID (Binkowski et al. 2018): mean and standard deviation over subsets of the unbiased squared MMD.
 
     Kernel (x . y / E + 1)^3. Around 0, and as often below, where both sides are alike.
 
@@ -90,13 +98,11 @@ def _cubed(values: np.ndarray) -> np.ndarray:
 
 
 def cepstra(audio: np.ndarray, sampling_rate: int = 16000) -> np.ndarray:
-    """Mel-frequency cepstra as SyncNet heard them in training, (13, T) float, 100 a second; `audio` (S,) in -1..1.
+    """Compute mel-frequency cepstra as in SyncNet's training: (13, T) float, 100 a second; `audio` (S,) in -1..1.
 
     HTK's recipe on the scale of 16-bit samples: pre-emphasis 0.97, 25 ms without a window, 26 mel bands, DCT-II,
     lifter 22, and the logarithm of the energy for the first coefficient.
     """
-    from scipy.fft import dct
-
     samples = resample(np.asarray(audio, np.float32), sampling_rate, 16000).astype(np.float64) * 32768
     samples = np.append(samples[:1], samples[1:] - 0.97 * samples[:-1])
     count = 1 + max(0, -(-(len(samples) - 400) // 160))
@@ -115,7 +121,7 @@ def cepstra(audio: np.ndarray, sampling_rate: int = 16000) -> np.ndarray:
 
 
 def load_syncnet(source: str | Path = SYNCNET[0], filename: str = SYNCNET[1]) -> SyncNet:
-    """SyncNet with its public weights.
+    """Load SyncNet with its public weights.
 
     Args:
         source (`str` or `Path`): a local file, or a Hub repository. filename (`str`): the file in the repository.
@@ -127,7 +133,7 @@ def load_syncnet(source: str | Path = SYNCNET[0], filename: str = SYNCNET[1]) ->
 
 
 def load_inception(source: str | Path = INCEPTION[0], filename: str = INCEPTION[1]) -> InceptionFeatures:
-    """Inception-v3's features. Arguments and errors as in [`load_syncnet`].
+    """Load the feature part of Inception-v3. Arguments and errors as in [`load_syncnet`].
 
     The default weights are those of the paper's authors, not the copy of 2015 behind most published FIDs.
     """
@@ -138,12 +144,12 @@ def load_inception(source: str | Path = INCEPTION[0], filename: str = INCEPTION[
 
 @torch.no_grad()
 def lip_sync(animation: HeadAnimation, network: SyncNet, batch: int = 16) -> dict[str, float]:
-    """[`lip_sync_scores`] of an animation with sound, rendered at 25 frames a second and 224 pixels.
+    """Compute [`lip_sync_scores`] of an animation with sound, rendered at 25 frames a second and 224 pixels.
 
     Raises:
         FaceTalkError: no sound, or less than 0.4 s.
     """
-    if animation.audio is None:
+    if animation.audio is None or animation.sampling_rate is None:
         raise FaceTalkError("lip sync needs an animation with its sound")
     images = np.ascontiguousarray(render(retime(animation, FPS), SIZE)[..., ::-1])  # blue green red
     sound = torch.from_numpy(cepstra(animation.audio, animation.sampling_rate)).float()
@@ -161,15 +167,13 @@ def lip_sync(animation: HeadAnimation, network: SyncNet, batch: int = 16) -> dic
 
 @torch.no_grad()
 def image_features(images: np.ndarray, network: InceptionFeatures, batch: int = 16) -> np.ndarray:
-    """Features (N, 2048) of images (N, H, W, 3) uint8, for [`frechet_distance`] and [`kernel_distance`]."""
+    """Compute features (N, 2048) of images (N, H, W, 3) uint8, for [`frechet_distance`] and [`kernel_distance`]."""
     parts = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).split(batch)
     return torch.cat([network(part) for part in parts]).numpy()
 
 
 def render(animation: HeadAnimation, size: int = SIZE, step: int = 1) -> np.ndarray:
-    """Every `step`-th frame from the front, (N, size, size, 3) uint8."""
-    from ..rendering.renderer import HeadRenderer
-
+    """Render every `step`-th frame from the front: (N, size, size, 3) uint8."""
     renderer = HeadRenderer(animation, size=size)
     return np.stack([renderer.render(index) for index in range(0, animation.num_frames, step)])
 
@@ -196,8 +200,8 @@ def _read_weights(source: str | Path, filename: str) -> dict[str, torch.Tensor]:
         raise FaceTalkError(f"{path} holds no weights that can be read: {type(error).__name__}") from error
 
 
-def _with_weights(network: nn.Module, state: dict[str, torch.Tensor], name: str) -> nn.Module:
-    # The reading of a file says nothing of old counters of batch norm, which nothing here uses.
+def _with_weights(network: Network, state: dict[str, torch.Tensor], name: str) -> Network:
+    # Some files lack the counters of batch norm, which nothing here uses.
     wanted = {key for key in network.state_dict() if not key.endswith("num_batches_tracked")}
     state = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     try:

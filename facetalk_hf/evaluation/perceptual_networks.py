@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The two networks that others' scores are made of: SyncNet and the feature part of Inception-v3.
+"""The networks of perceptual scores: SyncNet and the feature part of Inception-v3.
 
-Only their public weights make them useful, so names and shapes follow the published files. `perceptual_metrics` loads
-those and does the rest.
+Names and shapes follow the published files of weights, which `perceptual_metrics` loads.
 """
 
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ class SyncNet(nn.Module):
     Five frames of video and 0.2 s of sound, each to one embedding of `size` numbers, near to each other in sync.
     """
 
-    def __init__(self, size: int = 1024):
+    def __init__(self, size: int = 1024) -> None:
         super().__init__()
         # (channels, kernel, stride, padding), and the pooling behind it: (kernel, stride, padding).
         self.netcnnaud = _tower(nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, 1, (
@@ -36,11 +35,11 @@ class SyncNet(nn.Module):
         )
 
     def embed_audio(self, mfcc: torch.Tensor) -> torch.Tensor:
-        """(B, 1, 13, 20) cepstra, 100 a second -> (B, size)."""
+        """Embed cepstra (B, 1, 13, 20), 100 a second: (B, size)."""
         return self.netfcaud(self.netcnnaud(mfcc).flatten(1))
 
     def embed_video(self, frames: torch.Tensor) -> torch.Tensor:
-        """(B, 3, 5, 224, 224) frames of a face, 25 a second, blue green red in 0..255 -> (B, size)."""
+        """Embed frames of a face (B, 3, 5, 224, 224), 25 a second, blue green red in 0..255: (B, size)."""
         return self.netfclip(self.netcnnlip(frames).flatten(1))
 
 
@@ -56,7 +55,7 @@ def _tower(conv: type, norm: type, pool: type, channels: int, rows: Sequence[tup
 class InceptionFeatures(nn.Module):
     """Inception-v3 (Szegedy et al. 2016) up to the mean over space that FID and KID are taken of."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         stem = (("1a_3x3", 3, 32, 3, 2, 0), ("2a_3x3", 32, 32, 3, 1, 0), ("2b_3x3", 32, 64, 3, 1, 1),
                 ("3b_1x1", 64, 80, 1, 1, 0), ("4a_3x3", 80, 192, 3, 1, 0))  # fmt: skip
@@ -66,7 +65,7 @@ class InceptionFeatures(nn.Module):
             self.add_module(name, _Block(width, branches))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) red green blue in 0..255 -> (B, 2048). Resized to 299 x 299, scaled to -1..1."""
+        """Compute features (B, 2048) of images (B, 3, H, W), red green blue in 0..255; resized to 299 x 299."""
         hidden = F.interpolate(images.float(), (299, 299), mode="bilinear", align_corners=False, antialias=True)
         hidden = hidden / 127.5 - 1
         for name, module in self.named_children():
@@ -79,7 +78,9 @@ class InceptionFeatures(nn.Module):
 class _Unit(nn.Module):
     """Convolution, batch norm, ReLU."""
 
-    def __init__(self, width: int, out: int, kernel: int | tuple, stride: int = 1, padding: int | tuple | None = None):
+    def __init__(
+        self, width: int, out: int, kernel: int | tuple, stride: int = 1, padding: int | tuple | None = None
+    ) -> None:
         super().__init__()
         if padding is None:  # the size stays
             padding = kernel // 2 if isinstance(kernel, int) else tuple(side // 2 for side in kernel)
@@ -93,11 +94,12 @@ class _Unit(nn.Module):
 class _Block(nn.Module):
     """Branches side by side, their channels joined. A branch is a row of steps; a step that is a list forks."""
 
-    def __init__(self, width: int, branches: Sequence):
+    def __init__(self, width: int, branches: Sequence) -> None:
         super().__init__()
-        self.branches = []
+        self.branches: list[list[str | list[str]]] = []
         for branch in branches:
-            channels, steps = width, []
+            channels = width
+            steps: list[str | list[str]] = []
             for step in branch:
                 if isinstance(step, str):
                     steps.append(step)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Score anything that turns speech into expression codes against a corpus: one set of metrics for every model.
+"""Scores of anything that turns speech into expression codes against a corpus: one set for every model.
 
 The truth is the corpus' own motion, which rules made: every score is agreement with those rules, not with captured
 faces. docs/evaluation.md defines the scores; the formulas are in `metrics` and `motion_metrics`.
@@ -16,11 +16,11 @@ import torch
 from ..blendshapes import INDEX
 from ..data.corpus import decode_audio, read
 from ..errors import FaceTalkError
-from ..evaluation import metrics, motion_metrics
 from ..head.blendshape_decoder import BlendshapeDecoder
 from ..head.decoder import aperture
 from ..head.regions import LIP_LANDMARKS, UPPER_LANDMARKS, region_masks
 from ..synthetic.visemes import LIP_SEAL
+from . import metrics, motion_metrics
 
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ SHAPES = {"jaw": "jawOpen", "pucker": "mouthPucker", "funnel": "mouthFunnel", "b
 
 
 def held_out_voices(corpus: str | Path, clips: int, split: str = "test") -> dict[str, list[dict[str, Any]]]:
-    """Voice -> its first clips in a split, with the fields that `evaluate` reads.
+    """Read the first clips of each voice in a split, with the fields that `evaluate` reads.
 
     Args:
         corpus (`str` or `Path`): folder of shards. clips (`int`): of each voice. split (`str`): the held-out voices.
@@ -58,7 +58,7 @@ def held_out_voices(corpus: str | Path, clips: int, split: str = "test") -> dict
 
 
 class FixedMesh:
-    """One head's vertices over time, for errors in mm: the same mesh, whatever is measured on it.
+    """One mesh of a head that any codes are decoded to, for errors in mm.
 
     Args:
         head (`NPHMModel`): a head with a bilinear forward deformation.
@@ -76,14 +76,15 @@ class FixedMesh:
         self._targets = geometry.targets[:, masks["skin"]].reshape(len(geometry.targets), -1)
 
     def __call__(self, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (T, D) -> skin vertices (T, V, 3) and landmarks (T, 68, 3), float32 mm."""
+        """Decode codes (T, D) into skin vertices (T, V, 3) and landmarks (T, 68, 3), float32 mm."""
         animation = self.decoder(codes, self.identity)
+        assert animation.landmarks is not None  # every head with a bilinear deformation has them
         moved = (animation.weights @ self._targets).reshape(len(codes), -1, 3)
         return moved + self.base, animation.landmarks
 
 
 def pipeline_predictor(pipe: "FaceTalkPipeline", **settings: object) -> Predictor:
-    """The whole pipeline as a [`Predictor`]; `settings` go to its call (num_inference_steps, guidance_scale, ..)."""
+    """Make a [`Predictor`] of the whole pipeline; `settings` go to its call (guidance_scale, ...)."""
 
     def predict(clips: list[np.ndarray], seeds: list[int]) -> Sequence[torch.Tensor]:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -94,11 +95,14 @@ def pipeline_predictor(pipe: "FaceTalkPipeline", **settings: object) -> Predicto
 
 
 def regression_predictor(pipe: "FaceTalkPipeline") -> Predictor:
-    """The deterministic prediction of the pipeline's own audio encoder as a [`Predictor`].
+    """Make a [`Predictor`] of the deterministic prediction of the pipeline's own audio encoder.
 
     Raises:
-        FaceTalkError: the encoder predicts no motion.
+        FaceTalkError: the encoder predicts no motion, or the pipeline has no head.
     """
+    head = pipe.head
+    if head is None:
+        raise FaceTalkError("this pipeline has no head whose codes could be predicted")
     if not hasattr(pipe.audio_encoder, "predict_motion"):
         raise FaceTalkError("the audio encoder of this pipeline predicts no motion by itself")
 
@@ -108,7 +112,7 @@ def regression_predictor(pipe: "FaceTalkPipeline") -> Predictor:
         for clip in clips:
             features = pipe.encode_audio(torch.from_numpy(clip), sampling_rate=16000)
             weights = pipe.audio_encoder.predict_motion(features)[0][0].float().clamp(0, 1)
-            result.append(pipe.head.expression_from_weights(weights))
+            result.append(head.expression_from_weights(weights))
         return result
 
     return predict
@@ -125,7 +129,7 @@ def evaluate(
     window: int | None = None,
     mesh: FixedMesh | None = None,
 ) -> dict[str, float]:
-    """All scores of a model on some clips. The same arguments give the same numbers.
+    """Compute all scores of a model on some clips. The same arguments give the same numbers.
 
     Args:
         predict ([`Predictor`]): the model.
@@ -155,8 +159,11 @@ def evaluate(
     return _shape_scores(rows, weights) | _mesh_scores(mesh or FixedMesh(head), rows, clips, made, basis, window)
 
 
-def _predict(predict, rows, clips, samples, batch, seed, size) -> list[list[np.ndarray]]:
-    """(clip, sample) -> codes (T, D) float32, T that of the row."""
+def _predict(
+    predict: Predictor, rows: Sequence[dict[str, Any]], clips: list[np.ndarray], samples: int, batch: int, seed: int,
+    size: int,
+) -> list[list[np.ndarray]]:  # fmt: skip
+    """Predict codes (T, D) float32 of each clip and sample, T that of the row."""
     made: list[list[np.ndarray]] = [[] for _ in rows]
     order = sorted(range(len(rows)), key=lambda index: len(clips[index]))  # like lengths pad little
     for k in range(samples):
@@ -173,18 +180,18 @@ def _predict(predict, rows, clips, samples, batch, seed, size) -> list[list[np.n
 
 
 def weight_aperture(weights: np.ndarray) -> np.ndarray:
-    """Opening of the lips (T,) of blendshape weights (T, 53), in units of the jawOpen weight."""
+    """Compute the opening of the lips (T,) of blendshape weights (T, 53), in units of the jawOpen weight."""
     return metrics.lip_aperture(weights[:, INDEX["jawOpen"]], weights[:, INDEX["mouthClose"]], LIP_SEAL)
 
 
 def lips_closed(weights: np.ndarray) -> np.ndarray:
-    """(T,) bool of weights (T, 53): the jaw has dropped but the lips are held together. A mouth at rest is none."""
+    """Select frames (T,) bool of weights (T, 53) with closed lips over an open jaw; not those of a mouth at rest."""
     jaw = weights[:, INDEX["jawOpen"]]
     return (jaw > 0.02) & (weight_aperture(weights) < CLOSED * np.maximum(jaw, 1e-6))
 
 
 def silent_frames(row: dict[str, Any]) -> np.ndarray:
-    """(T,) bool of a corpus row: the middle of the frame lies in no phone but a pause."""
+    """Select frames (T,) bool of a corpus row whose middle lies in no phone but a pause."""
     times = (np.arange(len(row["weights"])) + 0.5) / row["fps"]
     result = np.ones(len(times), bool)
     for phone in row["phones"]:
@@ -208,8 +215,14 @@ def _shape_scores(rows: Sequence[dict], weights: list[list[np.ndarray]]) -> dict
     return result
 
 
-def _mesh_scores(mesh, rows, clips, made, basis, window) -> dict[str, float]:
-    """Scores in mm. Per-frame errors are pooled over frames; FDD and what describes a clip are averaged over clips."""
+def _mesh_scores(
+    mesh: FixedMesh, rows: Sequence[dict[str, Any]], clips: list[np.ndarray], made: list[list[np.ndarray]],
+    basis: np.ndarray, window: int | None,
+) -> dict[str, float]:  # fmt: skip
+    """Compute the scores in mm.
+
+    Per-frame errors are pooled over frames; FDD and what describes a clip are averaged over clips.
+    """
     errors, motion = [], []
     for row, clip, drawn in zip(rows, clips, made, strict=True):
         target, true_points = mesh(row["weights"] @ basis.T)
@@ -228,8 +241,9 @@ def _mesh_scores(mesh, rows, clips, made, basis, window) -> dict[str, float]:
             "jerk_target": motion_metrics.jerk(target[:, lips], fps),
         }
         for name, items in (("beats", vertices[:, :, lips]), ("beats_target", target[None, :, lips])):
-            found = [motion_metrics.motion_beats(item, fps) for item in items]
-            values[name] = np.mean([motion_metrics.beat_alignment(onsets, beats) for beats in found])
+            values[name] = np.mean(
+                [motion_metrics.beat_alignment(onsets, motion_metrics.motion_beats(item, fps)) for item in items]
+            )
         if window:
             seams = range(window, len(target), window)
             values["seam"] = np.mean([motion_metrics.seam_speed_ratio(item, seams) for item in vertices])
@@ -239,25 +253,30 @@ def _mesh_scores(mesh, rows, clips, made, basis, window) -> dict[str, float]:
     for name in errors[0]:
         pooled = not name.startswith("fdd")
         for kind in ("mean", "min", "mean_estimate") if len(made[0]) > 1 else ("mean",):
-            values = [error[name][kind] for error in errors]
+            found = [error[name][kind] for error in errors]
             key = name if kind == "mean" else f"{name}_{kind}"
-            result[key] = float(np.average(values, weights=frames if pooled else None))
+            result[key] = float(np.average(found, weights=frames if pooled else None))
     for name in motion[0]:
-        values = [item[name] for item in motion]
-        result[name] = float(np.max(values) if name == "silence" else np.mean(values))
+        found = [item[name] for item in motion]
+        result[name] = float(np.max(found) if name == "silence" else np.mean(found))
     if len(made[0]) == 1:
         del result["diversity"], result["diversity_lips"]
     result["lve_root_mean"] = float(np.sqrt(result["lve_squared"]))
     return result
 
 
-def _errors(mesh, vertices, points, target, true_points) -> dict[str, dict[str, float]]:
-    """Name -> mean, min and mean estimate of one clip's K samples: vertices (K, T, V, 3), points (K, T, 68, 3)."""
+def _errors(
+    mesh: FixedMesh, vertices: np.ndarray, points: np.ndarray, target: np.ndarray, true_points: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Compute mean, min and mean estimate of each error of one clip's K samples.
+
+    Vertices (K, T, V, 3) and points (K, T, 68, 3) are compared with target (T, V, 3) and true_points (T, 68, 3).
+    """
     lips, upper = mesh.masks["lips"], mesh.masks["upper_face"]
     result = {"mve": metrics.sample_statistics(metrics.mean_vertex_error, vertices, target)}
     for suffix, items, true, rest, where, above in (
         ("", vertices, target, mesh.base, lips, upper),
-        ("_landmarks", points, true_points, mesh.rest, list(LIP_LANDMARKS), list(UPPER_LANDMARKS)),
+        ("_landmarks", points, true_points, mesh.rest, np.array(LIP_LANDMARKS), np.array(UPPER_LANDMARKS)),
     ):
         for form in ("squared", "rooted"):
             error = partial(metrics.lip_vertex_error, lips=where, form=form)

@@ -26,10 +26,10 @@ def find_poses(field: PosedField, inputs: SequenceInputs) -> Poses:
     """
     files, frames, marks, unit = inputs.files, inputs.frames, inputs.landmarks, inputs.unit
     if inputs.transforms is not None:
-        scale, rotation, move = read_transforms(inputs.transforms, len(frames))
-        if np.ptp(scale) > 1e-6 * scale[0]:
+        scales, rotation, move = read_transforms(inputs.transforms, len(frames))
+        if np.ptp(scales) > 1e-6 * scales[0]:
             raise FaceTalkError(f"{inputs.transforms}: the scale changes between frames; a head has one")
-        poses = Poses(float(scale[0]), rotation, move, np.full(len(frames), np.nan))
+        poses = Poses(float(scales[0]), rotation, move, np.full(len(frames), np.nan))
         for index, (path, frame) in enumerate(zip(files, frames, strict=True)):
             check_placed(poses.to_model(index, frame.points), str(path), str(inputs.transforms))
         return poses
@@ -44,15 +44,15 @@ def find_poses(field: PosedField, inputs: SequenceInputs) -> Poses:
             check_placed(poses.to_model(index, frame.points), str(path), "these landmarks")
         return poses
     if inputs.rough_pose is not None:
-        scale, rotation, move = read_transforms(inputs.rough_pose, 1)
-        first = Poses(float(scale[0]), rotation, move, np.full(1, np.nan))
+        scales, rotation, move = read_transforms(inputs.rough_pose, 1)
+        first = Poses(float(scales[0]), rotation, move, np.full(1, np.nan))
         check_placed(first.to_model(0, frames[0].points), str(files[0]), str(inputs.rough_pose))
-        return align_clouds(field, [frame.points for frame in frames], float(scale[0]), rotation[0], move[0])
-    scales = [check_unit(frame.points, unit, str(path)) for frame, path in zip(frames, files, strict=True)]
-    if len(set(scales)) > 1:
-        odd = next(i for i, scale in enumerate(scales) if scale != scales[0])
+        return align_clouds(field, [frame.points for frame in frames], first.scale, rotation[0], move[0])
+    units = [check_unit(frame.points, unit, str(path)) for frame, path in zip(frames, files, strict=True)]
+    if len(set(units)) > 1:
+        odd = next(i for i, other in enumerate(units) if other != units[0])
         raise FaceTalkError(f"{files[odd]}: its points are not in the unit of {files[0].name}; use one for all frames")
-    return align_clouds(field, [frame.points for frame in frames], scales[0])
+    return align_clouds(field, [frame.points for frame in frames], units[0])
 
 
 def similarity(

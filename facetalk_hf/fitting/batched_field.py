@@ -2,6 +2,7 @@
 """Posed distance fields of several sequences, evaluated in one batch: fast fitting on a GPU."""
 
 import threading
+from typing import Any
 
 import torch
 
@@ -25,13 +26,13 @@ class FieldBatcher:
 
     def __init__(self, head: NPHMModel, device: torch.device | str, count: int) -> None:
         self.head, self.device, self.working = head.to(device), torch.device(device), count
-        self.requests: dict[int, tuple] = {}
-        self.answers: dict[int, object] = {}
+        self.requests: dict[int, tuple[str, SharedField, torch.Tensor, torch.Tensor]] = {}
+        self.answers: dict[int, Any] = {}
         self.lock = threading.Condition()
 
     def request(
         self, number: int, kind: str, field: "SharedField", points: torch.Tensor, weights: torch.Tensor
-    ) -> tuple:
+    ) -> Any:
         """Evaluate "linearize" or "distance" of a field for fit `number`, as CPU tensors; waits for the other fits."""
         with self.lock:
             self.requests[number] = (kind, field, points, weights)
@@ -53,7 +54,7 @@ class FieldBatcher:
             return
         for kind in ("distance", "linearize"):
             numbers = sorted(number for number, request in self.requests.items() if request[0] == kind)
-            answers: list
+            answers: list[Any]
             try:
                 answers = self.evaluate(kind, [self.requests[number][1:] for number in numbers]) if numbers else []
             except Exception as error:  # it is raised in each of the fits, which would wait for ever
@@ -62,7 +63,7 @@ class FieldBatcher:
         self.requests.clear()
         self.lock.notify_all()
 
-    def evaluate(self, kind: str, requests: list[tuple]) -> list[tuple]:
+    def evaluate(self, kind: str, requests: "list[tuple[SharedField, torch.Tensor, torch.Tensor]]") -> list[Any]:
         """Evaluate requests (field, points (P_i, 3), weights (W,)) as one batch; short clouds are padded."""
         longest = max(len(points) for _, points, _ in requests)
         padded = torch.stack([points[torch.arange(longest).clamp_max(len(points) - 1)] for _, points, _ in requests])

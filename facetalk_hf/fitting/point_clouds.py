@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Folders of point clouds or meshes, one file a frame, and the files that say where a head is in them."""
+"""Readers of point clouds: folders with one file a frame, or one file for all."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ..mesh.reading import read_mesh
 
 SUFFIXES: tuple[str, ...] = (".ply", ".obj", ".npz")
 SEQUENCE_FILE = "clouds.npz"
-"""All frames of a sequence in one file, in place of one file a frame."""
+"""The file that may hold all frames of a sequence, in place of one file a frame."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Cloud:
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """The files of a sequence in the order of their numbers.
+    """List the files of a sequence in the order of their numbers.
 
     Raises:
         FaceTalkError: no such files, two for one frame, or a number left out in the middle.
@@ -43,7 +43,7 @@ def frame_files(folder: Path) -> list[Path]:
 
 
 def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> list[tuple[int, Path]]:
-    """Files of a folder with the last number in their names, in its order.
+    """List the files of a folder with the last number in their names, in its order.
 
     Raises:
         FaceTalkError: no such folder or files, a name without a number, two files of one number.
@@ -65,7 +65,7 @@ def numbered_files(folder: Path, suffixes: tuple[str, ...]) -> list[tuple[int, P
 
 
 def read_sequence(folder: Path, least: int = 50) -> tuple[list[Path], list[Cloud]]:
-    """All frames of a sequence, and where each came from.
+    """Read all frames of a sequence: the file of each, and the clouds.
 
     Args:
         folder (`Path`): with one file a frame, or with all of them in `clouds.npz`: `points` (T, P, 3) and, if known,
@@ -101,7 +101,7 @@ def read_sequence(folder: Path, least: int = 50) -> tuple[list[Path], list[Cloud
 
 
 def read_cloud(path: Path, least: int = 50) -> Cloud:
-    """Read one frame; of a mesh the vertices are taken.
+    """Read one frame; the vertices of a mesh.
 
     An .npz holds `points` or `vertices` (P, 3), and may hold `normals` (P, 3) and `landmarks` (68, 3).
 
@@ -135,7 +135,7 @@ def read_cloud(path: Path, least: int = 50) -> Cloud:
 
 
 def check_normals(normals: np.ndarray, points: np.ndarray, place: Path) -> np.ndarray:
-    """Normals (P, 3) of points (P, 3) as unit vectors that lead away from the cloud's middle; zero where unknown.
+    """Normalise normals (P, 3) of points (P, 3), and turn them away from the cloud's middle; zero where unknown.
 
     Raises:
         FaceTalkError: another shape than the points.
@@ -150,7 +150,7 @@ def check_normals(normals: np.ndarray, points: np.ndarray, place: Path) -> np.nd
 
 
 def check_points(points: np.ndarray, place: Path, least: int) -> np.ndarray:
-    """Points (P, 3) as they are. FaceTalkError for another shape, fewer than `least`, and what is not finite."""
+    """Check points (P, 3), and return them; FaceTalkError for another shape, fewer than `least`, NaN and infinity."""
     if points.ndim != 2 or points.shape[1:] != (3,):
         raise FaceTalkError(f"{place}: points have shape {points.shape}, not (P, 3)")
     if len(points) < least:
@@ -162,7 +162,7 @@ def check_points(points: np.ndarray, place: Path, least: int) -> np.ndarray:
 
 
 def check_landmarks(landmarks: np.ndarray, place: Path) -> np.ndarray:
-    """(.., 68, 3) landmarks as they are; NaN marks one that is not known. FaceTalkError for another shape."""
+    """Check landmarks (.., 68, 3), NaN where unknown, and return them; FaceTalkError for another shape."""
     if landmarks.shape[-2:] != (68, 3):
         raise FaceTalkError(f"{place}: landmarks have shape {landmarks.shape}, not 68 points of iBUG 300-W in 3D")
     return landmarks

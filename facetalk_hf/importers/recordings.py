@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Recordings that others made as rows of a corpus: tracked ones in the authors' layout, results of `facetalk fit`.
+"""Import of recordings into a corpus: tracked ones in the layout of FaceTalk's authors, results of `facetalk fit`.
 
-An importer finds recordings without reading them, so that whole speakers can be given to splits; `import_rows` reads
-them one after the other.
+`find_*` list recordings without reading them, so that whole speakers can be given to splits; `import_rows` reads them
+one after the other.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ EXPRESSION_SIZE = 200
 
 @dataclass
 class Recording:
-    """A sequence that was found.
+    """A recorded sequence on disk, not yet read.
 
     Args:
         name (`str`): of the row; speaker, sequence (`str`): its two parts.
@@ -50,10 +51,10 @@ class Recording:
 
 @dataclass
 class ImportOptions:
-    """What the files do not say.
+    """Columns and rates that the files do not hold.
 
     Args:
-        fps (`float`): frames a second of the files. every (`int`): keep each so-manieth frame, the first one included.
+        fps (`float`): frames a second of the files. every (`int`): keep every so many frames one, from the first.
         source, licence, language (`str`, *optional*): columns of the same names.
     """
 
@@ -67,15 +68,15 @@ class ImportOptions:
 def import_rows(
     recordings: Iterable[Recording], splits: Mapping[str, str], options: ImportOptions
 ) -> Iterator[tuple[dict[str, Any], Path]]:
-    """Read recordings: pairs of a row and its place, for `corpus_building.write_rows`.
+    """Read recordings: pairs of a row and its place, for `building.write_rows`.
 
     Audio becomes one channel at 16 kHz. Where it differs from the motion by up to two frames, the longer is cut. Text
     is taken from a .txt beside the audio.
 
     Args:
-        recordings: see `find_tracked`, `find_fits`, `vertex_import.find_vertices`.
+        recordings: see `find_tracked`, `find_fits`, `vertex_sequences.encode_vertices`.
         splits: speaker -> split.
-        options ([`ImportOptions`]): what the files do not say.
+        options ([`ImportOptions`]): for all of them.
 
     Raises:
         FaceTalkError: files that cannot be used; names the file, and the frame where there is one.
@@ -99,13 +100,13 @@ def import_rows(
 
 
 def speaker_of(name: str, underscore: str = "first") -> tuple[str, str]:
-    """ "ID_SEQUENCE" -> its two parts, parted at the first or last underscore; without one, all of it is both."""
+    """Split "ID_SEQUENCE" at the first or last underscore; a name without one is speaker and sequence."""
     at = name.find("_") if underscore == "first" else name.rfind("_")
     return (name[:at], name[at + 1 :]) if 0 < at < len(name) - 1 else (name, name)
 
 
 def find_tracked(folder: str | Path, underscore: str = "first") -> list[Recording]:
-    """Sequences in the layout of FaceTalk's authors.
+    """List the sequences of a folder in the layout of FaceTalk's authors.
 
     `ID_SEQUENCE/audio/cleaned_audio.wav` (or the only sound file there) and `ID_SEQUENCE/nphm_tracking/
     nphm_expressions/frame_N.npz`; whatever else lies beside them (features, meshes, FLAME) is not looked at. Frame
@@ -124,8 +125,7 @@ def find_tracked(folder: str | Path, underscore: str = "first") -> list[Recordin
         speaker, sequence = speaker_of(place.name, underscore)
         audio = sound / "cleaned_audio.wav"
         audio = audio if audio.is_file() else only_sound(sound, place)
-        read = lambda codes=codes: {"expression": read_codes(codes)}  # noqa: E731
-        found.append(Recording(place.name, speaker, sequence, place, audio, read))
+        found.append(Recording(place.name, speaker, sequence, place, audio, partial(read_tracked, codes)))
     if not found:
         raise FaceTalkError(
             f"no sequences in {folder}: no folder ID_SEQUENCE with audio/ and nphm_tracking/nphm_expressions/ in it"
@@ -134,7 +134,7 @@ def find_tracked(folder: str | Path, underscore: str = "first") -> list[Recordin
 
 
 def find_fits(folder: str | Path, audio: str | Path | None = None, underscore: str = "first") -> list[Recording]:
-    """Results of `facetalk fit`: every folder below this one with a fit.npz.
+    """List results of `facetalk fit`: every folder below this one with a fit.npz.
 
     The folder's path is the name: `SPEAKER/SEQUENCE/fit.npz`, or `SPEAKER_SEQUENCE/fit.npz`. The sound is the only
     sound file beside fit.npz, or NAME.wav in the folder `audio` (SPEAKER_SEQUENCE.wav, or SPEAKER/SEQUENCE.wav).
@@ -153,17 +153,23 @@ def find_fits(folder: str | Path, audio: str | Path | None = None, underscore: s
         else:
             stems = (Path(audio, name), Path(audio, *parts))
             candidates = [stem.with_name(stem.name + suffix) for stem in stems for suffix in SOUNDS]
-            sound = next((path for path in candidates if path.is_file()), None)
-            if sound is None:
+            there = [path for path in candidates if path.is_file()]
+            if not there:
                 raise FaceTalkError(f"{place}: no sound of it in {audio}; it should be called {name}.wav")
-        found.append(Recording(name, speaker, sequence, place, sound, lambda place=place: read_fit(place)))
+            sound = there[0]
+        found.append(Recording(name, speaker, sequence, place, sound, partial(read_fit, place)))
     if not found:
         raise FaceTalkError(f"no fitted sequences in {folder}: no fit.npz in or below it; `facetalk fit` writes it")
     return found
 
 
+def read_tracked(folder: Path) -> dict[str, Any]:
+    """Read the fields of a row from the frame_N.npz of a tracked sequence."""
+    return {"expression": read_codes(folder)}
+
+
 def read_fit(folder: Path) -> dict[str, Any]:
-    """Fields of a row from a folder of `facetalk fit`: fit.npz, and poses.npz where it is there.
+    """Read the fields of a row from a folder of `facetalk fit`: fit.npz, and poses.npz where it is there.
 
     Raises:
         FaceTalkError: a file that cannot be read, or that lacks the codes.
@@ -189,7 +195,7 @@ def read_fit(folder: Path) -> dict[str, Any]:
 
 
 def read_codes(folder: Path) -> np.ndarray:
-    """Codes (T, D) float32 of frame_N.npz files.
+    """Read codes (T, D) float32 from frame_N.npz files.
 
     The authors have not said under which name a file holds its code. It is taken from the first of `EXPRESSION_KEYS`,
     else from the only array of numbers there, else from the only one of 200 numbers, NPHM's size.
@@ -210,7 +216,7 @@ def read_codes(folder: Path) -> np.ndarray:
 
 
 def read_code_file(path: Path) -> np.ndarray:
-    """The code (D,) float32 in an npz, see `read_codes`."""
+    """Read the code (D,) float32 of an npz, see `read_codes`."""
     try:
         with np.load(path, allow_pickle=False) as data:
             arrays = {name: np.asarray(data[name]) for name in data.files}
@@ -227,7 +233,7 @@ def read_code_file(path: Path) -> np.ndarray:
 
 
 def frames_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Files of a folder in the order of their numbers, which go up by one step.
+    """List the files of a folder in the order of their numbers, which go up by one step.
 
     Raises:
         FaceTalkError: no files, a number twice, or one left out.
@@ -245,7 +251,7 @@ def frames_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def only_sound(folder: Path, place: Path) -> Path:
-    """The only sound file of a folder."""
+    """Find the only sound file of a folder; FaceTalkError names `place` for none and for several."""
     files = [path for path in folder.iterdir() if path.suffix.lower() in SOUNDS] if folder.is_dir() else []
     sounds = [path for path in files if path.suffix.lower() != ".mp4"] or files  # `facetalk fit` writes a silent video
     if len(sounds) != 1:
@@ -255,7 +261,7 @@ def only_sound(folder: Path, place: Path) -> Path:
 
 
 def check_folder(folder: str | Path) -> Path:
-    """A folder that is there and not empty."""
+    """Check that a folder exists and is not empty, and return its path."""
     folder = Path(folder)
     if not folder.is_dir():
         raise FaceTalkError(f"no folder {folder}")

@@ -18,7 +18,7 @@ from ..files import atomic_path
 
 
 FILE = "basis.npz"
-"""What the basis of a corpus is called in its folder."""
+"""The file of a corpus' basis in its folder."""
 
 
 @dataclass
@@ -69,12 +69,12 @@ class VertexBasis:
 
     @property
     def num_vertices(self) -> int:
-        """Number of vertices V."""
+        """Return the number of vertices V."""
         return self.templates.shape[1]
 
     @property
     def code_dim(self) -> int:
-        """Length of a code, D."""
+        """Return the length of a code, D."""
         return 3 * self.num_vertices if self.components is None else len(self.components)
 
     @classmethod
@@ -82,7 +82,7 @@ class VertexBasis:
         cls, displacements: np.ndarray, templates: Mapping[str, np.ndarray], faces: np.ndarray, components: int,
         lips: np.ndarray | None = None,
     ) -> "VertexBasis":  # fmt: skip
-        """Principal components of displacements from templates, about zero.
+        """Compute the principal components of displacements from templates, about zero.
 
         Args:
             displacements ((N, V, 3) float, mm): frames of any people, N some hundreds to thousands.
@@ -97,9 +97,9 @@ class VertexBasis:
         if not components:
             return cls(people, tuple(templates), faces, None, lips)
         flat = np.asarray(displacements, np.float32).reshape(len(displacements), -1)
-        # N is smaller than 3 V: diagonalise the N x N matrix.
+        # N is smaller than 3 V: diagonalise the N x N matrix. SciPy's svd would need all frames in double precision.
         gram = np.zeros((len(flat), len(flat)))
-        for start in range(0, flat.shape[1], 4096):  # never a second copy of all frames in double precision
+        for start in range(0, flat.shape[1], 4096):
             part = flat[:, start : start + 4096].astype(np.float64)
             gram += part @ part.T
         values, vectors = np.linalg.eigh(gram)
@@ -114,7 +114,7 @@ class VertexBasis:
         return cls(people, tuple(templates), faces, (scale * parts).reshape(-1, *people.shape[1:]), lips)
 
     def template(self, who: str | np.ndarray | None = None) -> np.ndarray:
-        """A template (V, 3) in mm: a speaker's by name, one of the caller's own, or the mean of all.
+        """Return a template (V, 3) in mm: a speaker's by name, one of the caller's own, or the mean of all.
 
         Raises:
             FaceTalkError: an unknown name, or another topology.
@@ -131,7 +131,7 @@ class VertexBasis:
         return who
 
     def encode(self, vertices: np.ndarray, who: str | np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Vertices (T, V, 3) in mm -> codes (T, D) float32 and residuals (T,): mean distance of the vertices, mm."""
+        """Encode vertices (T, V, 3) in mm: codes (T, D) float32 and residuals (T,), the mean vertex distance in mm."""
         if np.shape(vertices)[1:] != (self.num_vertices, 3):
             raise FaceTalkError(f"vertices must be (T, {self.num_vertices}, 3), not {np.shape(vertices)}")
         offsets = (np.asarray(vertices, np.float32) - self.template(who)).reshape(len(vertices), -1)
@@ -143,13 +143,13 @@ class VertexBasis:
         return codes, np.linalg.norm(missed, axis=-1).mean(axis=1)
 
     def decode(self, codes: np.ndarray, who: str | np.ndarray | None = None) -> np.ndarray:
-        """Codes (T, D) -> vertices (T, V, 3) float32, mm."""
+        """Decode codes (T, D) into vertices (T, V, 3) float32, mm."""
         codes = self._check(codes)
         flat = codes if self.components is None else codes @ self.components.reshape(len(self.components), -1)
         return flat.reshape(len(codes), -1, 3) + self.template(who)
 
     def animate(self, codes: np.ndarray, who: str | np.ndarray | None = None, **fields: Any) -> HeadAnimation:
-        """Codes (T, D) -> [`HeadAnimation`], which saves itself as ply, obj, glb, mp4, ...
+        """Decode codes (T, D) into a [`HeadAnimation`], which can be saved as ply, obj, glb, mp4, ...
 
         Args:
             codes ((T, D) float): e.g. `pipe(audio, output_type="expression").expressions[0]`.
@@ -165,7 +165,7 @@ class VertexBasis:
         )
 
     def loss_matrix(self) -> np.ndarray:
-        """(D, D) float32 M: the mean of the D squares of code M is that of the lip vertices' coordinates, mm^2.
+        """Compute M (D, D) float32: the mean square of code @ M is that of the lip vertices' coordinates, mm^2.
 
         For `--loss-matrix` of training/train_denoiser.py: lips are few vertices, and plain errors of codes hardly see
         them. Components only.

@@ -1,28 +1,29 @@
 # SPDX-License-Identifier: MIT
-"""Vertex sequences of one topology (VOCASET, FLAME trackings) as rows of a corpus, coded by a `VertexBasis`."""
+"""Import of vertex sequences of one topology (VOCASET, FLAME trackings) into a corpus, coded by a `VertexBasis`."""
 
 import io
 import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ..errors import FaceTalkError
 from ..fitting.poses import check_unit
 from ..mesh import reading as mesh_reading
-from ..units import MILLIMETRES
+from ..units import MILLIMETRES, Unit
 from .recordings import SOUNDS, Recording, check_folder, frames_in, only_sound, speaker_of
 from .vertex_basis import VertexBasis
 
 
 MESHES = (".ply", ".obj")
 PLACES = ("", "vertices", "meshes", "flame_2023_tracking/flame_meshes")
-"""Where in a sequence's folder its frames may lie."""
+"""Places of the frames in a sequence's folder."""
 TEMPLATE = "flame_2023_tracking/flame_2023_template.ply"
-"""Where a sequence of FaceTalk's authors has its template."""
+"""Place of the template in a sequence of FaceTalk's authors."""
 USUAL = ("templates.pkl", "templates.npz", "templates", "template.ply", "template.obj")
 
 
@@ -34,20 +35,20 @@ class VertexFiles:
     files: Path | list[Path]
 
     def frames(self) -> int:
-        """Number of frames T."""
-        return len(self.files) if isinstance(self.files, list) else len(self._map())
+        """Count the frames, T."""
+        return len(self.files) if isinstance(self.files, list) else len(map_array(self.files))
 
     def vertices(self, count: int, indices: Iterable[int] | None = None) -> np.ndarray:
-        """Vertices (T, V, 3) float32 in the files' unit, of all frames or of some.
+        """Read vertices (T, V, 3) float32 in the files' unit, of all frames or of some.
 
         Raises:
             FaceTalkError: another number of vertices than `count`, or NaN; names file and frame.
         """
         indices = list(range(self.frames()) if indices is None else indices)
-        mapped = None if isinstance(self.files, list) else self._map()
+        mapped = None if isinstance(self.files, list) else map_array(self.files)
         result = np.zeros((len(indices), count, 3), np.float32)
         for row, index in enumerate(indices):
-            path = self.files if mapped is not None else self.files[index]
+            path = self.files[index] if isinstance(self.files, list) else self.files
             frame = mapped[index] if mapped is not None else read_frame(path)
             if frame.size != 3 * count:
                 raise FaceTalkError(f"{path}: frame {index} has {frame.size // 3} vertices, the template has {count}")
@@ -56,18 +57,20 @@ class VertexFiles:
             result[row] = frame.reshape(count, 3)
         return result
 
-    def _map(self) -> np.ndarray:
-        try:
-            values = np.load(self.files, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise FaceTalkError(f"cannot read {self.files}: {str(error).splitlines()[0]}") from error
-        if not (values.ndim == 3 and values.shape[2] == 3 or values.ndim == 2 and values.shape[1] % 3 == 0):
-            raise FaceTalkError(f"{self.files}: vertices must be (T, V, 3) or (T, 3 V), not {values.shape}")
-        return values
+
+def map_array(path: Path) -> np.ndarray:
+    """Map a .npy of vertices (T, V, 3) or (T, 3 V) into memory; FaceTalkError for another shape or no such file."""
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise FaceTalkError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+    if not (values.ndim == 3 and values.shape[2] == 3 or values.ndim == 2 and values.shape[1] % 3 == 0):
+        raise FaceTalkError(f"{path}: vertices must be (T, V, 3) or (T, 3 V), not {values.shape}")
+    return values
 
 
 def read_frame(path: Path) -> np.ndarray:
-    """Vertices of one frame, of any shape: a .npy, .ply or .obj."""
+    """Read the vertices of one frame, of any shape, from a .npy, .ply or .obj."""
     if path.suffix.lower() in MESHES:
         return read_mesh(path)[0]
     try:
@@ -77,7 +80,7 @@ def read_frame(path: Path) -> np.ndarray:
 
 
 def find_vertices(folder: str | Path, audio: str | Path | None = None, underscore: str = "last") -> list[VertexFiles]:
-    """Sequences SPEAKER_SENTENCE of a folder.
+    """List the sequences SPEAKER_SENTENCE of a folder.
 
     Either `SPEAKER_SENTENCE.npy` in the folder or its `vertices_npy/` (FaceFormer's form of VOCASET), or a folder
     `SPEAKER_SENTENCE/` with a .ply, .obj or .npy a frame, or one .npy, in it (or in its vertices/, meshes/,
@@ -87,7 +90,8 @@ def find_vertices(folder: str | Path, audio: str | Path | None = None, underscor
     Raises:
         FaceTalkError: there is none, or one has no audio.
     """
-    folder, found = check_folder(folder), []
+    folder = check_folder(folder)
+    found: list[tuple[str, Path | list[Path], Path, Path]] = []
     arrays = [path for place in (folder, folder / "vertices_npy") for path in sorted(place.glob("[!.]*.npy"))]
     for path in arrays:
         found.append((path.stem, path, path, folder))
@@ -117,7 +121,7 @@ def find_vertices(folder: str | Path, audio: str | Path | None = None, underscor
 
 
 def find_sound(name: str, folder: Path, home: Path, audio: str | Path | None) -> Path:
-    """The sound file of a sequence, see `find_vertices`."""
+    """Find the sound file of a sequence, see `find_vertices`."""
     places = [folder / "wav", folder / "audio", folder] if audio is None else [Path(audio)]
     for path in (place / f"{name}{suffix}" for place in places for suffix in SOUNDS):
         if path.is_file():
@@ -134,7 +138,7 @@ def read_templates(
     folder: str | Path, sequences: list[VertexFiles], templates: str | Path | None = None,
     topology: str | Path | None = None,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:  # fmt: skip
-    """The faces at rest of all speakers, name -> (V, 3) in the files' unit, and the triangles (F, 3).
+    """Read the faces at rest of all speakers, name -> (V, 3) in the files' unit, and the triangles (F, 3).
 
     Args:
         folder (`str` or `Path`): the data set.
@@ -195,9 +199,9 @@ def read_templates(
 
 def encode_vertices(
     sequences: list[VertexFiles], splits: dict[str, str], templates: dict[str, np.ndarray], faces: np.ndarray,
-    components: int = 64, unit: str = "auto", lips: np.ndarray | None = None, most: int = 1500,
+    components: int = 64, unit: Literal["auto"] | Unit = "auto", lips: np.ndarray | None = None, most: int = 1500,
 ) -> tuple[VertexBasis, list[Recording]]:  # fmt: skip
-    """A basis from the training speakers' frames, and all sequences as recordings of its codes.
+    """Compute a basis from the training speakers' frames, and make recordings of its codes from all sequences.
 
     Args:
         sequences, templates, faces: see `find_vertices` and `read_templates`.
@@ -228,7 +232,7 @@ def encode_vertices(
         return {"expression": codes, "residual": residual}
 
     for item in sequences:
-        item.recording.read = lambda item=item: reader(item)
+        item.recording.read = partial(reader, item)
     return basis, [item.recording for item in sequences]
 
 
@@ -246,7 +250,7 @@ def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_lips(path: Path, count: int) -> np.ndarray:
-    """Indices of lip vertices, in a .npy or as numbers in a text file -> mask (V,) bool.
+    """Read indices of lip vertices, a .npy or numbers in a text file, as a mask (V,) bool.
 
     Raises:
         FaceTalkError: no such file, or no indices of these vertices.
@@ -275,7 +279,7 @@ class _Arrays(pickle.Unpickler):
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Arrays by name, from an npz or from VOCASET's templates.pkl, of which nothing but arrays is read.
+    """Read arrays by name from an npz, or from VOCASET's templates.pkl, of which nothing but arrays is read.
 
     Raises:
         FaceTalkError: neither.

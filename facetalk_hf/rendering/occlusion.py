@@ -49,7 +49,7 @@ class BakedLight:
             ).clip(0.5)
         # Teeth hardly move, yet the light that reaches them changes: let the mouth as a whole decide.
         self.mouth = np.flatnonzero((animation.parts == TEETH) | (animation.parts == MOUTH))
-        # Few key poses cannot know every slit of the lips: what they leave in the dark keeps a glimmer.
+        # A few key poses do not show every opening of the lips: what they leave dark keeps some of the light.
         inside = self.light[:, self.mouth]
         self.light[:, self.mouth] = np.maximum(inside, 0.45 * inside.max(0))
 

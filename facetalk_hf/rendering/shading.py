@@ -25,7 +25,7 @@ def shade(
 ) -> np.ndarray:
     """Colour hits: values (n, 9) are normal, occlusion, shadow, albedo, lips; view (n, 3) points back."""
     normal = unit(values[:, :3])
-    # A hit on a triangle's edge may lie a rounding error outside it, and powers of less than nothing are no numbers.
+    # A hit on a triangle's edge may lie a rounding error outside it, and a power of a negative number is NaN.
     ambient, shadow = np.maximum(values[:, 3:4], 0), np.maximum(values[:, 4:5], 0)
     albedo, lips = values[:, 5:8], values[:, 8]
     facing = np.clip(np.einsum("ij,ij->i", normal, view), 0, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Point clouds of a speaking head as a depth camera rig would see them, from exact motion: to measure fitting with.
+"""Simulated scans of a speaking head, as a rig of depth cameras would make them, from exact motion: to test fitting.
 
 Ground truth is ICT-FaceKit's: samples of `template.npz` moved by identity coefficients and blendshape weights, never
 by our networks. Model units (1 = 250 mm) but for what is named mm.
@@ -16,7 +16,7 @@ from ..units import MILLIMETRES
 
 @dataclass
 class ScanFaults:
-    """What is wrong with a scan.
+    """Faults of a simulated scan.
 
     Args:
         noise (mm): standard deviation of every point in every direction.

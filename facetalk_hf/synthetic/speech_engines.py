@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Text -> speech with exact phone times, by programs that Debian ships: flite, festival and espeak-ng.
+"""Text to speech with exact phone times, by programs that Debian ships: flite, festival and espeak-ng.
 
-Each engine gives (samples, phones) of a text: samples (S,) float32 at 16 kHz; phones a list of (name, start, end) in
-seconds, named as the engine does (see `phone_alphabets`). Measured against the energy of vowels and sibilants the
-times are within 10 ms of the sound. Only training/build_speech.py needs this; nothing here runs when faces are
-generated.
+Measured against the energy of vowels and sibilants the times are within 10 ms of the sound. Only
+training/build_speech.py needs this; nothing here runs when faces are generated.
 """
 
 import ctypes
 import subprocess
 import tempfile
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,8 +19,27 @@ from ..audio.io import load_audio, resample
 
 
 RATE = 16000
+"""Hz of all speech here."""
 Phones = list[tuple[str, float, float]]
-Speech = tuple[np.ndarray, Phones]
+"""Name, start and end in seconds."""
+
+
+class Speech(NamedTuple):
+    """A spoken text: samples (S,) float32 at `RATE`, and phones, named as the engine does (see `phone_alphabets`)."""
+
+    samples: np.ndarray
+    phones: Phones
+
+
+class SpeechEngine(Protocol):
+    """Anything that speaks texts and knows when it says which phone."""
+
+    def __call__(self, voice: str, texts: Sequence[str], rng: np.random.Generator) -> list[Speech | None]:
+        """Speak texts with a voice of the engine, each at its own speed and pitch; `None` where that fails.
+
+        All chance comes from `rng`. Speech has the rate `RATE`.
+        """
+
 
 ESPEAK_ENGLISH = ("en-us", "en-gb-x-gbclan", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us")
 ESPEAK_WORLD = ("de fr es es-419 pl pt pt-br nl sv tr ro ru hu id it ca cs fi").split()
@@ -37,12 +56,12 @@ _FLITE_PITCH = {"slt": 175, "rms": 100, "awb": 115, "kal16": 105}
 
 
 def _rows(ends: list[tuple[float, str]]) -> Phones:
-    """(end, phone) rows -> (phone, start, end)."""
+    """Turn rows (end, phone) into (phone, start, end)."""
     starts = [0.0] + [end for end, _ in ends[:-1]]
     return [(name, start, end) for start, (end, name) in zip(starts, ends, strict=True) if end > start]
 
 
-def flite(voice: str, texts: list[str], rng: np.random.Generator) -> list[Speech | None]:
+def flite(voice: str, texts: Sequence[str], rng: np.random.Generator) -> list[Speech | None]:
     """Speak texts with a voice of flite ("slt", "rms", "awb", "kal16"), each at its own speed and pitch."""
     result: list[Speech | None] = []
     for text in texts:
@@ -53,17 +72,18 @@ def flite(voice: str, texts: list[str], rng: np.random.Generator) -> list[Speech
             run = subprocess.run(command, capture_output=True, text=True, timeout=60)
             samples = load_audio(file.name)
         ends = [item.rsplit(":", 1) for item in run.stdout.split()]
-        result.append((samples, _rows([(float(end), name) for name, end in ends])))
+        result.append(Speech(samples, _rows([(float(end), name) for name, end in ends])))
     return result
 
 
-def festival(voice: str, texts: list[str], rng: np.random.Generator, encoding: str) -> list[Speech | None]:
+def festival(voice: str, texts: Sequence[str], rng: np.random.Generator) -> list[Speech | None]:
     """Speak texts with a voice of festival, all in one process, each at its own speed; None where it fails.
 
     Args:
         voice (`str`): as in `(voice.list)`; statistical voices ("hts" in the name) also change pitch.
-        encoding (`str`): of the voice's language, such as "iso-8859-1".
+        texts, rng: as for [`SpeechEngine`].
     """
+    encoding = "iso-8859-2" if voice.startswith("czech") else "iso-8859-1"  # of the voice's language
     with tempfile.TemporaryDirectory() as folder:
         lines = [f"(voice_{voice})"]
         if "hts" in voice:
@@ -89,7 +109,7 @@ def festival(voice: str, texts: list[str], rng: np.random.Generator, encoding: s
             labels = Path(f"{folder}/{index}.seg").read_text(encoding=encoding).split("#\n", 1)[1].splitlines()
             fields = [line.split() for line in labels if line.strip()]
             samples = load_audio(f"{folder}/{index}.wav")
-            result.append((samples, _rows([(float(end), name) for end, _, name in fields])))
+            result.append(Speech(samples, _rows([(float(end), name) for end, _, name in fields])))
         return result
 
 
@@ -107,10 +127,10 @@ class _Event(ctypes.Structure):
 
 
 class Espeak:
-    """libespeak-ng through ctypes: samples and phoneme events (IPA).
+    """The engine of libespeak-ng, through ctypes; phones are IPA.
 
-    One instance a process. What it says depends a little on what it said before, so use a fresh process where results
-    must be repeatable.
+    One instance a process: `ENGINES` keeps it. Its speech depends a little on what it has spoken before, so use a
+    fresh process where results must be repeatable.
     """
 
     def __init__(self) -> None:
@@ -132,8 +152,11 @@ class Espeak:
             index += 1
         return 0
 
-    def __call__(self, voice: str, text: str, rng: np.random.Generator) -> Speech | None:
-        """Speak with "language+variant" at a speed, pitch and range of its own; None if the voice is unknown."""
+    def __call__(self, voice: str, texts: Sequence[str], rng: np.random.Generator) -> list[Speech | None]:
+        """Speak texts with "language+variant", each at its own speed, pitch and range; None if that is unknown."""
+        return [self._speak(voice, text, rng) for text in texts]
+
+    def _speak(self, voice: str, text: str, rng: np.random.Generator) -> Speech | None:
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             return None
         for parameter, value in {1: rng.integers(130, 210), 3: rng.integers(25, 80), 4: rng.integers(20, 80)}.items():
@@ -148,7 +171,7 @@ class Espeak:
             return None
         ends = [start for start, _ in events[1:]] + [len(samples) / self.rate]
         phones = [(name, start, end) for (start, name), end in zip(events, ends, strict=True) if end > start]
-        return resample(samples, self.rate, RATE), self._give_silence_to_stops(phones, samples)
+        return Speech(resample(samples, self.rate, RATE), self._give_silence_to_stops(phones, samples))
 
     def _give_silence_to_stops(self, phones: Phones, samples: np.ndarray) -> Phones:
         """Give stops the near-silent run before them, which is their closure: espeak reports a stop at its burst."""
@@ -167,3 +190,9 @@ class Espeak:
                     # After a pause a stop's closure cannot be heard; 60 ms are what speakers take.
                     row[1] = before[2] = start if before[0] else max(start, row[1] - 0.06)
         return [(name, start, end) for name, start, end in fixed]
+
+
+ENGINES: dict[str, Callable[[], SpeechEngine]] = {
+    "flite": lambda: flite, "festival": lambda: festival, "espeak": cache(Espeak),
+}  # fmt: skip
+"""Factories of the engines by name: libraries are loaded when an engine is made."""

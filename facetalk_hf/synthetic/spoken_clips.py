@@ -9,14 +9,12 @@ import scipy.signal
 from ..audio.analysis import loudness
 from ..data.corpus import encode_audio
 from .phone_alphabets import SILENCE
-from .speech_engines import RATE
+from .speech_engines import RATE, Speech
 from .upper_face import accompany
 from .visemes import Segment, mouth_weights
 
 
 FPS = 24
-Phones = list[tuple[str, float, float]]
-"""Name, start and end in seconds of each phone."""
 
 
 def breath(length: int, rng: np.random.Generator) -> np.ndarray:
@@ -27,13 +25,11 @@ def breath(length: int, rng: np.random.Generator) -> np.ndarray:
     return noise / (noise.std() + 1e-9)
 
 
-def assemble_clip(
-    pieces: list[tuple[np.ndarray, Phones]], rng: np.random.Generator
-) -> tuple[np.ndarray, list[Segment]]:
+def assemble_clip(pieces: list[Speech], rng: np.random.Generator) -> tuple[np.ndarray, list[Segment]]:
     """Join sentences to one clip with pauses before, between and after, some with a breath or a faint noise.
 
     Args:
-        pieces: samples (S_i,) at 16 kHz and phones of each sentence.
+        pieces: the sentences, with phones of the common alphabet.
         rng (`np.random.Generator`): all chance comes from it.
 
     Returns:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What the face does beside the mouth while it speaks: loudness, pitch, blinks, gaze, brows, small asymmetries.
+"""Rule-based motion of the face beside the mouth in speech: blinks, gaze, brows, cheeks, small asymmetries.
 
-Everything is seeded and made at the frame rate. The mouth itself comes from `phonemes`.
+All of it is seeded and made at the frame rate. The mouth itself comes from `visemes`.
 """
 
 import numpy as np
@@ -41,7 +41,7 @@ def accompany(
     """Add to a mouth track what goes with it: blinks, gaze, brows that follow the pitch, a lived-in asymmetry.
 
     Args:
-        weights (`(T, 53)` float): mouth from `phonemes.mouth_weights`; where it is at rest it stays exactly so.
+        weights (`(T, 53)` float): mouth from `visemes.mouth_weights`; where it is at rest it stays exactly so.
         audio (`(S,)` float): the clip, for its pitch.
         rng (`np.random.Generator`): everything random comes from it.
 

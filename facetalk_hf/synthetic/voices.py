@@ -3,14 +3,15 @@
 
 import re
 import zlib
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .phone_alphabets import SILENCE, normalise_all
-from .speech_engines import ESPEAK_ENGLISH, ESPEAK_VARIANTS, ESPEAK_WORLD, RATE, Espeak, festival, flite
-from .spoken_clips import Phones, assemble_clip, make_row, silence_clip
+from .speech_engines import ENGINES, ESPEAK_ENGLISH, ESPEAK_VARIANTS, ESPEAK_WORLD, RATE, Speech
+from .spoken_clips import assemble_clip, make_row, silence_clip
 from .visemes import Segment
 
 
@@ -41,7 +42,6 @@ TEST_VOICES = {
     "festival-lj": ("festival", "suo_fi_lj_diphone", "fi", "lj", 0),
 }
 ALPHABET = {"en": "english", "ca": "catalan", "it": "italian", "fi": "finnish", "cs": "czech"}
-ENCODING = {"cs": "iso-8859-2"}
 LICENCE = {
     "flite": "CMU Flite licence",
     "festival": "X11 / LGPL / GPL, see the Debian package",
@@ -88,28 +88,20 @@ class Text:
         return "".join(str(rng.choice(self.parts[part])) for part in ("onset", "vowel", "coda"))
 
 
-_espeak: Espeak | None = None
-
-
-def speak(name: str, texts: list, rng: np.random.Generator) -> list[tuple[np.ndarray, Phones] | None]:
-    """Synthesise texts with one voice: samples (S,) at 16 kHz and phones of the common alphabet; `None` for a failure.
+def speak(name: str, texts: list[tuple[str, str]], rng: np.random.Generator) -> list[Speech | None]:
+    """Synthesise texts with one voice, with phones of the common alphabet; `None` for a failure.
 
     Args:
         name (`str`): of `VOICES` or `TEST_VOICES`.
-        texts: sentences; for espeak-ng pairs of its own voice and a sentence.
+        texts: pairs of a voice of the engine and a sentence.
         rng (`np.random.Generator`): all chance comes from it.
     """
-    global _espeak
-    engine, voice, language, _, _ = (VOICES | TEST_VOICES)[name]
-    if engine == "espeak":
-        _espeak = _espeak or Espeak()
-        made = [_espeak(voice_name, text, rng) for voice_name, text in texts]
-    elif engine == "flite":
-        made = flite(voice, texts, rng)
-    else:
-        made = festival(voice, texts, rng, ENCODING.get(language, "iso-8859-1"))
-    alphabet = "ipa" if engine == "espeak" else ALPHABET[language]
-    return [item and (item[0], normalise_all(item[1], alphabet)) for item in made]
+    kind, _, language, _, _ = (VOICES | TEST_VOICES)[name]
+    engine, made = ENGINES[kind](), []
+    for voice, group in groupby(texts, key=lambda pair: pair[0]):
+        made += engine(voice, [text for _, text in group], rng)
+    alphabet = "ipa" if kind == "espeak" else ALPHABET[language]
+    return [speech and Speech(speech.samples, normalise_all(speech.phones, alphabet)) for speech in made]
 
 
 def voice_rows(name: str, number: int, seed: int, texts: Path) -> tuple[list[dict[str, Any]], float]:
@@ -123,17 +115,16 @@ def voice_rows(name: str, number: int, seed: int, texts: Path) -> tuple[list[dic
         rows, the first of a training voice for the validation, and their seconds.
     """
     rng = np.random.default_rng([seed, number, zlib.crc32(name.encode())])
-    engine, _, language, speaker, _ = (VOICES | TEST_VOICES)[name]
+    engine, voice, language, speaker, _ = (VOICES | TEST_VOICES)[name]
     plans = []
     for _ in range(CLIPS):
-        voice = ""
         if engine == "espeak":
             dialects = ESPEAK_ENGLISH if language == "en" else ESPEAK_WORLD
             voice = f"{rng.choice(dialects)}+{rng.choice(ESPEAK_VARIANTS)}"
         spoken = language or voice[:2]
         text = Text(texts, spoken)
         plans.append((voice, spoken, [text.sentence(rng) for _ in range(rng.choice([1, 2, 2, 3]))]))
-    flat = [(voice, text) if engine == "espeak" else text for voice, _, said in plans for text in said]
+    flat = [(voice, text) for voice, _, said in plans for text in said]
     made = iter(speak(name, flat, rng))
     result, seconds = [], 0.0
     for index, (voice, spoken, said) in enumerate(plans):
@@ -143,7 +134,7 @@ def voice_rows(name: str, number: int, seed: int, texts: Path) -> tuple[list[dic
         audio, segments = assemble_clip(pieces, rng)
         split = "test" if name in TEST_VOICES else "validation" if index == 0 else "train"
         fields = {"language": spoken, "engine": engine, "licence": LICENCE[engine], "split": split}
-        fields |= {"text": " ".join(said), "speaker": f"espeak {voice}" if voice else speaker}
+        fields |= {"text": " ".join(said), "speaker": f"espeak {voice}" if engine == "espeak" else speaker}
         result.append(make_row(audio, segments, rng, id=f"{name}-{number:03d}-{index:03d}", **fields))
         seconds += len(audio) / RATE
     return result, seconds

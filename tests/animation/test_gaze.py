@@ -89,6 +89,19 @@ def test_lids_follow_but_not_while_they_are_shut():
     assert turned.vertices(1)[:4, 1] - face().base[:4, 1] == pytest.approx(-10, abs=1e-4)
 
 
+def test_landmarks_go_with_the_skin_next_to_them():
+    points = np.zeros((FRAMES, 68, 3))
+    points[:, :2] = [[32, 46, 36], [-30, 44, 36]]  # beside the upper lids
+    points[:, 2:] = [31, 36, 35]  # in front of the left ball, which they are not to turn with
+    animation = face().replace(landmarks=points)
+    looking = animation.with_gaze(0, PITCH)
+    lid = [looking.vertices(frame)[0] - face().base[0] for frame in range(FRAMES)]
+    assert np.ptp(np.array(lid)[:, 1]) > 5
+    np.testing.assert_allclose(looking.landmarks[:, :2] - points[:, :2], np.stack([lid, lid], 1), atol=1e-4)
+    np.testing.assert_allclose(np.abs(looking.landmarks - points)[..., [0, 2]], 0, atol=1e-5)
+    np.testing.assert_allclose(looking.with_gaze().landmarks, points, atol=1e-4)
+
+
 @pytest.mark.parametrize(("yaw", "pitch", "words"), [
     (31, 0, "yaw must lie within 30"), (0, -25.5, "pitch must lie within 25"), (np.nan, 0, "yaw"),
     (np.zeros(3), 0, "24 frames"),

@@ -71,7 +71,7 @@ def test_the_documented_ways_of_reading(tmp_path, monkeypatch):
     for block in blocks:
         exec(compile(block, "corpus.md", "exec"), names)  # noqa: S102  our own page
     assert len(blocks) == 2
-    assert names["segment"]["frame_mask"].sum() == 24 and len(names["data"]) == len(list(names["stream"])) == 2
+    assert len(names["samples"]) == 16000 and len(names["data"]) == len(list(names["stream"])) == 2
 
 
 def test_card_says_what_is_there(tmp_path):

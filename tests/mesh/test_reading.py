@@ -51,7 +51,7 @@ def test_colours_and_normals_of_an_obj_where_each_vertex_has_them(tmp_path):
 @pytest.mark.parametrize("encoding", ["binary", "ascii"])
 @pytest.mark.parametrize("normals", [True, False])
 def test_ply_with_and_without_normals(tmp_path, encoding, normals):
-    ball = trimesh.creation.icosphere(subdivisions=1)
+    ball = trimesh.creation.icosphere(subdivisions=1).apply_translation([3, 4, 5])
     ball.export(tmp_path / "a.ply", encoding=encoding, vertex_normal=normals)
     mesh = read_mesh(tmp_path / "a.ply")
     np.testing.assert_allclose(mesh.vertices, ball.vertices, atol=1e-6)

@@ -10,6 +10,7 @@ from facetalk_hf.blendshapes import INDEX
 from facetalk_hf.data import corpus
 from facetalk_hf.synthetic import voices
 from facetalk_hf.synthetic.phone_alphabets import SILENCE
+from facetalk_hf.synthetic.speech_engines import ENGINES, Speech
 from facetalk_hf.synthetic.spoken_clips import FPS, silence_clip
 from facetalk_hf.synthetic.voices import TEST_VOICES, VOICES, Text, silence_rows, voice_rows
 
@@ -27,13 +28,13 @@ def say(voice: str, texts: list[str], rng: np.random.Generator) -> list:
         phones = [("pau", 0.0, 0.2)]
         phones += [("b" if i % 2 else "aa", 0.2 + 0.1 * i, 0.3 + 0.1 * i) for i in range(count)]
         phones.append(("pau", 0.2 + 0.1 * count, 0.4 + 0.1 * count))
-        result.append(None if index % 7 == 6 else (samples, phones))
+        result.append(None if index % 7 == 6 else Speech(samples, phones))
     return result
 
 
 @pytest.fixture
 def engine(monkeypatch):
-    monkeypatch.setattr(voices, "flite", say)
+    monkeypatch.setitem(ENGINES, "flite", lambda: say)
     monkeypatch.setattr(voices, "CLIPS", 5)
 
 
