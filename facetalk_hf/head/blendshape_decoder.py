@@ -16,7 +16,7 @@ from .decoder import HeadDecoder, HeadGeometry, Identity, aperture
 from .eyelids import seal_blink
 from .eyes import cut_eye_openings, eyeballs, finish_lids
 from .facial_weights import facial_weights
-from .field_values import evaluate
+from .field_values import CHUNK, evaluate
 from .lips import seal_lips
 from .teeth import JAW_MAPS, teeth
 
@@ -138,7 +138,7 @@ class BlendshapeDecoder(HeadDecoder):
         low, high = np.asarray(head.config.bounds)
 
         def field(points: np.ndarray) -> np.ndarray:
-            return evaluate(lambda part: head.sdf(part.to(code), code), points, code.device)
+            return evaluate(lambda part: head.sdf(part.to(code), code), points, code.device, CHUNK)
 
         size = (high - low) / (high - low).max() * self.resolution
         cells = [max(16, 16 * round(float(count) / 16)) for count in size]
@@ -152,7 +152,8 @@ class BlendshapeDecoder(HeadDecoder):
         """Compute motion fields (V, R, 3) in mm at canonical points (V, 3)."""
         net, controls = self.head.forward_net, self.head.controls(code)
         glob, _ = self.head.split_identity(code)
-        return evaluate(lambda part: net.basis(part.to(code), controls, glob), points, code.device) * MILLIMETRES
+        fields = evaluate(lambda part: net.basis(part.to(code), controls, glob), points, code.device, CHUNK)
+        return fields * MILLIMETRES
 
     def _seal_blinks(
         self, fields: np.ndarray, base: np.ndarray, faces: np.ndarray, centers: np.ndarray, radius: np.ndarray

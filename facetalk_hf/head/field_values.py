@@ -7,12 +7,15 @@ import numpy as np
 import torch
 
 
-CHUNK = 8192  # points that stay in the processor's cache; a GPU gets 32 times as many at once
+CHUNK = 8192  # points that stay in the processor's cache
 
 
 @torch.no_grad()
 def evaluate(
-    field: Callable[[torch.Tensor], torch.Tensor], points: np.ndarray, device: torch.device | str = "cpu"
+    field: Callable[[torch.Tensor], torch.Tensor],
+    points: np.ndarray,
+    device: torch.device | str = "cpu",
+    chunk: int | None = None,
 ) -> np.ndarray:
     """Evaluate field((1, n, 3)) -> (1, n, ..) at points (P, 3), piece by piece: (P, ..) float32.
 
@@ -20,7 +23,9 @@ def evaluate(
         field: takes float32 points on `device`.
         points: an array of real numbers.
         device: where the field is evaluated.
+        chunk (`int`, *optional*): points at a time; by default `CHUNK`, and 32 times as many on a GPU.
     """
-    size = CHUNK if torch.device(device).type == "cpu" else 32 * CHUNK
-    parts = torch.from_numpy(np.ascontiguousarray(points, np.float32)).split(size)
+    if chunk is None:
+        chunk = CHUNK if torch.device(device).type == "cpu" else 32 * CHUNK
+    parts = torch.from_numpy(np.ascontiguousarray(points, np.float32)).split(chunk)
     return torch.cat([field(part[None].to(device))[0].float().cpu() for part in parts]).numpy()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """NPHM: a neural parametric head, from identity and expression codes to a signed distance field and its motion."""
 
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
@@ -15,9 +16,7 @@ from .ensemble import LocalEnsemble
 from .official import OfficialDeformation, OfficialEnsemble, anchor_network, precise_gradients
 
 
-if TYPE_CHECKING:
-    import numpy as np
-
+Points = TypeVar("Points", torch.Tensor, np.ndarray)
 
 NUM_LANDMARKS = 68
 NUM_FEATURES = 14
@@ -278,12 +277,7 @@ class NPHMModel(ModelMixin, ConfigMixin):
             _join(*self._split(identity[..., self.geometry_dim :], appearance[0])),
         )  # fmt: skip
 
-    @overload
-    def above_neck(self, points: torch.Tensor) -> torch.Tensor: ...
-    @overload
-    def above_neck(self, points: "np.ndarray") -> "np.ndarray": ...
-
-    def above_neck(self, points: Any) -> Any:
+    def above_neck(self, points: Points) -> Points:
         """Measure how far canonical points (P, 3), tensor or array, are above the cut through the neck.
 
         Returns: (P,) in model units, of the same kind; infinity where a head has no cut.

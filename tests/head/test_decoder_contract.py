@@ -145,7 +145,7 @@ def test_stream_of_arkit_weights(kind, decoder, monkeypatch):
 
 def test_stream_of_animations(decoder):
     pipe = make_pipeline(head=decoder.head)
-    pipe._decoder = decoder
+    pipe.decoder = decoder
     outputs = list(pipe.stream([speech_like(0.3)], RATE, identity=1, num_inference_steps=2))
     assert outputs and all(len(output.animation) == len(output.expressions) for output in outputs)
     whole = pipe.decode(outputs[0].expressions, 1)

@@ -90,7 +90,7 @@ def test_a_blink_draws_the_ball_back():
 
 
 def arches(landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the teeth of an average head sit: upper and lower points (5, 3) for `teeth`, behind the seam of the lips."""
+    """Points (5, 3) of the upper and the lower teeth of an average head, behind the seam of its lips."""
     seam = (landmarks[62] + landmarks[66]) / 2
     wide = float(np.clip(abs(landmarks[54, 0] - landmarks[48, 0]) / 50.6, 0.75, 1.25))
 

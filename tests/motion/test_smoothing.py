@@ -38,3 +38,10 @@ def test_gaussian_is_symmetric_and_normalised():
     assert result.sum() == pytest.approx(1.0)
     assert np.sqrt((result * (np.arange(41) - 20) ** 2).sum()) == pytest.approx(2.0, rel=0.03)
     np.testing.assert_array_equal(gaussian_filter(impulse, 0), impulse)
+
+
+@pytest.mark.parametrize("frames", [5, 60])
+def test_the_ends_are_mirrored_about_the_last_frames(frames):
+    values = np.random.default_rng(0).normal(size=(frames, 2))
+    long = np.pad(values, ((100, 100), (0, 0)), mode="reflect")
+    np.testing.assert_allclose(gaussian_filter(values, 2.0), gaussian_filter(long, 2.0)[100:-100], atol=1e-12)

@@ -24,6 +24,9 @@ from transformers import Wav2Vec2FeatureExtractor
 from facetalk_hf import FaceTalkPipeline, FaceTalkPipelineOutput, LogMelFeatureExtractor, MotionControls
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.head.decoding import make_decoder
+from facetalk_hf.motion.blinks import blinks
+from facetalk_hf.motion.head_motion import head_motion
+from facetalk_hf.motion.processing import seeded_rng
 
 
 # Calling
@@ -402,3 +405,16 @@ def test_animate_is_the_last_step_of_a_call(rate):
     with pytest.raises(FaceTalkError, match="pitch of gaze"):
         pipe.animate(expressions, controls=MotionControls(gaze=(0, 90)))
     assert pipe.animate(expressions)[0].audio is None
+
+
+def test_head_motion_is_drawn_after_the_blinks_of_a_result():
+    """One seed serves both, so that neither changes when codes are animated later."""
+    pipe = make_pipeline(head=make_named_head())
+    pipe.decoder.resolution = 16
+    clip = speech_like(1.0)
+    for options in ({}, {"blink_rate": 20}):
+        poses = animate(pipe, clip, sampling_rate=RATE, head_motion=1.0, **options).animations[0].poses
+        rng = seeded_rng(seed(3), 0)
+        if options:
+            blinks(24, 24.0, rng, 20)
+        np.testing.assert_array_equal(poses, head_motion(clip, RATE, 24, 24.0, rng))

@@ -65,7 +65,7 @@ def test_a_method_that_takes_the_controls_has_all_of_them(site):
     (path,) = [path for path in site.rglob("*.html") if path.match("reference/pipeline*")]
     text = re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", "", path.read_text(encoding="utf-8"))))
     for item in options_of(MotionControls):
-        assert text.count(item.help.rstrip(".")) == (3 if item.live else 1), item.name  # call, stream, open_stream
+        assert text.count(item.sentence) == (3 if item.live else 1), item.name  # call, stream, open_stream
 
 
 def test_pages_ask_no_other_server(site):

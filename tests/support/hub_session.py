@@ -22,6 +22,8 @@ from facetalk_hf.cli.main import main
 from facetalk_hf.data import corpus
 from facetalk_hf.data.publishing import push_to_hub
 from facetalk_hf.head.decoding import make_decoder
+from facetalk_hf.head.loading import load_head
+from facetalk_hf.hub.fetching import fetch_weights
 from facetalk_hf.models.lora import fuse_lora
 
 
@@ -102,6 +104,12 @@ def load() -> None:
     mixed = {"denoiser": torch.float16, "default": torch.float32}
     pipe = FaceTalkPipeline.from_pretrained("someone/talker", variant="fp16", dtype=mixed)
     assert (pipe.denoiser.dtype, pipe.head.dtype) == (torch.float16, torch.float32)
+
+    alone = Path(fetch_weights("someone/talker", folder="head", cache_dir="head-cache"))
+    assert [path.relative_to(alone).parent.name for path in alone.rglob("*.safetensors")] == ["head"]
+    assert torch.equal(load_head("someone/talker").anchor_mean, load_head(facetalk_hf.TINY).anchor_mean)
+    with refused("someone/nothing", "check its name"):
+        load_head("someone/nothing")
 
     other = FaceTalkPipeline.from_pretrained("someone/talker", revision="v2")
     assert not torch.equal(codes(other), expected)
