@@ -70,13 +70,21 @@ def imports(path: Path, top_only: bool = False) -> set[str]:
 
 
 def public_definitions(path: Path):
-    """Yield (name, node) of public classes and functions at the top, and of public methods of public classes."""
+    """Yield (name, node) of public classes and functions at the top, and of public methods of public classes.
+
+    Setters and overloads are left out: the property and the function that follows are what is documented.
+    """
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and not node.name.startswith("_"):
             yield node.name, node
             for method in node.body if isinstance(node, ast.ClassDef) else ():
-                if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
+                if isinstance(method, ast.FunctionDef) and not method.name.startswith("_") and not again(method):
                     yield f"{node.name}.{method.name}", method
+
+
+def again(function: ast.FunctionDef) -> bool:
+    """Whether a function is a setter or an overload."""
+    return any(re.fullmatch(r"overload|\w+\.setter", ast.unparse(item)) for item in function.decorator_list)
 
 
 def pyproject() -> dict:
