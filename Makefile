@@ -26,7 +26,7 @@ help:
 	@sed -n 's/^# make /  make /p' Makefile
 
 demo: $(VENV)/.ready-demo
-	$(PY) -m facetalk_hf.cli.main generate "$(CLIP)" --output-dir out/demo
+	$(PY) -m facetalk_hf.cli generate "$(CLIP)" --output-dir out/demo
 	@echo
 	@echo "See out/demo/$(basename $(notdir $(CLIP))).mp4; the .glb beside it opens in Blender or any glTF viewer."
 
