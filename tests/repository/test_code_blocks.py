@@ -19,6 +19,7 @@ from diffusers import DiffusionPipeline
 import facetalk_hf
 from facetalk_hf import FaceTalkPipeline
 from facetalk_hf.animation import video as video_writer
+from facetalk_hf.animation.formats import READERS, WRITERS
 from facetalk_hf.cli.main import app, main
 from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
 
@@ -83,6 +84,16 @@ def files(quick, tmp_path_factory):
         rows = [f"v {x} {y + move * (y > 0)} {z}" for x, y, z in square]
         (folder / "shapes" / f"{name}.obj").write_text("\n".join([*rows, "f 1 2 3 4", ""]))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def formats_as_they_were():
+    """Examples may register formats; the tests of other files must not see them."""
+    tables = [(table, dict(table)) for table in (WRITERS, READERS)]
+    yield
+    for table, before in tables:
+        table.clear()
+        table.update(before)
 
 
 @pytest.fixture

@@ -254,6 +254,16 @@ def test_quality_is_rules_layers_and_types():
 
 
 @needs_make
+def test_make_demo_calls_a_command_that_is_there(tmp_path):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / ".ready-demo").touch()
+    given = [f"VENV={tmp_path}", f"PY={sys.executable}", f"CLIP={tmp_path / 'missing.wav'}"]
+    done = subprocess.run(["make", "demo", *given], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "facetalk: no such file" in done.stderr, done.stdout + done.stderr
+
+
+@needs_make
 @pytest.mark.skipif(os.name != "posix", reason="needs the permissions of a POSIX file system")
 def test_ci_and_workflows_call_make():
     script = ROOT / ".ci" / "run"
