@@ -32,9 +32,8 @@ def _widget(item: Option, name: str, index: int) -> gr.components.Component:
     if item.kind is bool:
         return gr.Checkbox(item.default, **common)
     if item.default is None:
-        common["info"] = f"{item.sentence} Empty: {item.unset}."
-        limits = {"minimum": low, "maximum": None if math.isinf(high) else high}
-        return gr.Number(None, precision=0 if item.kind is int else None, **limits, **common)
+        # A number field of gradio shows and sends 0 where it was left empty.
+        return gr.Textbox(None, placeholder=item.unset, max_lines=1, **common)
     top = item.usual if math.isinf(high) else high
     return gr.Slider(low, top, value=item.default, step=(top - low) / 20, **common)
 
@@ -43,12 +42,24 @@ def controls_from(values: Sequence) -> MotionControls:
     """Make controls from the values of the widgets, in their order."""
     values, chosen = iter(values), {}
     for item in OPTIONS:
-        given = [next(values) for _ in names_of(item)]
+        given = [_number(next(values), item.kind) for _ in names_of(item)]
         if item.parts:
-            chosen[item.name] = None if given == [None] * len(given) else tuple(value or 0.0 for value in given)
+            chosen[item.name] = (
+                None if given == [None] * len(given) else tuple(0.0 if value is None else value for value in given)
+            )
         else:
             chosen[item.name] = given[0]
     return MotionControls(**chosen)
+
+
+def _number(value: object, kind: type) -> object:
+    """Read what a field holds: a number, or `None` where it is empty; controls refuse any other text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return kind(value) if value.strip() else None
+    except ValueError:
+        return value
 
 
 def from_widgets(function: Callable[..., Iterator]) -> Callable[..., Iterator]:

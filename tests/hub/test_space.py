@@ -170,7 +170,8 @@ def test_the_endpoint_has_all_controls_and_does_what_the_library_does(client, cl
         ("words.flac", {"head": "99"}, "dentity must be"),
         ("words.flac", {"head": "/etc/passwd"}, "dentity must be"),
         ("words.flac", {"samples": 9}, "maximum"),
-        ("words.flac", {"blink_rate": 61}, "maximum"),
+        ("words.flac", {"blink_rate": 61}, "link_rate must be a number between 0 and 60"),
+        ("words.flac", {"blink_rate": "often"}, "link_rate must be a number between 0 and 60, not often"),
         ("words.flac", {"guidance_scale": 2}, "ew-step weights hold the guidance"),
         ("words.flac", {"keyframes": "text.csv"}, "he file of keyframes"),
     ],
@@ -218,6 +219,10 @@ def test_a_visitor_uploads_sees_a_video_and_turns_the_head(page, clip):
     page.get_by_role("radio", name="Head 5").check(force=True)
     page.get_by_label("number input for Samples").fill("2")
     page.get_by_label("number input for Samples").press("Tab")
+    # What is left empty is the model's own, also once it was seen.
+    page.get_by_text("More", exact=True).click()
+    for name in ("Steps", "Blink rate"):
+        assert page.get_by_role("textbox", name=name).input_value() == ""
     page.get_by_role("button", name="Animate").click()
     page.get_by_label("Video of Sample 1, seed 0").wait_for()
     page.wait_for_function("document.querySelector('.ft-picture video').currentTime > 0.2")
