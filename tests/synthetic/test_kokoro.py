@@ -312,7 +312,7 @@ def test_spelling_of_what_espeak_and_misaki_say():
     assert speller("d^zˈo  d^ʒ g", "it") == "ʣˈo ʤ ɡ"
     assert _english("neː", "en-us") == "nA" and _japanese("koɴbaɴwa") == "kombaɴwa"
     assert _japanese("kiɴka") == "kʲiŋka" and _japanese("hito") == "çito"
-    speller.__dict__["_misaki_japanese"] = lambda text: ("su" + "__", None)  # the pitch is the second half
+    speller.__dict__["_misaki_japanese"] = lambda text: ("su" + "_j", None)  # the pitch is the second half
     speller.__dict__["_misaki_chinese"] = lambda text: ("ma→❓", None)
     assert speller("", "ja") == "sɯ" and speller("", "zh") == "ma→"
     with pytest.raises(FaceTalkError, match=r"libespeak-none.so is missing: install libespeak-ng1"):
