@@ -2,6 +2,7 @@
 """Synthesise the spoken corpus: speech with exact phone times, and the motion that the rules of `visemes` give it.
 
     python training/build_speech.py --output-dir DIR --hours 5 [--processes 2]  # resumable: finished shards are kept
+    python training/build_speech.py --output-dir DIR --hours 5 --neural       # by Kokoro: docs/corpus.md
     python training/build_speech.py --demo facetalk_hf/assets/demo.wav        # the clip that ships in the wheel
 
 Debian packages: espeak-ng libespeak-ng1 flite festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts
@@ -23,7 +24,15 @@ from facetalk_hf.data.building import building, complete, write_splits
 from facetalk_hf.files import atomic_path
 from facetalk_hf.scripts import run_script
 from facetalk_hf.synthetic.speech_engines import RATE, flite
-from facetalk_hf.synthetic.voices import CLIPS, TEST_VOICES, VOICES, silence_rows, voice_rows
+from facetalk_hf.synthetic.voices import (
+    CLIPS,
+    NEURAL_TEST_VOICES,
+    NEURAL_VOICES,
+    TEST_VOICES,
+    VOICES,
+    silence_rows,
+    voice_rows,
+)
 
 
 TEXTS = Path(__file__).parent / "texts"
@@ -61,6 +70,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=5)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--neural", action="store_true", help="voices of Kokoro in place of Debian's programs")
     parser.add_argument("--demo", type=Path, help="write the demo clip to this file and stop")
     options = parser.parse_args()
     if options.demo:
@@ -75,9 +85,10 @@ def main() -> None:
 
 def build(options: argparse.Namespace, work: Path) -> None:
     """All shards that are not there yet."""
-    total = sum(share for *_, share in VOICES.values())
-    tasks = [(name, 0, options.seed, work / "test" / f"test-{name}-000.parquet") for name in TEST_VOICES]
-    for name, (*_, share) in VOICES.items():
+    voices, test_voices = (NEURAL_VOICES, NEURAL_TEST_VOICES) if options.neural else (VOICES, TEST_VOICES)
+    total = sum(share for *_, share in voices.values())
+    tasks = [(name, 0, options.seed, work / "test" / f"test-{name}-000.parquet") for name in test_voices]
+    for name, (*_, share) in voices.items():
         count = max(1, round(options.hours * 3600 / 6.3 / CLIPS * share / total))
         tasks += [(name, n, options.seed, work / "train" / f"{name}-{n:03d}.parquet") for n in range(count)]
     tasks.append(("silence", max(20, int(8 * options.hours)), options.seed, work / "train" / "silence-000.parquet"))

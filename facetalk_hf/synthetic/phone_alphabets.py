@@ -38,7 +38,8 @@ _CZECH = {name: name for name in "p b t d k g m n f v s z l".split()} | _VOWELS 
     "n", "r": "rr", "r~": "zh", "r~*": "sh", "s~": "sh", "t~": "t", "z~": "zh",
 }  # fmt: skip
 
-# IPA: letters first, then sequences that are one phone. What follows a letter (length, tone, ties) is dropped.
+# IPA: letters first, then sequences that are one phone. What follows a letter (length, tone, ties) is dropped,
+# but for the tilde of the nasal vowels in the table.
 _IPA = {
     "p": "p", "b": "b", "t": "t", "d": "d", "k": "k", "ɡ": "g", "g": "g", "m": "m", "n": "n", "f": "f", "v": "v",
     "s": "s", "z": "z", "l": "l", "w": "w", "h": "hh", "j": "y", "ɾ": "rr", "r": "rr", "ɹ": "r", "ɻ": "r", "ʁ":
@@ -58,7 +59,16 @@ _IPA_PAIRS = {
     "f",
 }  # fmt: skip
 
-ALPHABETS = {"english": _ENGLISH, "catalan": _ROMANCE, "italian": _ROMANCE, "finnish": _FINNISH, "czech": _CZECH}
+_COMMON = {
+    name: name
+    for table in (_ENGLISH, _ROMANCE, _FINNISH, _CZECH, _IPA, _IPA_PAIRS)
+    for name in table.values()
+}  # fmt: skip
+ALPHABETS = {
+    "english": _ENGLISH, "catalan": _ROMANCE, "italian": _ROMANCE, "finnish": _FINNISH, "czech": _CZECH,
+    "common": _COMMON,
+}  # fmt: skip
+_TILDE = "\u0303"
 _PAUSES = {"", "#", "##", "_", "pau", "sil", "sp", "_:", "?"}
 
 
@@ -68,6 +78,8 @@ def _ipa(name: str) -> list[str]:
     for letter in unicodedata.normalize("NFC", name):
         if letter in _IPA:
             letters += letter
+        elif letter == _TILDE and letters[-1:] + _TILDE in _IPA_PAIRS:  # a nasal vowel with an entry of its own
+            letters += _TILDE
         elif unicodedata.normalize("NFD", letter)[0] in _IPA:
             letters += unicodedata.normalize("NFD", letter)[0]
     result: list[str] = []
@@ -86,7 +98,8 @@ def normalise(name: str, alphabet: str) -> list[str]:
 
     Args:
         name (`str`): as the engine prints it: "ah0", "i1", "t:", "s~", "ˈeɪ".
-        alphabet (`str`): "english", "catalan", "italian", "finnish", "czech" or "ipa" (espeak-ng).
+        alphabet (`str`): "english", "catalan", "italian", "finnish", "czech", "ipa" (espeak-ng) or
+            "common" (Kokoro, named already).
 
     Returns:
         list of names; empty for marks that are no sound, such as espeak's language switch "(en)".

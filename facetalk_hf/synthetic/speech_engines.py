@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Text to speech with exact phone times, by programs that Debian ships: flite, festival and espeak-ng.
+"""Text to speech with exact phone times: flite, festival and espeak-ng of Debian, and Kokoro's neural voices.
 
-Measured against the energy of vowels and sibilants the times are within 10 ms of the sound. Only
+Measured against the energy of vowels and sibilants the times of Debian's are within 10 ms of the sound; see
+docs/corpus.md for Kokoro's. Only
 training/build_speech.py needs this; nothing here runs when faces are generated.
 """
 
@@ -11,34 +12,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 
 from ..audio.io import load_audio, resample
-
-
-RATE = 16000
-"""Hz of all speech here."""
-Phones = list[tuple[str, float, float]]
-"""Name, start and end in seconds."""
-
-
-class Speech(NamedTuple):
-    """A spoken text: samples (S,) float32 at `RATE`, and phones, named as the engine does (see `phone_alphabets`)."""
-
-    samples: np.ndarray
-    phones: Phones
-
-
-class SpeechEngine(Protocol):
-    """Anything that speaks texts and knows when it says which phone."""
-
-    def __call__(self, voice: str, texts: Sequence[str], rng: np.random.Generator) -> list[Speech | None]:
-        """Speak texts with a voice of the engine, each at its own speed and pitch; `None` where that fails.
-
-        All chance comes from `rng`. Speech has the rate `RATE`.
-        """
+from .kokoro import Kokoro
+from .speech import RATE, Phones, Speech, SpeechEngine
 
 
 ESPEAK_ENGLISH = ("en-us", "en-gb-x-gbclan", "en-gb-scotland", "en-gb-x-rp", "en-029", "en-us")
@@ -193,6 +173,6 @@ class Espeak:
 
 
 ENGINES: dict[str, Callable[[], SpeechEngine]] = {
-    "flite": lambda: flite, "festival": lambda: festival, "espeak": cache(Espeak),
+    "flite": lambda: flite, "festival": lambda: festival, "espeak": cache(Espeak), "kokoro": cache(Kokoro),
 }  # fmt: skip
 """Factories of the engines by name: libraries are loaded when an engine is made."""

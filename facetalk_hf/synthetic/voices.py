@@ -3,12 +3,13 @@
 
 import re
 import zlib
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .kokoro import HELD_OUT, LANGUAGES
 from .phone_alphabets import SILENCE, normalise_all
 from .speech_engines import ENGINES, ESPEAK_ENGLISH, ESPEAK_VARIANTS, ESPEAK_WORLD, RATE, Speech
 from .spoken_clips import assemble_clip, make_row, silence_clip
@@ -41,11 +42,34 @@ TEST_VOICES = {
     "festival-pc": ("festival", "pc_diphone", "it", "pc", 0),
     "festival-lj": ("festival", "suo_fi_lj_diphone", "fi", "lj", 0),
 }
+# Kokoro's voices (docs/corpus.md, "Neural voices") of the languages that training/texts has sentences of.
+_KOKORO = (
+    "af_alloy af_aoede af_bella af_heart af_jessica af_kore af_nicole af_nova af_river af_sarah af_sky am_adam "
+    "am_echo am_eric am_fenrir am_liam am_michael am_onyx am_puck am_santa bf_alice bf_emma bf_isabella bf_lily "
+    "bm_daniel bm_fable bm_george bm_lewis ef_dora em_alex em_santa ff_siwis if_sara im_nicola pf_dora pm_alex "
+    "pm_santa"
+).split()
+
+
+def _neural(voices: list[str], share: float) -> dict[str, tuple[str, str, str, str, float]]:
+    """Make rows of Kokoro's voices or blends; every one is a speaker."""
+    return {f"kokoro-{name}": ("kokoro", name, LANGUAGES[name[0]][:2], name, share) for name in voices}
+
+
+_TRAINED = [name for name in _KOKORO if name not in HELD_OUT]
+_PAIRS = [pair for pair in pairwise(_TRAINED) if LANGUAGES[pair[0][0]] == LANGUAGES[pair[1][0]]]
+NEURAL_VOICES = _neural(_TRAINED, 1.0) | _neural([f"{a}50_{b}50" for a, b in _PAIRS], 0.5)
+"""Rows as in `VOICES`: voices of Kokoro, and blends of neighbours within a language."""
+NEURAL_TEST_VOICES = _neural([name for name in _KOKORO if name in HELD_OUT], 0)
+"""Rows as in `TEST_VOICES`: voices that no blend contains."""
+_ALL_TEST = TEST_VOICES | NEURAL_TEST_VOICES
+_ALL = VOICES | NEURAL_VOICES | _ALL_TEST
 ALPHABET = {"en": "english", "ca": "catalan", "it": "italian", "fi": "finnish", "cs": "czech"}
 LICENCE = {
     "flite": "CMU Flite licence",
     "festival": "X11 / LGPL / GPL, see the Debian package",
     "espeak": "GPL-3.0 program",
+    "kokoro": "Apache-2.0 weights; GPL-3.0 program (espeak-ng) for the spelling",
 }
 
 
@@ -92,15 +116,15 @@ def speak(name: str, texts: list[tuple[str, str]], rng: np.random.Generator) -> 
     """Synthesise texts with one voice, with phones of the common alphabet; `None` for a failure.
 
     Args:
-        name (`str`): of `VOICES` or `TEST_VOICES`.
+        name (`str`): of `VOICES`, `TEST_VOICES` or the neural ones.
         texts: pairs of a voice of the engine and a sentence.
         rng (`np.random.Generator`): all chance comes from it.
     """
-    kind, _, language, _, _ = (VOICES | TEST_VOICES)[name]
+    kind, _, language, _, _ = _ALL[name]
     engine, made = ENGINES[kind](), []
     for voice, group in groupby(texts, key=lambda pair: pair[0]):
         made += engine(voice, [text for _, text in group], rng)
-    alphabet = "ipa" if kind == "espeak" else ALPHABET[language]
+    alphabet = {"espeak": "ipa", "kokoro": "common"}.get(kind) or ALPHABET[language]
     return [speech and Speech(speech.samples, normalise_all(speech.phones, alphabet)) for speech in made]
 
 
@@ -108,14 +132,15 @@ def voice_rows(name: str, number: int, seed: int, texts: Path) -> tuple[list[dic
     """Make the clips of a shard of a voice; all chance comes from the voice, the shard's number and the seed.
 
     Args:
-        name (`str`): of `VOICES` or `TEST_VOICES`. number (`int`): of the shard. seed (`int`): of the corpus.
+        name (`str`): of `VOICES`, `TEST_VOICES` or the neural ones.
+        number (`int`): of the shard. seed (`int`): of the corpus.
         texts (`Path`): folder of the languages' sentences.
 
     Returns:
         rows, the first of a training voice for the validation, and their seconds.
     """
     rng = np.random.default_rng([seed, number, zlib.crc32(name.encode())])
-    engine, voice, language, speaker, _ = (VOICES | TEST_VOICES)[name]
+    engine, voice, language, speaker, _ = _ALL[name]
     plans = []
     for _ in range(CLIPS):
         if engine == "espeak":
@@ -132,7 +157,7 @@ def voice_rows(name: str, number: int, seed: int, texts: Path) -> tuple[list[dic
         if not pieces:
             continue
         audio, segments = assemble_clip(pieces, rng)
-        split = "test" if name in TEST_VOICES else "validation" if index == 0 else "train"
+        split = "test" if name in _ALL_TEST else "validation" if index == 0 else "train"
         fields = {"language": spoken, "engine": engine, "licence": LICENCE[engine], "split": split}
         fields |= {"text": " ".join(said), "speaker": f"espeak {voice}" if engine == "espeak" else speaker}
         result.append(make_row(audio, segments, rng, id=f"{name}-{number:03d}-{index:03d}", **fields))

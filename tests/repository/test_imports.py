@@ -42,6 +42,7 @@ def test_contracts_hold():
         ("animation/x.py", "def f():\n    import torch", "torch"),
         ("animation/x.py", "from ..models.denoiser import FaceTalkDenoiser", "torch"),
         ("hub/x.py", "import typer", "typer"),
+        ("synthetic/x.py", "def f():\n    import onnxruntime", "onnxruntime"),
     ],
 )
 def test_contracts_bite(tmp_path, place, line, word):
