@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What people do with the Hub, in a process whose Hub is the loopback one: test_hub_end_to_end.py starts it.
+"""What people do with the Hub, in a process whose Hub is the loopback one: tests/hub/test_end_to_end.py starts it.
 
 `online` publishes and loads; `offline` goes on with the same cache when the server is gone.
 """
