@@ -36,7 +36,7 @@ from facetalk_hf.synthetic.voices import (
 
 
 TEXTS = Path(__file__).parent / "texts"
-ABOUT = "Synthesised speech with exact phone times, and the motion that facetalk_hf.synthetic.visemes gives it."
+ABOUT = "Synthesised speech with exact phone times, and the motion that facetalk_hf.phones.visemes gives it."
 
 
 def build_shard(task: tuple[str, int, int, Path]) -> tuple[str, float, float]:

@@ -19,7 +19,7 @@ from ..errors import FaceTalkError
 from ..head.blendshape_decoder import BlendshapeDecoder
 from ..head.decoder import aperture
 from ..head.regions import LIP_LANDMARKS, UPPER_LANDMARKS, region_masks
-from ..synthetic.visemes import LIP_SEAL
+from ..phones.visemes import LIP_SEAL
 from . import metrics, motion_metrics
 
 

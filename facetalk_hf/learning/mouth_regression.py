@@ -17,8 +17,9 @@ from ..audio.log_mel import LogMelFeatureExtractor
 from ..blendshapes import EXPRESSIONS, INDEX
 from ..data.corpus import decode_audio
 from ..models.audio_encoder import LogMelEncoder
+from ..phones.segments import Segment
+from ..phones.visemes import LIP_SEAL, mouth_weights
 from ..scripts import REQUIRED, option
-from ..synthetic.visemes import LIP_SEAL, Segment, mouth_weights
 from .loop import TrainingOptions
 
 

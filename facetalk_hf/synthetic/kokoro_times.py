@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .phone_alphabets import SILENCE, normalise
+from ..phones.alphabets import SILENCE, normalise
 from .speech import Phones
 
 
@@ -135,7 +135,7 @@ def time_phones(spelt: str, frames: np.ndarray, samples: np.ndarray, speed: floa
         speed (`float`): as it was spoken.
 
     Returns:
-        (name, start, end) in seconds from 0 to the end of the sound without gaps, named as in `phone_alphabets`.
+        (name, start, end) in seconds from 0 to the end of the sound without gaps, named as in `phones.alphabets`.
     """
     edges = np.concatenate([[0], np.cumsum(frames)]) * (FRAME / RATE)
     edges = np.clip(edges - LEAD - LEAD_OF_SPEED / speed, 0, None)

@@ -14,7 +14,7 @@ Phones = list[tuple[str, float, float]]
 
 
 class Speech(NamedTuple):
-    """A spoken text: samples (S,) float32 at `RATE`, and phones, named as the engine does (see `phone_alphabets`)."""
+    """A spoken text: samples (S,) float32 at `RATE`, and phones, named as the engine does (see `phones.alphabets`)."""
 
     samples: np.ndarray
     phones: Phones

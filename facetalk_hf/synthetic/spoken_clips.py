@@ -8,10 +8,11 @@ import scipy.signal
 
 from ..audio.analysis import loudness
 from ..data.corpus import encode_audio
-from .phone_alphabets import SILENCE
+from ..phones.alphabets import SILENCE
+from ..phones.segments import Segment
+from ..phones.visemes import mouth_weights
 from .speech_engines import RATE, Speech
 from .upper_face import accompany
-from .visemes import Segment, mouth_weights
 
 
 FPS = 24

@@ -19,8 +19,8 @@ from ..data.corpus import decode_audio, encode_audio, read_shard, shards
 from ..errors import FaceTalkError
 from ..files import atomic_path
 from ..motion.head_motion import head_motion
+from ..phones.alphabets import SILENCE
 from ..units import MILLIMETRES
-from .phone_alphabets import SILENCE
 from .scans import ScanFaults, SpeakingHead
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..phones.alphabets import SILENCE, normalise_all
+from ..phones.segments import Segment
 from .kokoro import HELD_OUT, LANGUAGES
-from .phone_alphabets import SILENCE, normalise_all
 from .speech_engines import ENGINES, ESPEAK_ENGLISH, ESPEAK_VARIANTS, ESPEAK_WORLD, RATE, Speech
 from .spoken_clips import assemble_clip, make_row, silence_clip
-from .visemes import Segment
 
 
 CLIPS = 40

@@ -15,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from facetalk_hf.errors import FaceTalkError
+from facetalk_hf.phones.alphabets import SILENCE, normalise, normalise_all
 from facetalk_hf.synthetic import kokoro
 from facetalk_hf.synthetic.kokoro import (
     DURATIONS,
@@ -28,7 +29,6 @@ from facetalk_hf.synthetic.kokoro import (
 )
 from facetalk_hf.synthetic.kokoro_spelling import SYMBOLS, EspeakSpelling, Speller, _english, _japanese
 from facetalk_hf.synthetic.kokoro_times import FRAME, time_phones
-from facetalk_hf.synthetic.phone_alphabets import SILENCE, normalise, normalise_all
 from facetalk_hf.synthetic.speech import RATE, Speech
 from facetalk_hf.synthetic.speech_engines import ENGINES
 from facetalk_hf.synthetic.voices import NEURAL_TEST_VOICES, NEURAL_VOICES, speak

@@ -8,8 +8,8 @@ import pytest
 
 from facetalk_hf.blendshapes import INDEX
 from facetalk_hf.data import corpus
+from facetalk_hf.phones.alphabets import SILENCE
 from facetalk_hf.synthetic import voices
-from facetalk_hf.synthetic.phone_alphabets import SILENCE
 from facetalk_hf.synthetic.speech_engines import ENGINES, Speech
 from facetalk_hf.synthetic.spoken_clips import FPS, silence_clip
 from facetalk_hf.synthetic.voices import TEST_VOICES, VOICES, Text, silence_rows, voice_rows

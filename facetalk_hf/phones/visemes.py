@@ -8,12 +8,12 @@ Everything is rules, nothing is captured: a score against this teacher measures 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from ..blendshapes import EXPRESSIONS, INDEX
-from .phone_alphabets import SILENCE
+from .alphabets import SILENCE
+from .segments import Segment
 
 
 RATE = 120
@@ -21,14 +21,6 @@ RATE = 120
 
 LIP_SEAL = 0.93
 """On ICT-FaceKit lips meet exactly at mouthClose = 0.93 jawOpen; more interpenetrates."""
-
-
-class Segment(NamedTuple):
-    """One phone: its name and the seconds it lasts from and to."""
-
-    phone: str
-    start: float
-    end: float
 
 
 SHAPES = ("jaw", "pucker", "funnel", "stretch", "smile", "lower_down", "upper_up", "bite", "press", "shrug")
@@ -176,7 +168,7 @@ def mouth_weights(
     maximum, because a /p/ lasts only 1.6 to 2.2 frames at 24 fps. In pauses every weight is exactly 0.
 
     Args:
-        segments: phones named as in `PHONES` or as a diphthong, seconds, sorted, without gaps (see `phone_alphabets`).
+        segments: phones named as in `PHONES` or as a diphthong, seconds, sorted, without gaps (see `alphabets`).
         frames (`int`): number of frames.
         fps (`float`): frames a second.
         loudness (`(frames,)` float, *optional*): 0..1; the jaw opens by (0.6 + 0.5 loudness) times its target.

@@ -10,9 +10,10 @@ from facetalk_hf.audio.analysis import loudness, pitch
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
 from facetalk_hf.evaluation.metrics import lip_aperture
 from facetalk_hf.motion.blinks import blinks
-from facetalk_hf.synthetic.phone_alphabets import ALPHABETS, SILENCE, normalise, normalise_all
+from facetalk_hf.phones.alphabets import ALPHABETS, SILENCE, normalise, normalise_all
+from facetalk_hf.phones.segments import Segment
+from facetalk_hf.phones.visemes import _DIPHTHONGS, PHONES, mouth_weights
 from facetalk_hf.synthetic.upper_face import accompany
-from facetalk_hf.synthetic.visemes import _DIPHTHONGS, PHONES, Segment, mouth_weights
 
 
 def word(*phones: str, length: float = 0.1, pause: float = 0.5) -> tuple[list[Segment], int]:
