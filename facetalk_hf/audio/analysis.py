@@ -48,3 +48,13 @@ def pitch(audio: np.ndarray, sampling_rate: int, frames: int, fps: float = 24) -
     best = correlation[:, low:high].argmax(1) + low
     voiced = (correlation[np.arange(frames), best] > 0.5) & (windows.std(1) > 0.1 * windows.std())
     return np.where(voiced, rate / best, 0.0)
+
+
+def pitch_rise(audio: np.ndarray, sampling_rate: int, frames: int, fps: float = 24) -> np.ndarray:
+    """Measure how far the pitch lies above the clip's median, smoothed: (frames,), 0 to 0.8, 0 where unvoiced."""
+    f0 = pitch(audio, sampling_rate, frames, fps)
+    voiced = f0 > 0
+    if voiced.sum() <= 5:
+        return np.zeros(frames)
+    octaves = np.log2(np.maximum(f0, 1) / np.median(f0[voiced]))
+    return gaussian(np.where(voiced, octaves.clip(0, 0.6), 0), 3) * 1.3

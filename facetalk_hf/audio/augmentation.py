@@ -8,6 +8,7 @@ Playing a clip faster or slower moves pitch and formants together; with the warp
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.signal
 
 
 class Augmenter:
@@ -42,10 +43,56 @@ class Augmenter:
         noisy = audio
         if rng.random() < 0.6:
             noisy = self._channel(noisy, rng)
-        if rng.random() < 0.7:
-            noisy = noisy + self._noise(len(noisy), rng) * 10 ** ((-23 - rng.uniform(5, 45)) / 20)
+        # Digital silence before a burst gives stops away, and no recording has it: most clips get some noise.
+        if rng.random() < 0.92:
+            noisy = noisy + self._noise(len(noisy), rng) * 10 ** ((-23 - rng.uniform(3, 50)) / 20)
+        if rng.random() < 0.12:
+            noisy = noisy + self._music(len(noisy), rng) * 10 ** ((-23 - rng.uniform(5, 30)) / 20)
         noisy = noisy * 10 ** (rng.uniform(-24, 8) / 20)
-        return audio, np.clip(noisy, -1, 1).astype(np.float32), speed, round(warp, 2)
+        noisy = np.clip(noisy, -1, 1)
+        if rng.random() < 0.15:
+            noisy = self._telephone(noisy, rng)
+        elif rng.random() < 0.15:
+            noisy = self._codec(noisy, rng)
+        return audio, noisy.astype(np.float32), speed, round(warp, 2)
+
+    def _telephone(self, audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Limit (S,) to a telephone's band, at times with mu-law's 8 bits."""
+        low, high = rng.uniform(150, 350), rng.uniform(3200, 3900)
+        sections = scipy.signal.butter(4, (low, high), "bandpass", fs=self.rate, output="sos")
+        audio = scipy.signal.sosfilt(sections, audio)
+        if rng.random() < 0.6:
+            peak = np.abs(audio).max() + 1e-9
+            code = np.round(np.sign(audio) * np.log1p(255 * np.abs(audio) / peak) / np.log(256) * 127) / 127
+            audio = np.sign(code) * (256 ** np.abs(code) - 1) / 255 * peak
+        return audio
+
+    def _codec(self, audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Do to (S,) what perceptual codecs do at low rates: weak parts of the spectrum vanish, the rest is coarse."""
+        _, _, spectrum = scipy.signal.stft(audio, self.rate, nperseg=512)
+        size = np.abs(spectrum)
+        floor = size.max(0, keepdims=True) * 10 ** (-rng.uniform(25, 45) / 20)
+        step = 10 ** (rng.uniform(1.5, 6) / 20)
+        coarse = step ** np.round(np.log(size + 1e-9) / np.log(step))
+        spectrum = np.where(size > floor, spectrum * (coarse / (size + 1e-9)), 0)
+        return scipy.signal.istft(spectrum, self.rate, nperseg=512)[1][: len(audio)]
+
+    def _music(self, length: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw (length,) of music of unit power: chords of harmonic tones that fade, one after another."""
+        result, at = np.zeros(length), 0
+        root = rng.uniform(80, 250)
+        while at < length:
+            count = min(length - at, int(rng.uniform(0.2, 1.2) * self.rate))
+            time = np.arange(count) / self.rate
+            notes = root * 2 ** (rng.choice([0, 3, 4, 5, 7, 9, 12, 16, 19], 3, replace=False) / 12)
+            for note in notes:
+                for harmonic in range(1, 7):
+                    result[at : at + count] += np.sin(2 * np.pi * note * harmonic * time) / harmonic ** rng.uniform(
+                        1, 2
+                    )
+            result[at : at + count] *= np.exp(-time * rng.uniform(0.5, 6))
+            at += count
+        return result / (result.std() + 1e-9)
 
     def _channel(self, audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Apply room, colour and band limits as one filter in the frequency domain."""

@@ -177,9 +177,8 @@ class FeatureStream:
         self.encoder, self.extractor, self.hop = encoder, feature_extractor, hop
         self.statistics = RunningStatistics(feature_extractor) if statistics is None else statistics
         config = encoder.config
-        # Each block sees kernel - 1 frames in all; the stem sees 2 frames back and 1 ahead, less its last column.
         self.ahead = config.look_ahead_frames
-        self.past = config.num_hidden_layers * (config.kernel_size - 1) - (self.ahead - 1) + 2
+        self.past = encoder.past_frames()
         self.columns = torch.zeros(COLUMNS_PER_FRAME * self.past, feature_extractor.feature_size)
         self.num_columns = 0  # that came
         self.first_sample = int(feature_extractor.window_starts(0, 1)[0])  # of those kept

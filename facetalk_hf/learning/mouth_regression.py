@@ -2,7 +2,7 @@
 """Training of the small audio encoder: augmented clips, the rules' motion for them, and the loss of a regression."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..audio.analysis import loudness
+from ..audio.analysis import loudness, pitch_rise
 from ..audio.augmentation import Augmenter
 from ..audio.log_mel import LogMelFeatureExtractor
 from ..blendshapes import EXPRESSIONS, INDEX
 from ..data.corpus import decode_audio
 from ..models.audio_encoder import LogMelEncoder
 from ..phones.segments import Segment
-from ..phones.visemes import LIP_SEAL, mouth_weights
+from ..phones.visemes import LIP_SEAL, PHONES, mouth_weights, split_diphthongs
 from ..scripts import REQUIRED, option
 from .loop import TrainingOptions
 
@@ -32,7 +32,9 @@ IMPORTANCE = {
     "browOuterUp_L": 0.15, "browOuterUp_R": 0.15,
 }  # fmt: skip
 """Weight of each channel's squared error; the others count 0.01."""
-BROWS = [INDEX[name] for name in IMPORTANCE if name.startswith("brow")]
+BROWS = [name for name in IMPORTANCE if name.startswith("brow")]
+CHANNELS = len(EXPRESSIONS) + 3
+"""Values a frame of what is wanted: weights, closure, two numbers of phones."""
 
 
 @dataclass(kw_only=True)
@@ -51,27 +53,49 @@ class AudioEncoderOptions(TrainingOptions):
     validation_steps: int = option(500, "updates from one validation to the next; 0 for none but the last")
 
 
+PHONE_NUMBER = {phone: number for number, phone in enumerate(PHONES)}
+"""Class of the phone head of each phone of the rules."""
+
+
 class Clip:
-    """One sequence in memory: 16-bit samples, phones, brows.
+    """One sequence in memory.
 
     Args:
-        row (`dict`): of a corpus, with "id", "audio", "phones" and "weights".
+        audio ((S,) int16): at 16 kHz.
+        phones: its segments, in the alphabet of `phones.alphabets`.
+        speaker (`str`): who speaks.
     """
 
-    def __init__(self, row: dict[str, Any]) -> None:
-        self.audio = np.round(decode_audio(row) * 32767).astype(np.int16)
-        self.phones = [Segment(p["phone"], p["start"], p["end"]) for p in row["phones"]]
-        self.brows = row["weights"][:, BROWS].astype(np.float16)
-        self.speaker = row["id"].rsplit("-", 2)[0]
+    def __init__(self, audio: np.ndarray, phones: list[Segment], speaker: str) -> None:
+        self.audio, self.phones, self.speaker = audio, phones, speaker
+        halves = split_diphthongs(phones)
+        self.ends = np.array([segment.end for segment in halves])
+        self.numbers = np.array([PHONE_NUMBER[segment.phone] for segment in halves])
+        # What the pitch says of the brows, as in `synthetic.upper_face`: features must keep the pitch.
+        frames = max(1, int(np.ceil(len(audio) * FPS / RATE)))
+        self.brows = pitch_rise(audio.astype(np.float32) / 32767, RATE, frames, FPS).astype(np.float16)
+
+    @classmethod
+    def of_row(cls, row: dict[str, Any]) -> "Clip":
+        """Make a clip of a row of a corpus with "id", "audio" and "phones"."""
+        audio = np.round(decode_audio(row) * 32767).astype(np.int16)
+        phones = [Segment(p["phone"], p["start"], p["end"]) for p in row["phones"]]
+        return cls(audio, phones, row["id"].rsplit("-", 2)[0])
 
     def target(self, speed: float, frames: int, audio: np.ndarray) -> np.ndarray:
-        """Compute the rules' motion for the clip played `speed` times as fast, (frames, 54): 53 weights, closure."""
+        """Compute what is wanted of the clip played `speed` times as fast: (frames, 56).
+
+        53 weights and the closure by the rules, then the numbers of the phones in the two halves of the frame.
+        """
         phones = [Segment(phone, start / speed, end / speed) for phone, start, end in self.phones]
         weights, closure = mouth_weights(phones, frames, FPS, loudness(audio, RATE, frames, FPS))
         at = (np.arange(frames) + 0.5) * speed - 0.5
-        for column, index in enumerate(BROWS):
-            weights[:, index] = np.interp(at, np.arange(len(self.brows)), self.brows[:, column].astype(np.float32))
-        return np.concatenate([weights, closure[:, None]], axis=1)
+        rise = np.interp(at, np.arange(len(self.brows)), self.brows.astype(np.float32))
+        for name in BROWS:
+            weights[:, INDEX[name]] = rise if "Inner" in name else 0.7 * rise
+        half = (np.arange(2 * frames) + 0.5) / (2 * FPS) * speed
+        numbers = self.numbers[np.searchsorted(self.ends, half).clip(max=len(self.ends) - 1)]
+        return np.concatenate([weights, closure[:, None], numbers.reshape(frames, 2)], axis=1).astype(np.float32)
 
 
 class Pool:
@@ -81,19 +105,30 @@ class Pool:
     times before it goes.
 
     Args:
-        clips: what is augmented. extractor ([`LogMelFeatureExtractor`]): makes the features.
+        clips: what is augmented; of several corpora each with its share of the draws. extractor ([`LogMelFeatureExtractor`]): makes the features.
         size (`int`): clips in the pool. crop (`int`): frames of a crop.
     """
 
-    def __init__(self, clips: list[Clip], extractor: LogMelFeatureExtractor, size: int, crop: int) -> None:
-        self.clips, self.extractor, self.size, self.crop = clips, extractor, size, crop
-        self.augmenter = Augmenter([clip.audio for clip in clips[:: max(1, len(clips) // 200)]], RATE)
+    def __init__(
+        self,
+        corpora: Sequence[tuple[float, list[Clip]]],
+        extractor: LogMelFeatureExtractor,
+        size: int,
+        crop: int,
+        look_aheads: Sequence[int] = (),
+    ) -> None:
+        self.corpora = [(share, clips) for share, clips in corpora if clips]
+        self.shares = np.array([share for share, _ in self.corpora]) / sum(share for share, _ in self.corpora)
+        self.extractor, self.size, self.crop, self.look_aheads = extractor, size, crop, list(look_aheads)
+        everybody = [clip.audio for _, clips in self.corpora for clip in clips[:: max(1, len(clips) // 100)]]
+        self.augmenter = Augmenter(everybody, RATE)
         self.items: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def renew(self, count: int, rng: np.random.Generator) -> None:
         """Augment `count` clips; they take the place of others once the pool is full."""
         for _ in range(count):
-            clip = self.clips[rng.integers(len(self.clips))]
+            clips = self.corpora[rng.choice(len(self.corpora), p=self.shares)][1]
+            clip = clips[rng.integers(len(clips))]
             audio = clip.audio.astype(np.float32) / 32767
             clean, noisy, speed, warp = self.augmenter(audio, rng)
             features = self.extractor.normalize(self.extractor.log_mel(noisy, warp=warp))
@@ -104,9 +139,9 @@ class Pool:
                 self.items[rng.integers(self.size)] = (features, target)
 
     def batch(self, size: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Cut crops at random: features (B, 4 N, M + 1), targets (B, N, 54), mask (B, N)."""
+        """Cut crops at random: features (B, 4 N, M + 1), targets (B, N, 56), mask (B, N)."""
         features = torch.zeros(size, COLUMNS * self.crop, self.extractor.feature_size)
-        target = torch.zeros(size, self.crop, len(EXPRESSIONS) + 1)
+        target = torch.zeros(size, self.crop, CHANNELS)
         mask = torch.zeros(size, self.crop, dtype=torch.bool)
         for index in range(size):
             source, wanted = self.items[rng.integers(len(self.items))]
@@ -117,13 +152,17 @@ class Pool:
             mask[index, :length] = True
         return features, target, mask
 
-    def batches(self, options: AudioEncoderOptions, steps: range) -> Iterator[tuple[torch.Tensor, ...]]:
-        """Renew the pool and cut a batch for each of these steps; all chance comes from the seed and the step."""
+    def batches(self, options: AudioEncoderOptions, steps: range) -> Iterator[tuple[Any, ...]]:
+        """Renew the pool and cut a batch, with a look-ahead, for each of these steps; all chance comes from them."""
         for step in steps:
             rng = np.random.default_rng([options.seed, 2, step])
             torch.manual_seed(options.seed * 1_000_003 + step)
             self.renew(options.renew, rng)
-            yield self.batch(options.batch_size, rng)
+            # The longest look-ahead is the default: half of the steps are its.
+            look_ahead = None
+            if self.look_aheads and rng.random() < 0.5:
+                look_ahead = int(rng.choice(self.look_aheads))
+            yield *self.batch(options.batch_size, rng), look_ahead
 
     def state_dict(self) -> dict[str, Any]:
         """Give what a checkpoint has to hold."""
@@ -135,30 +174,38 @@ class Pool:
 
 
 class MouthObjective:
-    """Weighted squared error of weights, aperture and their velocities, and cross-entropy of the closure.
+    """Weighted squared error of weights, aperture and their velocities; cross-entropy of the closure and of phones.
 
     Args:
-        targets ((F, 54) float): of many frames; errors are divided by their deviation.
+        targets ((F, 56) float): of many frames; errors are divided by their deviation.
     """
 
     def __init__(self, targets: torch.Tensor) -> None:
-        self.scale = targets[..., :-1].std(dim=0).clamp_min(0.02)
+        targets = targets[..., : len(EXPRESSIONS)]
+        self.scale = targets.std(dim=0).clamp_min(0.02)
         self.scale[[name not in IMPORTANCE for name in EXPRESSIONS]] = 0.2
         self.importance = torch.full((len(EXPRESSIONS),), 0.01)
         for name, value in IMPORTANCE.items():
             self.importance[INDEX[name]] = value
 
-    def __call__(self, model: LogMelEncoder, batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+    def __call__(self, model: LogMelEncoder, batch: tuple[Any, ...]) -> dict[str, torch.Tensor]:
         """Compute the loss of a batch of [`Pool`], and its parts."""
-        features, target, mask = batch
-        motion = model.predict_motion(model(features, mask).last_hidden_state)
-        return self.compare(motion.weights, motion.closure_logits, target, mask)
+        features, target, mask, look_ahead = batch
+        hidden = model(features, mask, look_ahead=look_ahead).last_hidden_state
+        motion = model.predict_motion(hidden)
+        parts = self.compare(motion.weights.float(), motion.closure_logits.float(), target, mask)
+        if model.config.num_phones:
+            logits = model.predict_phones(hidden).float()
+            wanted, halves = target[..., -2:].flatten(1).long(), mask.repeat_interleave(2, dim=1)
+            parts["phones"] = F.cross_entropy(logits[halves], wanted[halves], label_smoothing=0.1)
+            parts["loss"] = parts["loss"] + 0.5 * parts["phones"]
+        return parts
 
     def compare(
         self, weights: torch.Tensor, logits: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Compare weights (B, N, 53) and logits (B, N) of the closure with targets (B, N, 54) where mask (B, N) is."""
-        target, closure = target[..., :-1], target[..., -1]
+        """Compare weights (B, N, 53) and logits (B, N) of the closure with targets (B, N, 54+) where mask (B, N) is."""
+        target, closure = target[..., : len(EXPRESSIONS)], target[..., len(EXPRESSIONS)]
         error = (weights - target) / self.scale
         gap = 2 * self._aperture(weights - target) / self.scale[INDEX["jawOpen"]]
         error = torch.cat([error * self.importance.sqrt(), gap[..., None]], dim=-1)
@@ -177,7 +224,7 @@ class MouthObjective:
 def start_from_mean(model: LogMelEncoder, targets: torch.Tensor) -> None:
     """Let an untrained encoder predict about the mean face: weights are small, their errors count in deviations."""
     model.motion_head.weight.mul_(0.1)
-    model.motion_head.bias[:-1].copy_(targets[:, :-1].mean(0))
+    model.motion_head.bias[:-1].copy_(targets[:, : len(EXPRESSIONS)].mean(0))
 
 
 def warm_cosine(step: int, steps: int) -> float:

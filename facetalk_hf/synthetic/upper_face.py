@@ -6,7 +6,7 @@ All of it is seeded and made at the frame rate. The mouth itself comes from `vis
 
 import numpy as np
 
-from ..audio.analysis import gaussian, pitch
+from ..audio.analysis import gaussian, pitch_rise
 from ..blendshapes import EXPRESSIONS, INDEX
 from ..motion.blinks import blinks
 
@@ -75,12 +75,7 @@ def accompany(
     put("eyeLookOut", left, right)
     put("eyeLookIn", right, left)
 
-    f0 = pitch(audio, sampling_rate, frames, fps)
-    voiced = f0 > 0
-    raised = np.zeros(frames)
-    if voiced.sum() > 5:
-        octaves = np.log2(np.maximum(f0, 1) / np.median(f0[voiced]))
-        raised = gaussian(np.where(voiced, octaves.clip(0, 0.6), 0), 3) * 1.3
+    raised = pitch_rise(audio, sampling_rate, frames, fps)
     idle, lean = _wander(frames, fps, 2.0, rng), rng.normal(0, 0.1)
     inner = (raised + 0.05 * idle + 0.03).clip(0, 0.6)
     outer = (0.7 * raised + 0.05 * _wander(frames, fps, 2.0, rng)).clip(0, 0.5)
