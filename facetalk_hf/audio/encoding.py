@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
 from ..errors import FaceTalkError
-from ..models.audio_encoder import LogMelEncoderConfig
+from ..models.audio_encoder import LogMelEncoder, LogMelEncoderConfig
 from .io import num_frames
 
 
@@ -35,12 +35,37 @@ def resample_to_frames(features: torch.Tensor, offset: float, hop: float, frames
     return features[left] * (1 - weight) + features[right] * weight
 
 
+def look_ahead_frames(model: PreTrainedModel, seconds: float | None, fps: float) -> int | None:
+    """Choose the look-ahead of an audio encoder: the longest that it has learnt of at most so many seconds.
+
+    Args:
+        seconds (`float`, *optional*): `None` for the encoder's own; half a frame more counts as equal.
+        fps (`float`): video frames a second.
+
+    Returns:
+        `int`: frames, or `None` for the encoder's own.
+
+    Raises:
+        FaceTalkError: an encoder that cannot do with so little, or that hears the whole clip.
+    """
+    if seconds is None:
+        return None
+    if not isinstance(model, LogMelEncoder):
+        raise FaceTalkError(f"{type(model).__name__} hears the whole clip at once: leave look_ahead out")
+    fitting = [frames for frames in model.look_aheads if frames <= seconds * fps + 0.5]
+    if not fitting:
+        least = min(model.look_aheads) / fps
+        raise FaceTalkError(f"this model looks at least {least:.2f} s ahead, not {seconds:g} s")
+    return max(fitting)
+
+
 def encode_speech(
     model: PreTrainedModel,
     feature_extractor: SequenceFeatureExtractor,
     waveforms: Sequence[np.ndarray | torch.Tensor],
     fps: float = 24.0,
     sampling_rate: int = 16000,
+    look_ahead: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Encode clips of any lengths; each gives what it would give alone.
 
@@ -54,6 +79,7 @@ def encode_speech(
         waveforms: list of (S,) float in -1..1.
         fps (`float`, *optional*, defaults to 24.0): video frames a second.
         sampling_rate (`int`, *optional*, defaults to 16000): of the waveforms, Hz; must be the extractor's.
+        look_ahead (`float`, *optional*): seconds, see `look_ahead_frames`; by default the encoder's own.
 
     Returns:
         features (B, N, A) float on the model's device, zero beyond the end of a clip, and mask (B, N) bool.
@@ -75,10 +101,13 @@ def encode_speech(
     if model.config.model_type == LogMelEncoderConfig.model_type:
         if extractor.fps != fps:
             raise FaceTalkError(f"the audio encoder works at {extractor.fps:g} frames a second, not {fps:g}")
+        ahead = look_ahead_frames(model, look_ahead, fps)
         batch = extractor(list(waveforms), sampling_rate=sampling_rate, return_tensors="pt")
         mask = batch["attention_mask"].to(model.device)
-        hidden_states = model(batch["input_features"].to(model.device, model.dtype), mask).last_hidden_state
+        hidden_states = model(batch["input_features"].to(model.device, model.dtype), mask, look_ahead=ahead)
+        hidden_states = hidden_states.last_hidden_state
         return hidden_states, mask
+    look_ahead_frames(model, look_ahead, fps)
     return _encode_wav2vec2(model, extractor, waveforms, fps, sampling_rate)
 
 

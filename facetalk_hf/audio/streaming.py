@@ -161,6 +161,7 @@ class FeatureStream:
         encoder ([`LogMelEncoder`]), feature_extractor ([`LogMelFeatureExtractor`]): which belong together.
         hop (`int`): frames that come at a time.
         statistics ([`RunningStatistics`], *optional*): any object with its methods.
+        look_ahead (`int`, *optional*): frames, one of the encoder's `look_aheads`; by default the longest.
     """
 
     def __init__(
@@ -169,6 +170,7 @@ class FeatureStream:
         feature_extractor: LogMelFeatureExtractor,
         hop: int = 1,
         statistics: RunningStatistics | None = None,
+        look_ahead: int | None = None,
     ):
         if not isinstance(encoder, LogMelEncoder):
             raise FaceTalkError(
@@ -176,8 +178,7 @@ class FeatureStream:
             )
         self.encoder, self.extractor, self.hop = encoder, feature_extractor, hop
         self.statistics = RunningStatistics(feature_extractor) if statistics is None else statistics
-        config = encoder.config
-        self.ahead = config.look_ahead_frames
+        self.ahead = max(encoder.look_aheads) if look_ahead is None else look_ahead
         self.past = encoder.past_frames()
         self.columns = torch.zeros(COLUMNS_PER_FRAME * self.past, feature_extractor.feature_size)
         self.num_columns = 0  # that came
@@ -220,7 +221,8 @@ class FeatureStream:
         frame = torch.arange(self.position - self.past, self.position + self.hop + self.ahead)
         mask = frame >= 0 if self.end is None else (frame >= 0) & (frame < self.end)
         encoder = self.encoder
-        hidden = encoder(columns[None].to(encoder.device, encoder.dtype), mask[None].to(encoder.device))
+        columns = columns[None].to(encoder.device, encoder.dtype)
+        hidden = encoder(columns, mask[None].to(encoder.device), look_ahead=self.ahead)
         self.columns = self.columns[COLUMNS_PER_FRAME * self.hop :]
         self.position += self.hop
         return hidden.last_hidden_state[0, self.past : self.past + self.hop]

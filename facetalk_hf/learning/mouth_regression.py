@@ -105,8 +105,11 @@ class Pool:
     times before it goes.
 
     Args:
-        clips: what is augmented; of several corpora each with its share of the draws. extractor ([`LogMelFeatureExtractor`]): makes the features.
-        size (`int`): clips in the pool. crop (`int`): frames of a crop.
+        corpora: clips to be augmented, of each corpus, with its share of the draws.
+        extractor ([`LogMelFeatureExtractor`]): makes the features.
+        size (`int`): clips in the pool.
+        crop (`int`): frames of a crop.
+        look_aheads: those that are drawn besides the encoder's own.
     """
 
     def __init__(
@@ -204,7 +207,7 @@ class MouthObjective:
     def compare(
         self, weights: torch.Tensor, logits: torch.Tensor, target: torch.Tensor, mask: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Compare weights (B, N, 53) and logits (B, N) of the closure with targets (B, N, 54+) where mask (B, N) is."""
+        """Compare weights (B, N, 53) and logits (B, N) of the closure with targets where mask (B, N) is."""
         target, closure = target[..., : len(EXPRESSIONS)], target[..., len(EXPRESSIONS)]
         error = (weights - target) / self.scale
         gap = 2 * self._aperture(weights - target) / self.scale[INDEX["jawOpen"]]

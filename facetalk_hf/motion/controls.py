@@ -78,6 +78,10 @@ class MotionControls:
         None, low=1, high=1000, unit="frames a second", unset="the model's own", decoded=True,
         help="Frame rate of animations and their codes, at the same speed.",
     )  # fmt: skip
+    look_ahead: float | None = option(
+        None, low=0.04, usual=0.42, unit="seconds", unset="the model's own", live=True,
+        help="How far the model listens ahead of a frame: less answers sooner, more hears better.",
+    )  # fmt: skip
 
     def check(self, shape_names: Sequence[str] | None, output_type: str) -> None:
         """Raise [`FaceTalkError`] for what cannot be done, before anything is computed.
@@ -135,6 +139,7 @@ class LiveOptions(TypedDict, total=False):
 
     num_inference_steps: int | None
     guidance_scale: float | None
+    look_ahead: float | None
     mouth_temperature: float | None
     intensity: float
     upper_face_intensity: float | None

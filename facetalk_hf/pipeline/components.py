@@ -126,23 +126,33 @@ class FaceTalkComponents(HubPipeline):
             )
 
     @torch.no_grad()
-    def encode_audio(self, audio: Any, sampling_rate: int | None = None) -> torch.Tensor:
+    def encode_audio(
+        self, audio: Any, sampling_rate: int | None = None, look_ahead: float | None = None
+    ) -> torch.Tensor:
         """Encode speech as features, one vector a video frame.
 
         Args:
             audio: a clip or a list of clips, as in `__call__`.
             sampling_rate (`int`, *optional*): of clips given as arrays, Hz.
+            look_ahead (`float`, *optional*): seconds, as in `__call__`.
 
         Returns:
             `torch.Tensor`: (B, N, A) float on the pipeline's device, zero beyond the end of the shorter clips.
         """
         rate = self.feature_extractor.sampling_rate
         waveforms = [resample(*recording, rate) for recording in read_clips(audio, sampling_rate)]
-        features, _ = encode_speech(self.audio_encoder, self.feature_extractor, waveforms, self.config["fps"], rate)
+        features, _ = encode_speech(
+            self.audio_encoder, self.feature_extractor, waveforms, self.config["fps"], rate, look_ahead
+        )
         return features.to(self._execution_device)
 
     def prepare_conditions(
-        self, waveforms: list[np.ndarray], num_samples: int, guidance_scale: float, intensity: float | None
+        self,
+        waveforms: list[np.ndarray],
+        num_samples: int,
+        guidance_scale: float,
+        intensity: float | None,
+        look_ahead: float | None = None,
     ) -> dict[str, Any]:
         """Compute what the denoiser is conditioned on, once for all steps.
 
@@ -151,11 +161,12 @@ class FaceTalkComponents(HubPipeline):
             num_samples (`int`): results of each, side by side in the batch.
             guidance_scale (`float`): unless it is 1 the batch holds every element with and then without audio.
             intensity (`float`, *optional*): of [`MotionProcessor`].
+            look_ahead (`float`, *optional*): of the audio encoder, seconds.
 
         Returns:
             `dict`: arguments of the denoiser, on the pipeline's device.
         """
-        features = self.encode_audio(waveforms, sampling_rate=self.feature_extractor.sampling_rate)
+        features = self.encode_audio(waveforms, self.feature_extractor.sampling_rate, look_ahead)
         features = features.repeat_interleave(num_samples, dim=0)
         copies = 1 if guidance_scale == 1 else 2
         keep = torch.arange(copies * len(features)) < len(features)

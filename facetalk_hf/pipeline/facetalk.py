@@ -142,7 +142,9 @@ class FaceTalkPipeline(FaceTalkComponents):
         controls.check_length(frames)
 
         # 3. Encode it; from here on the samples of a clip stand side by side
-        conditions = self.prepare_conditions(waveforms, samples, guidance_scale, processor.intensity)
+        conditions = self.prepare_conditions(
+            waveforms, samples, guidance_scale, processor.intensity, controls.look_ahead
+        )
         waveforms, frames = _repeat(waveforms, samples), _repeat(frames, samples)
         constraints = _repeat(constraints, samples)
 

@@ -18,6 +18,7 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from ..animation.arkit import weights_to_arkit
 from ..animation.head_animation import HeadAnimation
+from ..audio.encoding import look_ahead_frames
 from ..audio.io import read_audio
 from ..audio.streaming import FeatureStream, StreamingResampler
 from ..errors import FaceTalkError
@@ -120,7 +121,8 @@ class SpeechStream:
             raise FaceTalkError(f"hop must be a whole number of frames of at least 1, not {hop}")
         self.sampling_rate, self.generator, self.hop = int(sampling_rate), generator, hop
         extractor = pipe.feature_extractor
-        self.features = FeatureStream(pipe.audio_encoder, extractor, hop)
+        ahead = look_ahead_frames(pipe.audio_encoder, controls.look_ahead, pipe.config["fps"])
+        self.features = FeatureStream(pipe.audio_encoder, extractor, hop, look_ahead=ahead)
         if extractor.fps != pipe.config["fps"]:
             rates = f"{extractor.fps:g} frames a second, not {pipe.config['fps']:g}"
             raise FaceTalkError(f"the audio encoder works at {rates}")

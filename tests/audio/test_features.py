@@ -17,7 +17,7 @@ from transformers import (
     WavLMModel,
 )
 
-from facetalk_hf.audio.encoding import encode_speech, resample_to_frames
+from facetalk_hf.audio.encoding import encode_speech, look_ahead_frames, resample_to_frames
 from facetalk_hf.audio.log_mel import LogMelFeatureExtractor, mel_filterbank
 from facetalk_hf.audio_features import LogMelEncoder
 from facetalk_hf.errors import FaceTalkError
@@ -162,6 +162,35 @@ def test_look_ahead_is_limited(config):
     assert int(changed[0]) == 40 - config["look_ahead_frames"]
 
 
+CHOICES = {"num_stem_layers": 3, "look_ahead_frames": 8, "look_ahead_choices": [1, 2, 5, 8], "num_hidden_layers": 3}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("look_ahead", [None, 1, 2, 5, 8])
+def test_look_ahead_can_be_chosen(look_ahead):
+    encoder = make_encoder(**CHOICES)
+    columns = torch.randn(1, 4 * 60, 41)
+    before = encoder(columns, look_ahead=look_ahead).last_hidden_state
+    columns[:, 4 * 40 :] += 1
+    after = encoder(columns, look_ahead=look_ahead).last_hidden_state
+    changed = (after - before).abs().amax((0, 2)).nonzero().flatten()
+    assert int(changed[0]) == 40 - (look_ahead or 8)
+    columns[:, : 4 * (39 - encoder.past_frames())] += 1  # nothing older than this has an influence on frame 39
+    assert torch.equal(encoder(columns, look_ahead=look_ahead).last_hidden_state[:, 39:], after[:, 39:])
+    with pytest.raises(FaceTalkError, match="1, 2, 5, 8 frames ahead, not 3"):
+        encoder(columns, look_ahead=3)
+
+
+def test_seconds_of_look_ahead():
+    encoder = make_encoder(**CHOICES)
+    frames = [look_ahead_frames(encoder, seconds, 24) for seconds in (None, 0.04, 0.1, 0.2, 0.42, 9)]
+    assert frames == [None, 1, 2, 5, 8, 8]
+    with pytest.raises(FaceTalkError, match="at least 0.17 s ahead, not 0.1 s"):
+        look_ahead_frames(make_encoder(), 0.1, 24)
+    with pytest.raises(FaceTalkError, match="whole clip"):
+        look_ahead_frames(make_wav2vec2(), 0.1, 24)
+
+
 @torch.no_grad()
 def test_padding_has_no_influence(log_mel_encoder):
     columns = torch.randn(2, 4 * 40, 41)
@@ -205,8 +234,10 @@ def test_encoder_round_trip(tmp_path, log_mel_encoder):
 
 @pytest.mark.parametrize("look_ahead", [0, -1, 18])
 def test_impossible_look_ahead_is_refused(look_ahead):
-    with pytest.raises(FaceTalkError, match="look_ahead_frames"):
+    with pytest.raises(FaceTalkError, match="look-ahead"):
         make_encoder(look_ahead_frames=look_ahead)
+    with pytest.raises(FaceTalkError, match="look-ahead"):
+        make_encoder(look_ahead_frames=4, look_ahead_choices=[4, look_ahead])
 
 
 # Encoding speech

@@ -50,6 +50,7 @@ def test_call_signature():
         "gaze": None,
         "head_motion": 0.0,
         "fps": None,
+        "look_ahead": None,
         "keyframes": None,
         "generator": None,
         "latents": None,

@@ -105,6 +105,17 @@ def test_equals_the_whole_clip(live, hop, guidance_scale):
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("look_ahead, delay", [(0.04, 0.10), (0.1, 0.14), (None, 0.26)])
+def test_look_ahead_is_chosen(look_ahead, delay):
+    encoder = make_encoder(look_ahead_frames=5, look_ahead_choices=[1, 2, 5], num_stem_layers=2)
+    pipe, clip = causal_pipeline(audio_encoder=encoder), speech_like(1.0)
+    options = {"look_ahead": look_ahead, "num_inference_steps": 2}
+    statistics = ClipStatistics(pipe.feature_extractor, clip)
+    result = stream_codes(pipe, clip, (777,), statistics=statistics, hop=1, **options)
+    torch.testing.assert_close(result, codes(pipe, clip, **options)[0], atol=1e-5, rtol=1e-5)
+    assert pipe.open_stream(RATE, hop=1, look_ahead=look_ahead).delay == pytest.approx(delay, abs=0.03)
+
+
 @pytest.mark.parametrize("name, config", [
     ("DDIMScheduler", {"clip_sample": False}), ("UniPCMultistepScheduler", {}), ("DEISMultistepScheduler", {}),
     ("DPMSolverMultistepScheduler", {"solver_order": 3}),
