@@ -32,6 +32,7 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from facetalk_hf import LogMelFeatureExtractor
 from facetalk_hf.audio.io import resample
+from facetalk_hf.audio.log_mel import LogMelFeatureExtractor
 from facetalk_hf.audio.streaming import FeatureStream, RunningStatistics, StreamingResampler
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.evaluation.metrics import correlation
@@ -108,7 +109,8 @@ def test_equals_the_whole_clip(live, hop, guidance_scale):
 @pytest.mark.parametrize("look_ahead, delay", [(0.04, 0.10), (0.1, 0.14), (None, 0.26)])
 def test_look_ahead_is_chosen(look_ahead, delay):
     encoder = make_encoder(look_ahead_frames=5, look_ahead_choices=[1, 2, 5], num_stem_layers=2)
-    pipe, clip = causal_pipeline(audio_encoder=encoder), speech_like(1.0)
+    pipe = causal_pipeline(audio_encoder=encoder, feature_extractor=LogMelFeatureExtractor())
+    clip = speech_like(1.0)
     options = {"look_ahead": look_ahead, "num_inference_steps": 2}
     statistics = ClipStatistics(pipe.feature_extractor, clip)
     result = stream_codes(pipe, clip, (777,), statistics=statistics, hop=1, **options)
