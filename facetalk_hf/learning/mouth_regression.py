@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -41,7 +41,16 @@ CHANNELS = len(EXPRESSIONS) + 3
 class AudioEncoderOptions(TrainingOptions):
     """Options of training/train_audio_encoder.py."""
 
-    corpus: Path = option(REQUIRED, "folder of a corpus with phones (training/build_speech.py)")
+    corpus: list[Path] = option(REQUIRED, "folders of corpora with phones (build_speech.py, align_speech.py)")
+    share: list[float] = option([], "how much is drawn of each corpus; by default by its length")
+    init: Path | None = option(None, "folder of an encoder to go on from")
+    leave_out: list[str] = option([], "speakers to measure on, whatever their split is")
+    hidden_size: int = option(256, "channels of the features")
+    num_hidden_layers: int = option(7, "blocks at the frame rate")
+    stem_size: int = option(128, "channels at twice the frame rate")
+    num_stem_layers: int = option(3, "blocks at twice the frame rate")
+    look_ahead_choices: list[int] = option([1, 2, 5, 10], "frames of look-ahead that can be chosen afterwards")
+    mixed_precision: Literal["no", "bf16"] = option("no", "bf16 is twice as fast on a CPU that has it")
     batch_size: int = option(32, "crops in a batch")
     max_train_steps: int = option(5000, "updates")
     learning_rate: float = option(2e-3, "of AdamW, at its highest")
@@ -134,12 +143,26 @@ class Pool:
             clip = clips[rng.integers(len(clips))]
             audio = clip.audio.astype(np.float32) / 32767
             clean, noisy, speed, warp = self.augmenter(audio, rng)
-            features = self.extractor.normalize(self.extractor.log_mel(noisy, warp=warp))
+            features = self._normalize(self.extractor.log_mel(noisy, warp=warp), rng)
             target = torch.from_numpy(clip.target(speed, len(features) // COLUMNS, clean))
             if len(self.items) < self.size:
                 self.items.append((features, target))
             else:
                 self.items[rng.integers(self.size)] = (features, target)
+
+    def _normalize(self, columns: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        """Normalise a clip, at times by the statistics of a part of it: a stream knows only what came so far."""
+        least = int(1.5 * COLUMNS * FPS)
+        if rng.random() < 0.7 or len(columns) < 2 * least:
+            return self.extractor.normalize(columns)
+        length = int(rng.integers(least, len(columns)))
+        start = int(rng.integers(0, len(columns) - length))
+        mean, scale, loudest = self.extractor.statistics(columns[start : start + length])
+        whole = self.extractor.statistics(columns)
+        # A part in which nobody speaks says nothing of the voice.
+        if loudest < whole[2] - 3:
+            mean, scale, loudest = whole
+        return self.extractor.standardize(columns, mean, scale, loudest)
 
     def batch(self, size: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Cut crops at random: features (B, 4 N, M + 1), targets (B, N, 56), mask (B, N)."""

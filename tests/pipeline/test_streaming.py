@@ -32,7 +32,6 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from facetalk_hf import LogMelFeatureExtractor
 from facetalk_hf.audio.io import resample
-from facetalk_hf.audio.log_mel import LogMelFeatureExtractor
 from facetalk_hf.audio.streaming import FeatureStream, RunningStatistics, StreamingResampler
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.evaluation.metrics import correlation
