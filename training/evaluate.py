@@ -2,23 +2,37 @@
 """Measure a pipeline on the test voices of the corpus: table on the screen, JSON in a file.
 
     python training/evaluate.py --corpus DIR --model DIR --output metrics.json [--clips 40] [--samples 10]
+    python training/evaluate.py --recordings phones.json --model DIR --output lips.json [--band telephone] [--noise 10]
 
 "regression" is the audio encoder's own deterministic prediction, "diffusion" the whole pipeline. Every score is
 agreement with the rule-based teacher, not with captured faces; docs/evaluation.md says what each one is.
+With --recordings it is measured on speech whose phones are known, of people or engines, without a motion beside it.
 """
 
 import argparse
+import inspect
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from facetalk_hf import FaceTalkError, FaceTalkPipeline
+from facetalk_hf.evaluation.recordings import (
+    RecordingScorer,
+    conditions,
+    read_recordings,
+    recordings_table,
+    rules_codes,
+)
 from facetalk_hf.evaluation.scores import (
     FixedMesh,
     evaluate,
     held_out_voices,
+    phones_predictor,
     pipeline_predictor,
     regression_predictor,
 )
@@ -29,7 +43,10 @@ from facetalk_hf.scripts import run_script
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path, help="score against the motion of a corpus")
+    parser.add_argument(
+        "--recordings", type=Path, action="append", help="score on aligned recordings, JSON; may be given again"
+    )
     parser.add_argument("--model", required=True, help="folder or Hub id of a pipeline")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--split", default="test")
@@ -43,7 +60,13 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8, help="clips at once; changes the time, not the scores")
     parser.add_argument("--window", type=int, help="frames between the seams of a motion made in windows")
     parser.add_argument("--encoder-only", action="store_true", help="the regression alone")
+    parser.add_argument("--band", choices=["telephone"], help="with --recordings: also 300 to 3400 Hz at 8 kHz")
+    parser.add_argument("--noise", type=float, help="with --recordings: also white noise so many dB below the speech")
+    parser.add_argument("--rules", action="store_true", help="with --recordings: also a mouth that knows the phones")
+    parser.add_argument("--with-phones", action="store_true", help="with --recordings: also the model told the phones")
     options = parser.parse_args()
+    if (options.corpus is None) == (options.recordings is None):
+        parser.error("give either --corpus or --recordings")
     torch.set_num_threads(1)
     pipe = FaceTalkPipeline.from_pretrained(options.model)
     pipe.set_progress_bar_config(disable=True)
@@ -58,6 +81,17 @@ def main() -> None:
     if not options.encoder_only:
         models["diffusion"] = (pipeline_predictor(pipe, **settings), options.samples)
 
+    if options.recordings:
+        scores = on_recordings(options, pipe, {name: predict for name, (predict, _) in models.items()}, settings)
+        settings |= {"seed": options.seed}
+    else:
+        scores = on_corpus(options, pipe, models)
+        settings |= {name: getattr(options, name) for name in ("clips", "samples", "seed", "split")}
+    with atomic_path(options.output) as temporary:
+        temporary.write_text(json.dumps({"settings": settings, "scores": scores}, indent=1))
+
+
+def on_corpus(options: argparse.Namespace, pipe: FaceTalkPipeline, models: dict[str, tuple[Any, int]]) -> dict:
     voices = held_out_voices(options.corpus, options.clips, options.split)
     mesh, scores, begin = FixedMesh(pipe.head), {}, time.time()
     for voice, rows in voices.items():
@@ -69,9 +103,33 @@ def main() -> None:
             )  # fmt: skip
             print(f"{voice}, {name}: {len(rows)} clips, {time.time() - begin:.0f} s", flush=True)
     print(plain_table(scores))
-    settings |= {"clips": options.clips, "samples": options.samples, "seed": options.seed, "split": options.split}
-    with atomic_path(options.output) as temporary:
-        temporary.write_text(json.dumps({"settings": settings, "scores": scores}, indent=1))
+    return scores
+
+
+def on_recordings(
+    options: argparse.Namespace, pipe: FaceTalkPipeline, models: dict[str, Callable], settings: dict[str, Any]
+) -> dict[str, Any]:
+    recordings = [item for path in options.recordings for item in read_recordings(path)]
+    fps = float(pipe.config["fps"])
+    scorer, results = RecordingScorer(pipe.head, recordings, fps), {}
+    print(f"{len(recordings)} recordings of {len(scorer.speakers)} speakers, {scorer.phones} phones", flush=True)
+    changes = conditions(options.band is not None, options.noise)
+    if options.with_phones:
+        if "phones" not in inspect.signature(type(pipe).__call__).parameters:
+            raise FaceTalkError("this pipeline cannot be told phones")
+        models["with phones"] = phones_predictor(pipe, **settings)
+    for name, predict in models.items():
+        for condition, change in changes.items():
+            title = f"{name}, {condition}"
+            with tqdm(total=len(recordings), desc=title, unit="clip", disable=None) as bar:
+                codes = scorer.predict(
+                    predict, change, options.seed, options.batch_size, name == "with phones", bar.update
+                )
+            results[title] = scorer(codes, None if condition == "clean" else results[f"{name}, clean"])
+    if options.rules:
+        results["rules"] = scorer(rules_codes(recordings, pipe.head, fps))
+    print(recordings_table(results))
+    return {name: result.as_dict() for name, result in results.items()}
 
 
 if __name__ == "__main__":

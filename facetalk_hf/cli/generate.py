@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import FaceTalkError
 from ..motion.controls import MotionControls
 from ..motion.options import takes
 from ..paths import TINY
@@ -21,7 +22,7 @@ from .common import (
     writer_options,
 )
 from .controls import command_option, flag_of
-from .inputs import output_folder, plan_outputs, read_fixed, read_identity
+from .inputs import output_folder, plan_outputs, read_fixed, read_identity, read_spoken, read_texts
 
 
 @takes(MotionControls, annotate=command_option)
@@ -44,6 +45,17 @@ def generate(
     keyframes: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Fixed frames and channels: .csv, .json, .npz.")
     ] = None,
+    phones: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Timed phones, csv, TextGrid or json; of several recordings a folder, named alike."
+        ),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|STRING", help="What is said, instead of phones; or a folder of .txt, named alike."),
+    ] = None,
+    language: Annotated[str, typer.Option(metavar="CODE", help="Language of the text, as espeak-ng calls it.")] = "en",
     format: Annotated[
         list[Format] | None,
         typer.Option(
@@ -65,6 +77,9 @@ def generate(
     targets = plan_outputs(audio, output_dir, formats, controls.num_samples)
     head = read_identity(identity)
     fixed = read_fixed(keyframes, len(audio))
+    if phones is not None and text is not None:
+        raise FaceTalkError("--phones and --text are two ways to say what is spoken: give one of them")
+    spoken, texts = read_spoken(phones, audio), read_texts(text, audio)
     check_model(model)
     clips = [read_clip(path) for path in audio]
 
@@ -73,13 +88,16 @@ def generate(
         pipe = pipe.few_steps() if fast else pipe
         import torch
 
-        for source, (clip, sampling_rate), samples in zip(audio, clips, targets, strict=True):
+        for index, (source, (clip, sampling_rate), samples) in enumerate(zip(audio, clips, targets, strict=True)):
             output = pipe(
                 clip,
                 sampling_rate=sampling_rate,
                 identity=head,
                 controls=controls,
                 keyframes=fixed,
+                phones=spoken[index],
+                text=texts[index],
+                language=language,
                 # A generator for each file: a result does not depend on the other files of the command.
                 generator=torch.Generator().manual_seed(seed),
             )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..motion.keyframes import Keyframes
+    from ..phones.segments import Segment
 
 
 def plan_outputs(
@@ -72,6 +73,57 @@ def read_fixed(path: Path | None, recordings: int) -> "Keyframes | None":
     from ..motion.keyframes import read_keyframes
 
     return read_keyframes(path)
+
+
+PHONE_SUFFIXES = (".textgrid", ".json", ".csv", ".tsv", ".txt", ".lab")
+
+
+def read_spoken(path: Path | None, audio: list[Path]) -> "list[list[Segment] | None]":
+    """Read `--phones`: a file of one recording, or a folder with a file for each, called like it; `None` for none."""
+    if path is None:
+        return [None] * len(audio)
+    from ..phones.files import read_phones
+
+    return [read_phones(file) for file in _one_each(path, audio, "--phones", PHONE_SUFFIXES)]
+
+
+def read_texts(text: str | None, audio: list[Path]) -> list[str | None]:
+    """Read `--text`: a file, the words themselves, or a folder with a .txt for each recording; `None` for none."""
+    if text is None:
+        return [None] * len(audio)
+    path = Path(text)
+    with contextlib.suppress(OSError, ValueError):  # what is too long for a name is a text
+        if path.exists():
+            return [_read_text(file) for file in _one_each(path, audio, "--text", (".txt",))]
+    if path.suffix == ".txt":
+        raise FaceTalkError(f"no such file: {text}")
+    if len(audio) > 1:
+        raise FaceTalkError(f"--text is of one recording, but {len(audio)} are given: a folder of .txt files will do")
+    return [text]
+
+
+def _one_each(path: Path, audio: list[Path], flag: str, suffixes: tuple[str, ...]) -> list[Path]:
+    """Find the file of every recording: `path` itself, or in the folder `path` the one of the same stem."""
+    if not path.exists():
+        raise FaceTalkError(f"no such file: {path}")
+    if not path.is_dir():
+        if len(audio) > 1:
+            raise FaceTalkError(f"{flag} {path} is of one recording, but {len(audio)} are given: a folder will do")
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes)
+    found = [[file for file in files if file.stem == source.stem] for source in audio]
+    for source, matches in zip(audio, found, strict=True):
+        if len(matches) != 1:
+            many = f"both {matches[0].name} and {matches[1].name}" if matches else f"no {source.stem}{suffixes[0]}"
+            raise FaceTalkError(f"{flag} {path}: there is {many} for {source}")
+    return [file for file, *_ in found]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        raise FaceTalkError(f"{path} cannot be read as text in UTF-8: {error}") from error
 
 
 @contextlib.contextmanager

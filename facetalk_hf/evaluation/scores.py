@@ -94,6 +94,15 @@ def pipeline_predictor(pipe: "FaceTalkPipeline", **settings: object) -> Predicto
     return predict
 
 
+def phones_predictor(pipe: "FaceTalkPipeline", **settings: object) -> Callable[..., Sequence[torch.Tensor]]:
+    """Make `predict(clips, seeds, phones)` of the whole pipeline, which is told the phones of each clip."""
+
+    def predict(clips: list[np.ndarray], seeds: list[int], phones: Sequence[Any]) -> Sequence[torch.Tensor]:
+        return pipeline_predictor(pipe, **settings, phones=list(phones))(clips, seeds)  # type: ignore[return-value]
+
+    return predict
+
+
 def regression_predictor(pipe: "FaceTalkPipeline") -> Predictor:
     """Make a [`Predictor`] of the deterministic prediction of the pipeline's own audio encoder.
 

@@ -60,6 +60,10 @@ class MotionControls:
     smoothing: float = option(
         0.0, low=0, usual=0.1, unit="seconds", help="Width of a Gaussian over time, of which 0.02 to 0.04 calms."
     )
+    phone_strength: float = option(
+        1.0, low=0, high=1,
+        help="How far known phones move the mouth, from what the sound lets expect (0) to what they ask (1).",
+    )  # fmt: skip
     blink_contrast: float | None = option(
         None, low=0, high=1, unset=f"{BLINK_CONTRAST:g} where the head has lids", live=True,
         help="How far half blinks are shut or left out.",
@@ -150,6 +154,7 @@ class GenerationOptions(LiveOptions, total=False):
     """Names and types of all controls, for type checkers."""
 
     num_samples: int
+    phone_strength: float
     silence_gate: bool
     smoothing: float
     blink_rate: float | None

@@ -23,6 +23,13 @@ LIP_SEAL = 0.93
 """On ICT-FaceKit lips meet exactly at mouthClose = 0.93 jawOpen; more interpenetrates."""
 
 
+_DRIVEN = (
+    "jawOpen", "mouthClose", "mouthPucker", "mouthFunnel", "mouthRollLower", "mouthRollUpper", "mouthShrugUpper",
+    "mouthPress", "mouthStretch", "mouthSmile", "mouthLowerDown", "mouthUpperUp",
+)  # fmt: skip
+RULED: tuple[str, ...] = tuple(name for name in EXPRESSIONS if name.removesuffix("_L").removesuffix("_R") in _DRIVEN)
+"""The shapes that the rules move; what they leave at 0 in every phone, such as mouthLeft, they know nothing of."""
+
 SHAPES = ("jaw", "pucker", "funnel", "stretch", "smile", "lower_down", "upper_up", "bite", "press", "shrug")
 
 # Targets in the order of SHAPES; dominance of the jaw, of rounding, of spreading, of the rest.
@@ -157,6 +164,17 @@ def _pool(track: np.ndarray, frames: int, fps: float, maximum: bool) -> np.ndarr
     if maximum:
         return np.stack([track[a : max(b, a + 1)].max(0) for a, b in zip(edges[:-1], edges[1:], strict=True)])
     return np.stack([track[a : max(b, a + 1)].mean(0) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+
+
+def lip_contact(segments: Sequence[Segment], frames: int, fps: float = 24) -> np.ndarray:
+    """Tell how far each frame is one of closed lips (m, b, p) or of a bitten lip (f, v), (frames,) float32 in 0..1.
+
+    Args:
+        segments, frames, fps: as in `mouth_weights`, which meets its targets there whatever the neighbours are.
+    """
+    times = (np.arange(int(np.ceil(frames * RATE / fps)) + 2) + 0.5) / RATE
+    contact = _closure(times, segments, ("m", "b", "p", "f", "v"))
+    return _pool(contact, frames, fps, maximum=True).astype(np.float32)
 
 
 def mouth_weights(

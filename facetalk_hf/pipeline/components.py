@@ -20,12 +20,14 @@ from ..head.decoding import make_decoder
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
 from ..motion.blinks import blinks
-from ..motion.channels import shape_names
+from ..motion.channels import Channels, shape_names
 from ..motion.controls import MotionControls
 from ..motion.keyframes import LEAD, Constraint, Keyframes
 from ..motion.processing import finish_animation, seeded_rng
+from ..motion.steering import MouthTarget, mouth_target
 from .denoising import Generators, SamplingScheduler
 from .loading import HubPipeline
+from .spoken import one_a_clip, spoken_segments
 
 
 Codes = torch.Tensor | np.ndarray
@@ -219,6 +221,27 @@ class FaceTalkComponents(HubPipeline):
             given.resolve(self.head, count, size, reach) if given else None
             for given, count in zip(each, frames, strict=True)
         ]
+
+    def resolve_phones(
+        self, phones: Any, text: Any, language: str, waveforms: list[np.ndarray], frames: list[int], batch: bool
+    ) -> list[MouthTarget | None]:
+        """Turn what is said in clips into what their mouths are to do; FaceTalkError where that cannot be.
+
+        Args:
+            phones, text, language: as in `__call__`.
+            waveforms: (S,) float at the audio encoder's rate. frames (`list[int]`): of the clips.
+            batch (`bool`): whether the clips came as a list, and so phones and texts.
+        """
+        count, rate = len(frames), self.feature_extractor.sampling_rate
+        each = zip(one_a_clip(phones, count, batch, "phones"), one_a_clip(text, count, batch, "text"), strict=True)
+        targets: list[MouthTarget | None] = []
+        for (given, words), waveform, length in zip(each, waveforms, frames, strict=True):
+            if given is not None or words is not None:
+                Channels(self.head, "phones")  # before anything is aligned
+            segments = spoken_segments(given, words, waveform, rate, language)
+            made = segments and mouth_target(segments, length, self.config["fps"], waveform, rate)
+            targets.append(made or None)
+        return targets
 
     @overload
     def decode(self, expressions: Codes, identity: Identity = None) -> HeadAnimation: ...

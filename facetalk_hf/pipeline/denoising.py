@@ -3,6 +3,7 @@
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -38,6 +39,15 @@ def valid_frames(frames: Sequence[int]) -> torch.Tensor | None:
     return torch.arange(max(frames)) < torch.tensor(frames)[:, None]
 
 
+def noise_to_signal(scheduler: SamplingScheduler, timestep: Any) -> float:
+    """Compute the variance of the noise in x_t over that of the signal; infinite if the scheduler does not say."""
+    kept = getattr(scheduler, "alphas_cumprod", None)
+    if kept is None:
+        return math.inf
+    signal = float(kept[int(timestep)])
+    return (1 - signal) / signal if signal > 0 else math.inf
+
+
 def denoise(
     denoiser: FaceTalkDenoiser,
     scheduler: SamplingScheduler,
@@ -48,6 +58,7 @@ def denoise(
     generator: Generators = None,
     constrain: Callable[[torch.Tensor], torch.Tensor] | None = None,
     on_step: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    steer: Callable[[torch.Tensor, float], torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Denoise latents through all timesteps that the scheduler is set to.
 
@@ -64,10 +75,12 @@ def denoise(
             All schedulers here mix x_t from x_0 and noise, so where x_0 is always the same, x_t is that x_0 with the
             noise of step t, and the denoiser sees the known part as it would in its own samples.
         on_step (`Callable`, *optional*): called after each step as `on_step(i, timestep, latents)`, gives latents.
+        steer (`Callable`, *optional*): moves every predicted x_0 towards what else is known of it, as `steer(x_0, r)`,
+            r the variance of the noise in x_t over that of its signal; before `constrain`.
 
     Returns:
-        two `torch.Tensor` (B, N, D) float32: the sample, and the x_0 of the first step, without guidance. From noise
-        alone the denoiser can only tell what is to be expected of the audio, the mean over all samples.
+        two `torch.Tensor` (B, N, D) float32: the sample, and the x_0 of the first step, steered but without guidance.
+        From noise alone the denoiser can only tell what is to be expected of the audio, the mean over all samples.
     """
     frame_mask = valid_frames(frames)
     # Each element of a ragged batch is stepped on its own, at its own length: what a stochastic scheduler draws for it
@@ -91,9 +104,12 @@ def denoise(
         clean = denoiser(noisy, t, frame_mask=frame_mask, **conditions).sample.float()
         if i == 0:
             expected = clean[: len(latents)]
+            expected = expected if steer is None else steer(expected, math.inf)
         if copies == 2:
             clean, null = clean.chunk(2)
             clean = null + guidance_scale * (clean - null)
+        if steer is not None:
+            clean = steer(clean, noise_to_signal(scheduler, t))
         if constrain is not None:
             clean = constrain(clean)
 

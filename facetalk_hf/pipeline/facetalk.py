@@ -16,11 +16,13 @@ from ..motion.controls import GenerationOptions, LiveOptions, MotionControls
 from ..motion.keyframes import Keyframes, constrain_batch
 from ..motion.options import takes
 from ..motion.processing import MotionProcessor, seeded_rng
+from ..motion.steering import MouthSteering
 from ..paths import FEW_STEPS
 from .components import FaceTalkComponents
 from .denoising import Generators, denoise
 from .few_steps import few_step_denoiser, few_step_scheduler
 from .output import FaceTalkPipelineOutput
+from .spoken import Phones
 from .streaming import SpeechStream, SpeechStreamOutput, stream_outputs
 
 
@@ -85,6 +87,9 @@ class FaceTalkPipeline(FaceTalkComponents):
         *,
         controls: MotionControls | None = None,
         keyframes: Keyframes | list[Keyframes | None] | None = None,
+        phones: Phones | list[Phones | None] | None = None,
+        text: str | list[str | None] | None = None,
+        language: str = "en",
         generator: Generators = None,
         latents: torch.Tensor | list[torch.Tensor] | None = None,
         output_type: str = "animation",
@@ -106,6 +111,12 @@ class FaceTalkPipeline(FaceTalkComponents):
                 take the place of its own.
             keyframes ([`Keyframes`] or a list, one a clip, *optional*): frames and channels that are fixed, at the
                 pipeline's own rate; the rest is generated to go with them.
+            phones (a list of `(phone, start, end)`, a path, or a list of these, one a clip, *optional*): what is said,
+                in seconds: the mouth says it, and the rest is generated to go with it. Names of ARPAbet, IPA or a
+                speech engine; a path is read by [`~facetalk_hf.phones.files.read_phones`].
+            text (`str` or a list of them, one a clip, *optional*): what is said, where its times are not known: they
+                are found in the audio, which needs `pip install "facetalk_hf[align]"`.
+            language (`str`, *optional*, defaults to `"en"`): of the text, as espeak-ng calls it.
             generator (`torch.Generator` or a list of them, *optional*): seeds. One generator serves the results in
                 order, so what a clip gets depends on those before it; with a list each result has its own, and a clip
                 gets in any batch what it gets alone.
@@ -139,6 +150,8 @@ class FaceTalkPipeline(FaceTalkComponents):
         waveforms = [resample(*recording, rate) for recording in recordings]
         frames = [num_frames(len(waveform), rate, self.config["fps"]) for waveform in waveforms]
         constraints = self.resolve_keyframes(keyframes, frames)
+        batch = isinstance(audio, (list, tuple))
+        targets = self.resolve_phones(phones, text, language, waveforms, frames, batch)
         controls.check_length(frames)
 
         # 3. Encode it; from here on the samples of a clip stand side by side
@@ -146,7 +159,7 @@ class FaceTalkPipeline(FaceTalkComponents):
             waveforms, samples, guidance_scale, processor.intensity, controls.look_ahead
         )
         waveforms, frames = _repeat(waveforms, samples), _repeat(frames, samples)
-        constraints = _repeat(constraints, samples)
+        constraints, targets = _repeat(constraints, samples), _repeat(targets, samples)
 
         # 4. Prepare timesteps and latents
         self.scheduler.set_timesteps(steps, device=self._execution_device)
@@ -154,7 +167,10 @@ class FaceTalkPipeline(FaceTalkComponents):
         latents = self.prepare_latents(frames, generator, latents)
 
         # 5. Denoise
-        constrain = None
+        constrain = steer = None
+        if any(targets):
+            parts = (targets, max(frames), self.denoiser, self.head)
+            steer = MouthSteering(*parts, controls.phone_strength, processor.intensity)
         if any(constraints):
             constrain = constrain_batch(constraints, frames, processor.to_codes, processor.from_codes)
         with self.progress_bar(total=self._num_timesteps) as progress_bar:
@@ -167,13 +183,15 @@ class FaceTalkPipeline(FaceTalkComponents):
                 return latents
 
             inputs = (self.denoiser, self.scheduler, latents, frames, conditions, guidance_scale, generator)
-            sample, expected = denoise(*inputs, constrain, on_step)
+            sample, expected = denoise(*inputs, constrain, on_step, steer)
 
-        # 6. Codes, each cut to its own length and edited; keyframes are made exact at the end
+        # 6. Codes, each cut to its own length and edited; what is fixed is made exact at the end
         codes, expressions = processor.postprocess(sample, expected), []
         for index, (count, waveform, constraint) in enumerate(zip(frames, waveforms, constraints, strict=True)):
             scaled, rng = processor.scale(codes[index, :count]), seeded_rng(generator, index)
             edited = processor.edit(scaled, self.config["fps"], waveform, rate, rng)
+            if steer is not None and controls.smoothing:
+                edited = steer.touch(index, edited, processor.controls.intensity)
             expressions.append(edited if constraint is None else constraint(edited))
 
         # 7. Heads

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""Sampling that is steered by timed phones: the mouth does what they ask, all else is sampled to go with it.
+
+Codes are z = E w, so the mouth is a linear part of them, and what phones ask of it is an observation y of that part.
+In a denoising step the mean of the clean motion given x_t alone, which the denoiser predicts, becomes the mean given
+x_t and y: a share v / (v + r) of what is missing is added, v the variance that x_t leaves to the mouth, r that of the
+observation. These are the steps of pseudoinverse-guided diffusion (Song et al., ICLR 2023, section 3.2) without its
+Jacobian, which would cost a pass backwards. With r = 0 it is the replacement of keyframes.
+
+A frame is steered by its own target alone, so frames may come a few at a time.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ..audio.analysis import loudness
+from ..blendshapes import INDEX
+from ..errors import FaceTalkError
+from ..models.denoiser import FaceTalkDenoiser
+from ..models.nphm import NPHMModel
+from ..phones.segments import Segment
+from ..phones.visemes import RULED, lip_contact, mouth_weights
+from .channels import Channels
+
+
+AUDIO_LEAVES = 0.12
+"""Variance of the mouth that is left open by the audio, as a part of its whole variance."""
+
+
+class MouthTarget(NamedTuple):
+    """What phones ask of the mouth of one clip: weights (N, 53), and where they must be met whatever the strength,
+    0..1 (N,): m, b, p with closed lips, f, v with the lip at the teeth."""
+
+    weights: np.ndarray
+    contact: np.ndarray
+
+
+def mouth_target(
+    segments: Sequence[Segment], frames: int, fps: float, audio: np.ndarray, sampling_rate: int
+) -> MouthTarget:
+    """Make the target of a clip from its phones by the rules of [`~facetalk_hf.phones.visemes`].
+
+    Args:
+        segments: of the common alphabet, without gaps, for the whole clip.
+        frames (`int`), fps (`float`): of the motion.
+        audio ((S,) float), sampling_rate (`int`, Hz): the jaw opens further where it is loud.
+    """
+    weights, _ = mouth_weights(segments, frames, fps, loudness(audio, sampling_rate, frames, fps))
+    return MouthTarget(weights, lip_contact(segments, frames, fps))
+
+
+class MouthSteering:
+    """Moves the mouth of predicted motion towards what phones ask for.
+
+    Args:
+        targets (sequence of [`MouthTarget`]): one for each element of the batch; `None` leaves an element free.
+        frames (`int`): of the longest element.
+        denoiser ([`FaceTalkDenoiser`]): whose predictions are steered.
+        head ([`NPHMModel`], *optional*): names the shapes.
+        strength (`float`): share, 0 to 1, of the way from the mouth that the audio lets expect to the one that phones
+            ask for.
+        intensity (`float`, *optional*): that the denoiser is conditioned on.
+
+    Raises:
+        FaceTalkError: a head whose shapes have no names, or without those that speech needs.
+    """
+
+    def __init__(
+        self, targets: Sequence[MouthTarget | None], frames: int, denoiser: FaceTalkDenoiser, head: NPHMModel | None,
+        strength: float, intensity: float | None = None,
+    ) -> None:  # fmt: skip
+        self.channels = channels = Channels(head, "phones")
+        missing = [name for name in RULED if name not in channels.names]
+        if missing:
+            raise FaceTalkError(f"phones cannot steer this head: it has no shape {missing[0]}")
+        self.strength = strength
+        # To weights of the mouth and back in one product each, from normalised codes.
+        names = [name for name, mouth in zip(channels.names, channels.mouth, strict=True) if mouth]
+        basis, dual = channels.basis[:, channels.mouth], channels.dual[:, channels.mouth]
+        std, mean = denoiser.code_std.double().cpu(), denoiser.code_mean.double().cpu()
+        self._read, self._offset = (basis * std[:, None]).float(), (mean @ basis).float()
+        self._write = (dual / std[:, None]).T.float()
+        self.target = torch.zeros(len(targets), frames, len(names))
+        self.contact = torch.zeros(len(targets), frames, 1)
+        for index, target in enumerate(targets):
+            if target is not None:
+                columns = target.weights[:, [INDEX[name] for name in names]] * (1 if intensity is None else intensity)
+                self.target[index, : len(columns)] = torch.from_numpy(columns)
+                self.contact[index, : len(columns), 0] = torch.from_numpy(target.contact)
+        # Shapes that the rules know nothing of are the speaker's own, but for what would part closed lips.
+        ruled = torch.tensor([name in RULED for name in names])
+        self._free = torch.tensor([target is None for target in targets])[:, None, None] | ~ruled
+
+    def __call__(self, clean: torch.Tensor, noise: float = math.inf) -> torch.Tensor:
+        """Steer predictions of clean, normalised codes (B, N, D).
+
+        Args:
+            noise (`float`): variance of the noise in x_t over that of the signal; infinite where there is no signal.
+        """
+        left = 1.0 if math.isinf(noise) else noise / (noise + AUDIO_LEAVES)
+        share = 1.0 if self.strength == 1 else left * self.strength / (left * self.strength + 1 - self.strength)
+        soft = torch.where(self._free, 0.0, share)
+        gain = soft + (1 - soft) * self.contact
+        missing = self.target.to(clean) - (clean @ self._read.to(clean) + self._offset.to(clean))
+        return clean + (gain.to(clean) * missing) @ self._write.to(clean)
+
+    def touch(self, index: int, codes: torch.Tensor, scale: float) -> torch.Tensor:
+        """Make the contacts of one element exact again in scaled codes (N, D), after they were smoothed."""
+        mouth, frames = self.channels.mouth, len(codes)
+        target = scale * self.target[index, :frames].to(codes)
+        missing = target - self.channels.weights(codes)[:, mouth]
+        return self.channels.change(codes, self.contact[index, :frames].to(codes) * missing, mouth)
