@@ -37,6 +37,8 @@ class LogMelEncoderConfig(PreTrainedConfig):
         num_motion (`int`, *optional*, defaults to 53): blendshape weights of the motion head.
         num_phones (`int`, *optional*, defaults to 0): phones that the phone head tells apart at twice the frame rate,
             which trains the encoder; 0 for no such head.
+        closure_threshold (`float`, *optional*): probability above which lips that are heard to close are closed in
+            the motion, too; `None` leaves them to the denoiser.
         dropout (`float`, *optional*, defaults to 0.1): in the blocks, in training only.
         layer_norm_eps (`float`, *optional*, defaults to 1e-5).
     """
@@ -54,6 +56,7 @@ class LogMelEncoderConfig(PreTrainedConfig):
     look_ahead_choices: list[int] | None = None
     num_motion: int = 53
     num_phones: int = 0
+    closure_threshold: float | None = None
     dropout: float = 0.1
     layer_norm_eps: float = 1e-5
 

@@ -20,23 +20,27 @@ import torch
 from ..audio.analysis import loudness
 from ..blendshapes import INDEX
 from ..errors import FaceTalkError
+from ..models.audio_encoder import MotionPrediction
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
 from ..phones.segments import Segment
-from ..phones.visemes import RULED, lip_contact, mouth_weights
-from .channels import Channels
+from ..phones.visemes import RULED, closed_lips, lip_contact, mouth_weights
+from .channels import Channels, shape_names
 
 
+RAMP = 0.2
+"""Probability below the threshold over which lips come together."""
 AUDIO_LEAVES = 0.12
 """Variance of the mouth that is left open by the audio, as a part of its whole variance."""
 
 
 class MouthTarget(NamedTuple):
     """What phones ask of the mouth of one clip: weights (N, 53), and where they must be met whatever the strength,
-    0..1 (N,): m, b, p with closed lips, f, v with the lip at the teeth."""
+    0..1 (N,): m, b, p with closed lips, f, v with the lip at the teeth. With `contact_only` they ask for no more."""
 
     weights: np.ndarray
     contact: np.ndarray
+    contact_only: bool = False
 
 
 def mouth_target(
@@ -51,6 +55,27 @@ def mouth_target(
     """
     weights, _ = mouth_weights(segments, frames, fps, loudness(audio, sampling_rate, frames, fps))
     return MouthTarget(weights, lip_contact(segments, frames, fps))
+
+
+def heard_target(motion: MotionPrediction, threshold: float) -> MouthTarget:
+    """Make the target of a clip from the lip closures that its audio encoder hears.
+
+    A regression of the mouth, and so the motion expected of the audio, half closes the lips where a closure is likely;
+    lips do close or not. Whether they do is a question of its own, and the encoder has an answer of its own to it.
+
+    Args:
+        motion ([`~facetalk_hf.models.audio_encoder.MotionPrediction`]): of one clip, (N, 53) and (N,).
+        threshold (`float`): probability from which lips are closed.
+    """
+    weights = motion.weights.float().cpu().numpy().clip(0, 1)
+    probability = motion.closure_logits.float().sigmoid().cpu().numpy()
+    contact = np.clip(1 + (probability - threshold) / RAMP, 0, 1) ** 2
+    return MouthTarget(closed_lips(weights), contact, contact_only=True)
+
+
+def steerable(head: NPHMModel | None) -> bool:
+    """Tell whether a head has, by name, all shapes of the mouth that speech needs."""
+    return set(RULED) <= set(shape_names(head) or ())
 
 
 class MouthSteering:
@@ -84,16 +109,23 @@ class MouthSteering:
         std, mean = denoiser.code_std.double().cpu(), denoiser.code_mean.double().cpu()
         self._read, self._offset = (basis * std[:, None]).float(), (mean @ basis).float()
         self._write = (dual / std[:, None]).T.float()
-        self.target = torch.zeros(len(targets), frames, len(names))
+        self._columns = [INDEX[name] for name in names]
+        self._intensity = 1.0 if intensity is None else intensity
+        # Shapes that the rules know nothing of are the speaker's own, but for what would part closed lips.
+        self._ruled = torch.tensor([name in RULED for name in names])
+        self.aim(targets, frames)
+
+    def aim(self, targets: Sequence[MouthTarget | None], frames: int) -> None:
+        """Take over targets, as the constructor does: a stream has others for every few frames."""
+        self.target = torch.zeros(len(targets), frames, len(self._columns))
         self.contact = torch.zeros(len(targets), frames, 1)
         for index, target in enumerate(targets):
             if target is not None:
-                columns = target.weights[:, [INDEX[name] for name in names]] * (1 if intensity is None else intensity)
+                columns = target.weights[:, self._columns] * self._intensity
                 self.target[index, : len(columns)] = torch.from_numpy(columns)
                 self.contact[index, : len(columns), 0] = torch.from_numpy(target.contact)
-        # Shapes that the rules know nothing of are the speaker's own, but for what would part closed lips.
-        ruled = torch.tensor([name in RULED for name in names])
-        self._free = torch.tensor([target is None for target in targets])[:, None, None] | ~ruled
+        free = torch.tensor([target is None or target.contact_only for target in targets])
+        self._free = free[:, None, None] | ~self._ruled
 
     def __call__(self, clean: torch.Tensor, noise: float = math.inf) -> torch.Tensor:
         """Steer predictions of clean, normalised codes (B, N, D).

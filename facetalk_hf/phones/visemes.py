@@ -177,6 +177,27 @@ def lip_contact(segments: Sequence[Segment], frames: int, fps: float = 24) -> np
     return _pool(contact, frames, fps, maximum=True).astype(np.float32)
 
 
+def closed_lips(weights: np.ndarray) -> np.ndarray:
+    """Close the lips of weights (N, 53) as `mouth_weights` does for m, b, p; the rest of the face stays as it is."""
+    closed = weights.copy()
+    jaw = 0.6 * weights[:, INDEX["jawOpen"]]
+    apart = (
+        "mouthFunnel",
+        "mouthShrugUpper",
+        "mouthLowerDown_L",
+        "mouthLowerDown_R",
+        "mouthUpperUp_L",
+        "mouthUpperUp_R",
+    )
+    closed[:, [INDEX[name] for name in apart]] = 0
+    closed[:, INDEX["jawOpen"]] = jaw
+    closed[:, INDEX["mouthClose"]] = LIP_SEAL * jaw
+    for name, least in (("mouthPress_L", 0.22), ("mouthPress_R", 0.22), ("mouthRollUpper", 0.09)):
+        closed[:, INDEX[name]] = np.maximum(closed[:, INDEX[name]], least)
+    closed[:, INDEX["mouthRollLower"]] = 0.05
+    return closed
+
+
 def mouth_weights(
     segments: Sequence[Segment], frames: int, fps: float = 24, loudness: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ from ..motion.channels import Channels, shape_names
 from ..motion.controls import MotionControls
 from ..motion.keyframes import LEAD, Constraint, Keyframes
 from ..motion.processing import finish_animation, seeded_rng
-from ..motion.steering import MouthTarget, mouth_target
+from ..motion.steering import MouthTarget, heard_target, mouth_target, steerable
 from .denoising import Generators, SamplingScheduler
 from .loading import HubPipeline
 from .spoken import one_a_clip, spoken_segments
@@ -148,27 +148,40 @@ class FaceTalkComponents(HubPipeline):
         )
         return features.to(self._execution_device)
 
+    @torch.no_grad()
+    def heard_lips(self, features: torch.Tensor, frames: list[int]) -> list[MouthTarget | None]:
+        """Find the lip closures that the audio encoder hears in clips.
+
+        Args:
+            features: (B, N, A) float of `encode_audio`.
+            frames (`list[int]`): of the clips.
+
+        Returns:
+            a target for each clip; `None` from an encoder that leaves them to the denoiser, or without a head whose
+            shapes have names.
+        """
+        threshold = getattr(self.audio_encoder.config, "closure_threshold", None)
+        if threshold is None or not steerable(self.head):
+            return [None] * len(frames)
+        return [
+            heard_target(self.audio_encoder.predict_motion(clip[:count]), threshold)
+            for clip, count in zip(features.to(self.audio_encoder.dtype), frames, strict=True)
+        ]
+
     def prepare_conditions(
-        self,
-        waveforms: list[np.ndarray],
-        num_samples: int,
-        guidance_scale: float,
-        intensity: float | None,
-        look_ahead: float | None = None,
+        self, features: torch.Tensor, num_samples: int, guidance_scale: float, intensity: float | None
     ) -> dict[str, Any]:
         """Compute what the denoiser is conditioned on, once for all steps.
 
         Args:
-            waveforms: list of (S,) float at the audio encoder's rate.
+            features: (B, N, A) float of `encode_audio`.
             num_samples (`int`): results of each, side by side in the batch.
             guidance_scale (`float`): unless it is 1 the batch holds every element with and then without audio.
             intensity (`float`, *optional*): of [`MotionProcessor`].
-            look_ahead (`float`, *optional*): of the audio encoder, seconds.
 
         Returns:
             `dict`: arguments of the denoiser, on the pipeline's device.
         """
-        features = self.encode_audio(waveforms, self.feature_extractor.sampling_rate, look_ahead)
         features = features.repeat_interleave(num_samples, dim=0)
         copies = 1 if guidance_scale == 1 else 2
         keep = torch.arange(copies * len(features)) < len(features)

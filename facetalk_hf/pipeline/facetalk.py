@@ -155,9 +155,10 @@ class FaceTalkPipeline(FaceTalkComponents):
         controls.check_length(frames)
 
         # 3. Encode it; from here on the samples of a clip stand side by side
-        conditions = self.prepare_conditions(
-            waveforms, samples, guidance_scale, processor.intensity, controls.look_ahead
-        )
+        features = self.encode_audio(waveforms, rate, controls.look_ahead)
+        conditions = self.prepare_conditions(features, samples, guidance_scale, processor.intensity)
+        heard = self.heard_lips(features, frames)
+        targets = [known or found for known, found in zip(targets, heard, strict=True)]
         waveforms, frames = _repeat(waveforms, samples), _repeat(frames, samples)
         constraints, targets = _repeat(constraints, samples), _repeat(targets, samples)
 

@@ -27,6 +27,7 @@ from ..models.incremental import IncrementalDenoiser
 from ..motion.blinks import LidMemory
 from ..motion.controls import MotionControls
 from ..motion.processing import MotionProcessor
+from ..motion.steering import MouthSteering, heard_target, steerable
 from .components import FaceTalkComponents
 from .denoising import SamplingScheduler
 
@@ -137,6 +138,10 @@ class SpeechStream:
         timesteps, table = sampling_table(pipe.scheduler, steps)
         self.denoiser = IncrementalDenoiser(pipe.denoiser, timesteps, hop, guidance_scale, self.processor.intensity)
         self.table = table.to(self.denoiser.device)
+        self.encoder, self.closing = pipe.audio_encoder, pipe.audio_encoder.config.closure_threshold
+        self.steering: MouthSteering | None = None
+        if self.closing is not None and steerable(pipe.head):
+            self.steering = MouthSteering([None], hop, pipe.denoiser, pipe.head, 1.0, self.processor.intensity)
         # Noise comes in groups of 16 numbers; drawn in whole groups it is that of a clip at once.
         self.noise = torch.zeros(0, self.code_size)
         self.noise_block = 16 // math.gcd(16, self.code_size)
@@ -209,12 +214,18 @@ class SpeechStream:
     def _denoise(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Turn features (hop, A) of the next frames into normalised codes (hop, D): a sample, and the expected one."""
         self.denoiser.begin(features)
+        steer = self.steering
+        if steer is not None:
+            heard = self.encoder.predict_motion(features.to(self.encoder.dtype))
+            steer.aim([heard_target(heard, self.closing)], self.hop)
         known = self.table.new_zeros(len(self.table), self.hop * self.code_size)
         known[0] = self._draw().to(known.device).flatten()
         for step in range(len(self.table) - 1):
             noisy = (self.table[step, : step + 1] @ known[: step + 1]).view(self.hop, -1)
-            known[step + 1] = self.denoiser(step, noisy).flatten()
-        return (self.table[-1] @ known).view(self.hop, -1), self.denoiser.expected
+            clean = self.denoiser(step, noisy)
+            known[step + 1] = (clean if steer is None else steer(clean[None])[0]).flatten()
+        expected = self.denoiser.expected
+        return (self.table[-1] @ known).view(self.hop, -1), expected if steer is None else steer(expected[None])[0]
 
     def _draw(self) -> torch.Tensor:
         while len(self.noise) < self.hop:

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""Lips that the audio encoder hears to close are closed in the motion, of whole clips and of streams."""
+
+import numpy as np
+import pytest
+import torch
+from components import (
+    RATE,
+    ClipStatistics,
+    codes,
+    make_denoiser,
+    make_encoder,
+    make_head,
+    make_named_head,
+    make_pipeline,
+    seed,
+    speech_like,
+)
+
+from facetalk_hf import LogMelFeatureExtractor
+from facetalk_hf.blendshapes import INDEX
+from facetalk_hf.evaluation.metrics import lip_aperture
+
+
+def hearing_pipeline(threshold, head=None):
+    """A pipeline whose encoder hears closures in about every second frame."""
+    encoder = make_encoder(closure_threshold=threshold)
+    with torch.no_grad():
+        encoder.motion_head.weight[-1].mul_(20)
+        encoder.motion_head.bias[INDEX["jawOpen"]] = 0.4
+    components = {"audio_encoder": encoder, "feature_extractor": LogMelFeatureExtractor()}
+    head = make_named_head() if head is None else head
+    return make_pipeline(head=head, denoiser=make_denoiser(attention_mode="causal"), **components)
+
+
+def weights_of(pipe, expressions):
+    return pipe.decoder.weights(expressions)
+
+
+def closures(pipe, clip):
+    """Probability of a closure in each frame."""
+    motion = pipe.audio_encoder.predict_motion(pipe.encode_audio(clip, RATE))
+    return motion.closure_logits[0].sigmoid().detach().numpy()
+
+
+def test_heard_closures_are_closed_and_nothing_else_changes():
+    clip, pipe = speech_like(2.0), hearing_pipeline(0.5)
+    # A bias at the median of the logits: half of the frames are heard to close.
+    logits = pipe.audio_encoder.predict_motion(pipe.encode_audio(clip, RATE)).closure_logits
+    with torch.no_grad():
+        pipe.audio_encoder.motion_head.bias[-1] -= logits.median()
+    shut = closures(pipe, clip) > 0.5
+    assert 20 < shut.sum() < 28
+    weights = weights_of(pipe, codes(pipe, clip, mouth_temperature=1.0)[0])
+    aperture = lip_aperture(weights[:, INDEX["jawOpen"]], weights[:, INDEX["mouthClose"]])
+    np.testing.assert_allclose(aperture[shut], 0, atol=5e-3)
+    pipe.audio_encoder.config.closure_threshold = None
+    without = weights_of(pipe, codes(pipe, clip, mouth_temperature=1.0)[0])
+    closing = [INDEX["jawOpen"], INDEX["mouthClose"]]
+    assert np.abs(without - weights)[shut][:, closing].max() > 0.05
+    # Frames that are open and far from any closure stay as they were sampled, but for what attention carries on.
+    apart = closures(pipe, clip) < 0.2
+    assert np.abs(without - weights)[apart].mean() < 0.5 * np.abs(without - weights)[shut].mean()
+
+
+def test_a_stream_hears_what_the_clip_does():
+    clip, pipe = speech_like(2.0), hearing_pipeline(0.6)
+    expected = codes(pipe, clip)[0]
+    stream = pipe.open_stream(RATE, num_inference_steps=3, generator=seed())
+    stream.features.statistics = ClipStatistics(pipe.feature_extractor, clip)
+    parts = [stream.push(part) for part in np.array_split(clip, 7)] + [stream.finish()]
+    torch.testing.assert_close(torch.cat(parts), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("head", ["unnamed", None])
+def test_a_head_without_names_is_left_alone(head):
+    pipe = hearing_pipeline(0.5, make_head() if head else None)
+    if head:
+        assert pipe.heard_lips(pipe.encode_audio(speech_like(1.0), RATE), [24]) == [None]
+        assert pipe.open_stream(RATE).steering is None
+    else:
+        assert pipe.heard_lips(pipe.encode_audio(speech_like(1.0), RATE), [24])[0].contact.shape == (24,)
