@@ -24,10 +24,12 @@ from ..models.audio_encoder import MotionPrediction
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
 from ..phones.segments import Segment
-from ..phones.visemes import RULED, closed_lips, lip_contact, mouth_weights
+from ..phones.visemes import LIP_SEAL, RULED, closed_lips, lip_contact, mouth_weights
 from .channels import Channels, shape_names
 
 
+APART = 0.05
+"""Distance of lips that are seen apart, in units of jawOpen: 1.6 mm on the heads of ICT-FaceKit."""
 RAMP = 0.2
 """Probability below the threshold over which lips come together."""
 AUDIO_LEAVES = 0.12
@@ -35,12 +37,19 @@ AUDIO_LEAVES = 0.12
 
 
 class MouthTarget(NamedTuple):
-    """What phones ask of the mouth of one clip: weights (N, 53), and where they must be met whatever the strength,
-    0..1 (N,): m, b, p with closed lips, f, v with the lip at the teeth. With `contact_only` they ask for no more."""
+    """What is asked of the mouth of one clip.
+
+    Args:
+        weights ((N, 53) float): of the shapes.
+        contact ((N,) float): 0..1, where they must be met whatever the strength: m, b, p with closed lips, f, v with
+            the lip at the teeth.
+        least ((N,) float, *optional*): the lips come no nearer than this, in units of jawOpen. With it nothing but
+            contact and distance is asked for; where there is none, the weights are.
+    """
 
     weights: np.ndarray
     contact: np.ndarray
-    contact_only: bool = False
+    least: np.ndarray | None = None
 
 
 def mouth_target(
@@ -70,7 +79,9 @@ def heard_target(motion: MotionPrediction, threshold: float) -> MouthTarget:
     weights = motion.weights.float().cpu().numpy().clip(0, 1)
     probability = motion.closure_logits.float().sigmoid().cpu().numpy()
     contact = np.clip(1 + (probability - threshold) / RAMP, 0, 1) ** 2
-    return MouthTarget(closed_lips(weights), contact, contact_only=True)
+    aperture = weights[:, INDEX["jawOpen"]] - weights[:, INDEX["mouthClose"]] / LIP_SEAL
+    least = np.clip(0.6 * aperture, 0, APART) * (1 - np.sqrt(contact))
+    return MouthTarget(closed_lips(weights), contact, least)
 
 
 def steerable(head: NPHMModel | None) -> bool:
@@ -119,12 +130,15 @@ class MouthSteering:
         """Take over targets, as the constructor does: a stream has others for every few frames."""
         self.target = torch.zeros(len(targets), frames, len(self._columns))
         self.contact = torch.zeros(len(targets), frames, 1)
+        self.least = torch.full((len(targets), frames), -math.inf)
         for index, target in enumerate(targets):
             if target is not None:
                 columns = target.weights[:, self._columns] * self._intensity
                 self.target[index, : len(columns)] = torch.from_numpy(columns)
                 self.contact[index, : len(columns), 0] = torch.from_numpy(target.contact)
-        free = torch.tensor([target is None or target.contact_only for target in targets])
+                if target.least is not None:
+                    self.least[index, : len(columns)] = torch.from_numpy(target.least) * self._intensity
+        free = torch.tensor([target is None or target.least is not None for target in targets])
         self._free = free[:, None, None] | ~self._ruled
 
     def __call__(self, clean: torch.Tensor, noise: float = math.inf) -> torch.Tensor:
@@ -137,8 +151,21 @@ class MouthSteering:
         share = 1.0 if self.strength == 1 else left * self.strength / (left * self.strength + 1 - self.strength)
         soft = torch.where(self._free, 0.0, share)
         gain = soft + (1 - soft) * self.contact
-        missing = self.target.to(clean) - (clean @ self._read.to(clean) + self._offset.to(clean))
-        return clean + (gain.to(clean) * missing) @ self._write.to(clean)
+        weights = clean @ self._read.to(clean) + self._offset.to(clean)
+        change = gain.to(clean) * (self.target.to(clean) - weights)
+        if torch.isfinite(self.least).any():
+            change = change + self._part(weights + change)
+        return clean + change @ self._write.to(clean)
+
+    def _part(self, weights: torch.Tensor) -> torch.Tensor:
+        """Compute what to add to weights (B, N, K) of the mouth for lips that are too near: less mouthClose first."""
+        jaw, close = (self._columns.index(INDEX[name]) for name in ("jawOpen", "mouthClose"))
+        aperture = weights[..., jaw] - weights[..., close] / LIP_SEAL
+        lacking = (self.least.to(weights) - aperture).clamp_min(0)
+        less = torch.minimum(lacking * LIP_SEAL, weights[..., close].clamp_min(0))
+        change = torch.zeros_like(weights)
+        change[..., close], change[..., jaw] = -less, lacking - less / LIP_SEAL
+        return change
 
     def touch(self, index: int, codes: torch.Tensor, scale: float) -> torch.Tensor:
         """Make the contacts of one element exact again in scaled codes (N, D), after they were smoothed."""
