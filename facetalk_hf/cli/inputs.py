@@ -75,7 +75,7 @@ def read_fixed(path: Path | None, recordings: int) -> "Keyframes | None":
     return read_keyframes(path)
 
 
-PHONE_SUFFIXES = (".textgrid", ".json", ".csv", ".tsv", ".txt", ".lab")
+PHONE_SUFFIXES = (".csv", ".textgrid", ".json", ".tsv")  # .txt and .lab beside them are transcripts
 
 
 def read_spoken(path: Path | None, audio: list[Path]) -> "list[list[Segment] | None]":
