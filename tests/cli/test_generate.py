@@ -92,6 +92,7 @@ def test_bad_audio(facetalk, tmp_path, model, clip, kind):
         (["--keyframes", "missing.csv"], ["missing.csv", "no such file"]),
         (["--phones", "missing.csv"], ["missing.csv", "no such file"]),
         (["--text", "missing.txt"], ["missing.txt", "no such file"]),
+        (["--text", " "], ["--text", "empty"]),
         (["--phones", "missing.csv", "--text", "hello"], ["--phones", "--text", "one of them"]),
         (["--phone-strength", "2"], ["--phone-strength", "between 0 and 1"]),
         (["--size", "321"], ["--size", "even"]),
