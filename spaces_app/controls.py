@@ -12,7 +12,8 @@ from facetalk_hf.motion.controls import MotionControls
 from facetalk_hf.motion.options import Option, options_of
 
 
-OPTIONS = [item for item in options_of(MotionControls) if item.name != "num_samples"]  # the page has "Samples"
+# The page has "Samples", and nobody can tell it phones.
+OPTIONS = [item for item in options_of(MotionControls) if item.name not in ("num_samples", "phone_strength")]
 
 
 def names_of(item: Option) -> list[str]:

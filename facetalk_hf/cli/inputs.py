@@ -75,7 +75,7 @@ def read_fixed(path: Path | None, recordings: int) -> "Keyframes | None":
     return read_keyframes(path)
 
 
-PHONE_SUFFIXES = (".textgrid", ".json", ".csv", ".tsv", ".txt", ".lab")
+PHONE_SUFFIXES = (".csv", ".textgrid", ".json", ".tsv")  # .txt and .lab beside them are transcripts
 
 
 def read_spoken(path: Path | None, audio: list[Path]) -> "list[list[Segment] | None]":
@@ -91,10 +91,13 @@ def read_texts(text: str | None, audio: list[Path]) -> list[str | None]:
     """Read `--text`: a file, the words themselves, or a folder with a .txt for each recording; `None` for none."""
     if text is None:
         return [None] * len(audio)
-    path = Path(text)
+    if not text.strip():
+        raise FaceTalkError("--text is empty: give what is said, or leave it out")
+    path, exists = Path(text), False
     with contextlib.suppress(OSError, ValueError):  # what is too long for a name is a text
-        if path.exists():
-            return [_read_text(file) for file in _one_each(path, audio, "--text", (".txt",))]
+        exists = path.exists()
+    if exists:
+        return [_read_text(file) for file in _one_each(path, audio, "--text", (".txt",))]
     if path.suffix == ".txt":
         raise FaceTalkError(f"no such file: {text}")
     if len(audio) > 1:

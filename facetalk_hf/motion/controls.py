@@ -31,8 +31,9 @@ _YAW, _PITCH = LOOK_DEGREES["Out"], LOOK_DEGREES["Up"]
 class MotionControls:
     """Controls of a generated motion; a new one is a field more.
 
-    Codes are changed in the order mouth temperature, blink contrast, intensities, silence gate, smoothing, blink rate;
-    then keyframes are made exact; the decoded animation gets gaze, head motion and its frame rate.
+    Known phones steer the sampling itself. Codes are changed in the order mouth temperature, blink contrast,
+    intensities, silence gate, smoothing, blink rate; then lip contacts and keyframes are made exact; the decoded
+    animation gets gaze, head motion and its frame rate.
     """
 
     num_inference_steps: int | None = option(

@@ -2,6 +2,7 @@
 """Rows of phones as other programs give them -> segments: which alphabet, which order, gaps and overlaps."""
 
 import math
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
@@ -44,12 +45,14 @@ def detect_alphabet(names: Iterable[str]) -> Alphabet:
     Raises:
         FaceTalkError: names that belong to none, the first of which is told.
     """
-    spoken = sorted({name for name in names if not _is_pause(name)})
+    # espeak-ng tells in brackets where it changes the language.
+    spoken = sorted({name for name in names if not _is_pause(name) and not name.startswith("(")})
     if all(name in ALPHABETS["common"] for name in spoken):
         return "common"
     if all(name.upper().rstrip("012") in _ARPABET for name in spoken):
         return "arpabet"
-    if strange := [name for name in spoken if not _IPA_LETTERS & set(name) or name.isascii() and len(name) > 3]:
+    letters = {name: set(unicodedata.normalize("NFD", name)) for name in spoken}  # "ä" is "a" with a mark
+    if strange := [name for name in spoken if not _IPA_LETTERS & letters[name] or name.isascii() and len(name) > 3]:
         raise FaceTalkError(
             f"{strange[0]!r} is no phone of ARPAbet, of IPA or of the names of facetalk_hf; write them so"
         )

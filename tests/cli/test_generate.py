@@ -16,7 +16,7 @@ import facetalk_hf
 from facetalk_hf.animation.head_animation import HeadAnimation
 from facetalk_hf.blendshapes import MOUTH
 from facetalk_hf.cli.common import Format
-from facetalk_hf.cli.inputs import plan_outputs
+from facetalk_hf.cli.inputs import plan_outputs, read_spoken, read_texts
 from facetalk_hf.errors import FaceTalkError
 
 
@@ -90,6 +90,11 @@ def test_bad_audio(facetalk, tmp_path, model, clip, kind):
         (["--head-motion", "inf"], ["--head-motion"]),
         (["--gaze", "5", "99"], ["--gaze", "99"]),
         (["--keyframes", "missing.csv"], ["missing.csv", "no such file"]),
+        (["--phones", "missing.csv"], ["missing.csv", "no such file"]),
+        (["--text", "missing.txt"], ["missing.txt", "no such file"]),
+        (["--text", " "], ["--text", "empty"]),
+        (["--phones", "missing.csv", "--text", "hello"], ["--phones", "--text", "one of them"]),
+        (["--phone-strength", "2"], ["--phone-strength", "between 0 and 1"]),
         (["--size", "321"], ["--size", "even"]),
         (["--size", "9999"], ["--size", "2160"]),
         (["--format", "avi"], ["avi", "mp4"]),
@@ -117,6 +122,28 @@ def test_bad_keyframes(facetalk, tmp_path, model, clip):
     path.write_text("frame,jawOpen\n1,1\n")
     assert_one_line(facetalk("generate", clip, clip.with_name("other.wav"), *out), "one recording")
     assert not (tmp_path / "out").exists()
+
+
+def test_phones_and_texts_belong_to_recordings(tmp_path):
+    audio = [tmp_path / "a.wav", tmp_path / "b.wav"]
+    assert read_spoken(None, audio) == read_texts(None, audio) == [None, None]
+    folder = tmp_path / "said"
+    folder.mkdir()
+    for name, phone in (("a", "m"), ("b", "aa")):
+        (folder / f"{name}.csv").write_text(f"phone,start,end\n{phone},0,0.3\n")
+        (folder / f"{name}.txt").write_text(f"{phone}\n")
+    assert read_texts(str(folder), audio) == ["m\n", "aa\n"]
+    assert read_texts("two words", audio[:1]) == ["two words"] and read_texts("word " * 999, audio[:1])
+    assert [[segment.phone for segment in item] for item in read_spoken(folder, audio)] == [["m"], ["aa"]]
+    assert read_spoken(folder / "a.csv", audio[:1]) == read_spoken(folder, audio[:1])
+    for wrong in (lambda: read_spoken(folder / "a.csv", audio), lambda: read_texts("two words", audio)):
+        with pytest.raises(FaceTalkError, match="one recording, but 2"):
+            wrong()
+    (folder / "a.json").write_text("[]")
+    with pytest.raises(FaceTalkError, match="both a.csv and a.json"):
+        read_spoken(folder, audio)
+    with pytest.raises(FaceTalkError, match="no c.txt"):
+        read_texts(str(folder), [tmp_path / "c.wav"])
 
 
 @needs_model

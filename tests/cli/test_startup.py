@@ -51,6 +51,7 @@ def folder(tmp_path_factory) -> Path:
         ("generate talk.wav --output-dir out --model missing", 2),
         ("generate talk.wav --output-dir out --identity table.npy", 2),
         ("generate talk.wav --output-dir out --keyframes missing.csv", 2),
+        ("generate talk.wav --output-dir out --phones text.wav", 2),
         ("stream missing.wav", 2),
         ("stream text.wav", 2),
         ("fit missing --output out", 2),

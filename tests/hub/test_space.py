@@ -149,7 +149,9 @@ def test_the_endpoint_has_all_controls_and_does_what_the_library_does(client, cl
     }
     for item in options_of(MotionControls):
         for name in [f"{item.name}_{part}" for part in item.parts] or [item.flag or item.name]:
-            assert name == "num_samples" or defaults[name] == (None if item.parts else item.default), name
+            assert name in ("num_samples", "phone_strength") or defaults[name] == (
+                None if item.parts else item.default
+            ), name
     chosen = {"intensity": 1.3, "upper_face_intensity": 0.5, "blink_rate": 20, "head_motion": 1, "fps": 30}
     found = client.predict(handle_file(clip), seed=4, gaze_yaw=5, **chosen, api_name="/animate")[2][0]
     pipe = FaceTalkPipeline.from_pretrained(facetalk_hf.TINY).few_steps()

@@ -164,3 +164,15 @@ def test_missing_files_and_unknown_alphabets(tmp_path):
         to_segments([("m", 0, 1)], "sampa")
     with pytest.raises(FaceTalkError, match="xyz"):
         to_segments([("xyz", 0, 1)], "arpabet")
+
+
+@pytest.mark.parametrize(
+    ("written", "phones"),
+    [
+        ("w ˌä t ä ɕ ˈi h o̞ ˈũ s ɯᵝ", "w aa t aa sh iy hh oh uw s ih"),  # Japanese: vowels with marks
+        ("m ˈɑ1 (en) b ˈiː (cmn) tɕʰ ˈi2", "m aa aa b iy iy ch iy"),  # tones, and where the language changes
+    ],
+)
+def test_other_languages_are_read_as_espeak_writes_them(written, phones):
+    rows = [(name, index / 10, (index + 1) / 10) for index, name in enumerate(written.split())]
+    assert [segment.phone for segment in to_segments(rows)] == phones.split()
