@@ -124,7 +124,8 @@ def speak(name: str, texts: list[tuple[str, str]], rng: np.random.Generator) -> 
     engine, made = ENGINES[kind](), []
     for voice, group in groupby(texts, key=lambda pair: pair[0]):
         made += engine(voice, [text for _, text in group], rng)
-    alphabet = {"espeak": "ipa", "kokoro": "common"}.get(kind) or ALPHABET[language]
+    espeak = "ipa-english" if language == "en" else "ipa"
+    alphabet = {"espeak": espeak, "kokoro": "common"}.get(kind) or ALPHABET[language]
     return [speech and Speech(speech.samples, normalise_all(speech.phones, alphabet)) for speech in made]
 
 
