@@ -125,6 +125,15 @@ def _name(units: list[_Unit], alphabet: str) -> Phones:
     return result
 
 
+def _alphabet(language: str | None) -> str:
+    return "ipa-english" if language and language.startswith("en") else "ipa"
+
+
+def name_phones(spelt: str, language: str | None = None) -> list[str]:
+    """Name the phones of symbols, in the common alphabet, without their times; pauses are `SILENCE`."""
+    return [name for name, _, _ in _name(_join(spelt, np.arange(len(spelt) + 3.0)), _alphabet(language))]
+
+
 def time_phones(
     spelt: str, frames: np.ndarray, samples: np.ndarray, speed: float = 1.0, language: str | None = None
 ) -> Phones:
@@ -143,5 +152,4 @@ def time_phones(
     edges = np.concatenate([[0], np.cumsum(frames)]) * (FRAME / RATE)
     edges = np.clip(edges - LEAD - LEAD_OF_SPEED / speed, 0, None)
     edges[-1] = len(samples) / RATE
-    alphabet = "ipa-english" if language and language.startswith("en") else "ipa"
-    return _name(_fit_pauses(_join(spelt, edges), _level(samples)), alphabet)
+    return _name(_fit_pauses(_join(spelt, edges), _level(samples)), _alphabet(language))
