@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Phone names of flite, festival (English, Catalan, Italian, Finnish, Czech), espeak-ng (IPA) -> one small alphabet.
 
-The common alphabet is ARPAbet in lower case, without stress, with five additions for sounds that English lacks:
+The common alphabet is ARPAbet in lower case, without stress, with six additions for sounds that English lacks:
 "uy" (front rounded, close: French u), "oe" (front rounded, open: German ö), "oh" (pure o), "rr" (tapped or trilled r,
-no rounding) and "pau" (silence).
+no rounding), "bh" (lips that come near each other and do not meet: Spanish b between vowels, Japanese f before u) and
+"pau" (silence). No older name fits "bh": b shuts the lips, f and v bite the lower one, w rounds them.
 """
 
 import unicodedata
@@ -24,7 +25,7 @@ _ENGLISH = {name: name for name in _SAME.split()} | {
 
 _ROMANCE = {name: name for name in "p b t d k g m n f v s z l w".split()} | _VOWELS | {
     "E": "eh", "O": "ao", "ax": "ax", "@": "ax", "j": "y", "J": "n", "L": "l", "N": "ng", "ng": "ng", "nf": "n",
-    "r": "rr", "rr": "rr", "S": "sh", "Z": "zh", "ts": "s", "dz": "z", "tS": "ch", "dZ": "jh", "B": "b", "D": "dh",
+    "r": "rr", "rr": "rr", "S": "sh", "Z": "zh", "ts": "s", "dz": "z", "tS": "ch", "dZ": "jh", "B": "bh", "D": "dh",
     "G": "g", "y": "y", "h": "hh",
 }  # fmt: skip
 
@@ -45,7 +46,7 @@ _IPA = {
     "s": "s", "z": "z", "l": "l", "w": "w", "h": "hh", "j": "y", "ɾ": "rr", "r": "rr", "ɹ": "r", "ɻ": "r", "ʁ":
     "hh", "ʀ": "hh", "ʃ": "sh", "ʒ": "zh", "ʂ": "sh", "ʐ": "zh", "ɕ": "sh", "ʑ": "zh", "ç": "hh", "x": "hh", "χ":
     "hh", "ɣ": "hh", "ɦ": "hh", "ħ": "hh", "ʕ": "hh", "ʔ": "hh", "θ": "th", "ð": "dh", "ŋ": "ng", "ɲ": "n", "ɳ":
-    "n", "ɱ": "n", "ʎ": "l", "ɫ": "l", "ɭ": "l", "ʝ": "y", "ɥ": "w", "β": "v", "ʋ": "v", "ɸ": "f", "ʈ": "t", "ɖ":
+    "n", "ɱ": "n", "ʎ": "l", "ɫ": "l", "ɭ": "l", "ʝ": "y", "ɥ": "w", "β": "bh", "ʋ": "v", "ɸ": "bh", "ʈ": "t", "ɖ":
     "d", "c": "k", "ɟ": "g", "q": "k", "ɢ": "g", "ɴ": "ng", "ɽ": "rr", "ɬ": "l", "ʍ": "w", "ɰ": "hh", "ʙ": "b",
     "ɓ": "b", "ɗ": "d", "ɠ": "g", "a": "aa", "ɑ": "aa", "ɐ": "ah", "ʌ": "ah", "æ": "ae", "ɛ": "eh", "e": "eh", "ɜ":
     "er", "ɚ": "er", "ɝ": "er", "ə": "ax", "ɘ": "ax", "ɵ": "oe", "i": "iy", "ɪ": "ih", "ɨ": "ih", "ᵻ": "ih", "y":
@@ -72,8 +73,10 @@ _TILDE = "\u0303"
 _PAUSES = {"", "#", "##", "_", "pau", "sil", "sp", "_:", "?"}
 
 
-def _ipa(name: str) -> list[str]:
+def _ipa(name: str, english: bool = False) -> list[str]:
     """Convert an espeak phone such as "ˈeɪ", "t͡ʃ" or "ɔː" to zero, one or more names of the common alphabet."""
+    if english and name.strip("ˈˌ") == "a":  # espeak writes British bat with it, and father with ɑː
+        return ["ae"]
     letters = ""
     for letter in unicodedata.normalize("NFC", name):
         if letter in _IPA:
@@ -98,8 +101,8 @@ def normalise(name: str, alphabet: str) -> list[str]:
 
     Args:
         name (`str`): as the engine prints it: "ah0", "i1", "t:", "s~", "ˈeɪ".
-        alphabet (`str`): "english", "catalan", "italian", "finnish", "czech", "ipa" (espeak-ng) or
-            "common" (Kokoro, named already).
+        alphabet (`str`): "english", "catalan", "italian", "finnish", "czech", "ipa" (espeak-ng), "ipa-english"
+            (espeak-ng when it speaks English, whose short "a" is that of bat) or "common" (Kokoro, named already).
 
     Returns:
         list of names; empty for marks that are no sound, such as espeak's language switch "(en)".
@@ -109,8 +112,8 @@ def normalise(name: str, alphabet: str) -> list[str]:
     """
     if name in _PAUSES:
         return [SILENCE]
-    if alphabet == "ipa":
-        return [] if name.startswith("(") else _ipa(name)
+    if alphabet in ("ipa", "ipa-english"):
+        return [] if name.startswith("(") else _ipa(name, alphabet == "ipa-english")
     table = ALPHABETS[alphabet]
     for candidate in (name, name.lower() if alphabet == "english" else name, name.rstrip(":"), name.rstrip("012")):
         if candidate in table:

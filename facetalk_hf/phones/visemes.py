@@ -74,6 +74,8 @@ _TABLE = {
     "ax": (".24 0 0 .04 .03 .04 0 0 0 0", ".7 .6 .6 .5"),
     "aa": (".62 0 0 .03 .02 .10 .04 0 0 0", "1.1 .9 .8 .7"),
     SILENCE: ("0 0 0 0 0 0 0 0 0 0", "1 .6 1 1"),
+    # Last, so that the numbers of the others stay. Its lips come near each other by _NEAR.
+    "bh": (".10 .04 .04 0 0 0 0 0 0 0", "1 .25 .5 1"),
 }
 _TARGET = {phone: np.array(row.split(), float) for phone, (row, _) in _TABLE.items()}
 _GROUP = [0, 1, 1, 2, 2, 3, 3, 3, 3, 3]
@@ -85,6 +87,7 @@ _ANTICIPATION = np.array([0.040, 0.070, 0.070, 0.045, 0.045, 0.030, 0.030, 0.025
 _CARRY_OVER = np.array([0.045, 0.050, 0.050, 0.045, 0.045, 0.030, 0.030, 0.025, 0.025, 0.040])
 _LEAD = 0.020  # articulators move before the sound changes
 _RAMP = 0.042
+_NEAR = 0.7  # how far "bh" shuts the lips: 2 mm stay open between open vowels
 _CLOSING, _OPENING = 0.16, 0.12  # seconds to come to rest in a pause and to leave it
 
 _DIPHTHONGS = {"ey": ("eh", "ih"), "ay": ("aa", "ih"), "oy": ("ao", "ih"), "aw": ("aa", "uh"), "ow": ("oh", "uh")}
@@ -225,16 +228,17 @@ def mouth_weights(
     blend = _pool(_blend(times, early) * gate[:, None], frames, fps, maximum=False)
     closure = _pool(_closure(times, segments, ("m", "b", "p")), frames, fps, maximum=True)
     bite = _pool(_closure(times, segments, ("f", "v")), frames, fps, maximum=True)
+    near = np.maximum(closure, _NEAR * _pool(_closure(times, segments, ("bh",)), frames, fps, maximum=True))
     track = dict(zip(SHAPES, blend.T, strict=True))
     loud = np.ones(frames) if loudness is None else 0.6 + 0.5 * np.asarray(loudness)
     # Closed lips hold the jaw back, and nothing that parts the lips may act on them.
-    apart = 1 - closure
-    jaw = track["jaw"] * loud * (1 - 0.4 * closure) * (1 - 0.3 * bite)
+    apart = 1 - near
+    jaw = track["jaw"] * loud * (1 - 0.4 * near) * (1 - 0.3 * bite)
     press = np.maximum(track["press"], 0.22 * closure) * closure
     roll = np.maximum(track["bite"], 0.5 * bite) * apart
     values = {
         "jawOpen": jaw,
-        "mouthClose": LIP_SEAL * closure * jaw,
+        "mouthClose": LIP_SEAL * near * jaw,
         "mouthPucker": track["pucker"],
         "mouthFunnel": track["funnel"] * apart,
         "mouthRollLower": roll + 0.2 * press,

@@ -223,11 +223,12 @@ class Kokoro:
                 not given; the program that spells the language is missing.
         """
         voices = parse_voice(voice) if isinstance(voice, str) else voice
-        return self._utter(self.spell(text, language or language_of(voices)), self.blend(voices), speed)
+        language = language or language_of(voices)
+        return self._utter(self.spell(text, language), self.blend(voices), speed, language)
 
-    def _utter(self, spelt: str, style: np.ndarray, speed: float) -> Speech:
+    def _utter(self, spelt: str, style: np.ndarray, speed: float, language: str) -> Speech:
         samples, frames = self.synthesise(spelt, style, speed)
-        phones = time_phones(spelt, frames, samples, speed)
+        phones = time_phones(spelt, frames, samples, speed, language)
         return Speech(resample(samples, KOKORO_RATE, RATE), phones)
 
     def __call__(self, voice: str, texts: Sequence[str], rng: np.random.Generator) -> list[Speech | None]:
@@ -237,5 +238,5 @@ class Kokoro:
         result: list[Speech | None] = []
         for text in texts:
             speed, spelt = float(rng.uniform(0.8, 1.25)), self.spell(text, language)
-            result.append(self._utter(spelt, style, speed) if 0 < len(spelt) < LONGEST else None)
+            result.append(self._utter(spelt, style, speed, language) if 0 < len(spelt) < LONGEST else None)
         return result

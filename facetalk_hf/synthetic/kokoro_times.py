@@ -103,7 +103,7 @@ def _fit_pauses(units: list[_Unit], level: np.ndarray) -> list[_Unit]:
     return units
 
 
-def _name(units: list[_Unit]) -> Phones:
+def _name(units: list[_Unit], alphabet: str) -> Phones:
     """Name units in the common alphabet: r-coloured schwa is one phone, a Japanese geminate closes as what follows."""
     result: Phones = []
     for index, (letters, start, end) in enumerate(units):
@@ -111,9 +111,9 @@ def _name(units: list[_Unit]) -> Phones:
         if letters == "":
             names = [SILENCE]
         elif letters == "ʔ" and following and following in _STOPS | _FRICATIVES:
-            names = [_PHONES.get(following) or normalise(following, "ipa")[0]]
+            names = [_PHONES.get(following) or normalise(following, alphabet)[0]]
         else:
-            names = [_PHONES[letters[0]]] if letters[0] in _PHONES else normalise(letters, "ipa")
+            names = [_PHONES[letters[0]]] if letters[0] in _PHONES else normalise(letters, alphabet)
         for part, name in enumerate(names):
             step = (end - start) / len(names)
             row = (name, float(start + part * step), float(start + (part + 1) * step))
@@ -125,7 +125,18 @@ def _name(units: list[_Unit]) -> Phones:
     return result
 
 
-def time_phones(spelt: str, frames: np.ndarray, samples: np.ndarray, speed: float = 1.0) -> Phones:
+def _alphabet(language: str | None) -> str:
+    return "ipa-english" if language and language.startswith("en") else "ipa"
+
+
+def name_phones(spelt: str, language: str | None = None) -> list[str]:
+    """Name the phones of symbols, in the common alphabet, without their times; pauses are `SILENCE`."""
+    return [name for name, _, _ in _name(_join(spelt, np.arange(len(spelt) + 3.0)), _alphabet(language))]
+
+
+def time_phones(
+    spelt: str, frames: np.ndarray, samples: np.ndarray, speed: float = 1.0, language: str | None = None
+) -> Phones:
     """Turn symbols and their frames into phones with times.
 
     Args:
@@ -133,6 +144,7 @@ def time_phones(spelt: str, frames: np.ndarray, samples: np.ndarray, speed: floa
         frames (`np.ndarray`): (N + 2,) frames of `FRAME` samples that they last, with a pad at either end.
         samples (`np.ndarray`): (S,) the sound, at `RATE`.
         speed (`float`): as it was spoken.
+        language (`str`, *optional*): that was spoken; British "a" is another sound than that of other languages.
 
     Returns:
         (name, start, end) in seconds from 0 to the end of the sound without gaps, named as in `phones.alphabets`.
@@ -140,4 +152,4 @@ def time_phones(spelt: str, frames: np.ndarray, samples: np.ndarray, speed: floa
     edges = np.concatenate([[0], np.cumsum(frames)]) * (FRAME / RATE)
     edges = np.clip(edges - LEAD - LEAD_OF_SPEED / speed, 0, None)
     edges[-1] = len(samples) / RATE
-    return _name(_fit_pauses(_join(spelt, edges), _level(samples)))
+    return _name(_fit_pauses(_join(spelt, edges), _level(samples)), _alphabet(language))

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The voices of the spoken corpus: which there are, what they say, and the rows that they make."""
 
-import re
 import zlib
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -14,6 +13,7 @@ from ..phones.segments import Segment
 from .kokoro import HELD_OUT, LANGUAGES
 from .speech_engines import ENGINES, ESPEAK_ENGLISH, ESPEAK_VARIANTS, ESPEAK_WORLD, RATE, Speech
 from .spoken_clips import assemble_clip, make_row, silence_clip
+from .texts import Text
 
 
 CLIPS = 40
@@ -42,12 +42,13 @@ TEST_VOICES = {
     "festival-pc": ("festival", "pc_diphone", "it", "pc", 0),
     "festival-lj": ("festival", "suo_fi_lj_diphone", "fi", "lj", 0),
 }
-# Kokoro's voices (docs/corpus.md, "Neural voices") of the languages that training/texts has sentences of.
+# All voices of Kokoro (docs/corpus.md, "Neural voices").
 _KOKORO = (
     "af_alloy af_aoede af_bella af_heart af_jessica af_kore af_nicole af_nova af_river af_sarah af_sky am_adam "
     "am_echo am_eric am_fenrir am_liam am_michael am_onyx am_puck am_santa bf_alice bf_emma bf_isabella bf_lily "
-    "bm_daniel bm_fable bm_george bm_lewis ef_dora em_alex em_santa ff_siwis if_sara im_nicola pf_dora pm_alex "
-    "pm_santa"
+    "bm_daniel bm_fable bm_george bm_lewis ef_dora em_alex em_santa ff_siwis hf_alpha hf_beta hm_omega hm_psi if_sara "
+    "im_nicola jf_alpha jf_gongitsune jf_nezumi jf_tebukuro jm_kumo pf_dora pm_alex pm_santa zf_xiaobei zf_xiaoni "
+    "zf_xiaoxiao zf_xiaoyi zm_yunjian zm_yunxi zm_yunxia zm_yunyang"
 ).split()
 
 
@@ -73,45 +74,6 @@ LICENCE = {
 }
 
 
-class Text:
-    """Sentences of one language: templates, random words, pseudo-words.
-
-    Args:
-        folder (`Path`): with LANGUAGE.txt (training/texts).
-        language (`str`): such as "en".
-    """
-
-    def __init__(self, folder: Path, language: str) -> None:
-        self.slots: dict[str, list[str]] = {}
-        self.parts: dict[str, list[str]] = {}
-        self.templates: list[str] = []
-        for line in (folder / f"{language}.txt").read_text(encoding="utf-8").splitlines():
-            if line[:1] in "@%" and line:
-                name, values = line[1:].split(":", 1)
-                (self.slots if line[0] == "@" else self.parts)[name] = [value.strip() for value in values.split("|")]
-            elif line and line[0] != "#":
-                self.templates.append(line)
-        self.words = sorted({word for values in self.slots.values() for value in values for word in value.split()})
-
-    def sentence(self, rng: np.random.Generator) -> str:
-        """Draw a sentence."""
-        kind = rng.random()
-        if kind < 0.55:
-            text = re.sub(r"{(\w+)}", lambda m: str(rng.choice(self.slots[m[1]])), str(rng.choice(self.templates)))
-            return text[:1].upper() + text[1:]
-        count = int(rng.integers(3, 9))
-        if kind < 0.75:
-            words = [str(rng.choice(self.words)) for _ in range(count)]
-        else:
-            words = ["".join(self._syllable(rng) for _ in range(rng.integers(1, 4))) for _ in range(count)]
-        if count > 5 and rng.random() < 0.5:
-            words[count // 2] += ","
-        return " ".join(words) + str(rng.choice([".", ".", "?"]))
-
-    def _syllable(self, rng: np.random.Generator) -> str:
-        return "".join(str(rng.choice(self.parts[part])) for part in ("onset", "vowel", "coda"))
-
-
 def speak(name: str, texts: list[tuple[str, str]], rng: np.random.Generator) -> list[Speech | None]:
     """Synthesise texts with one voice, with phones of the common alphabet; `None` for a failure.
 
@@ -124,17 +86,21 @@ def speak(name: str, texts: list[tuple[str, str]], rng: np.random.Generator) -> 
     engine, made = ENGINES[kind](), []
     for voice, group in groupby(texts, key=lambda pair: pair[0]):
         made += engine(voice, [text for _, text in group], rng)
-    alphabet = {"espeak": "ipa", "kokoro": "common"}.get(kind) or ALPHABET[language]
+    espeak = "ipa-english" if language == "en" else "ipa"
+    alphabet = {"espeak": espeak, "kokoro": "common"}.get(kind) or ALPHABET[language]
     return [speech and Speech(speech.samples, normalise_all(speech.phones, alphabet)) for speech in made]
 
 
-def voice_rows(name: str, number: int, seed: int, texts: Path) -> tuple[list[dict[str, Any]], float]:
+def voice_rows(
+    name: str, number: int, seed: int, texts: Path, clips: int | None = None
+) -> tuple[list[dict[str, Any]], float]:
     """Make the clips of a shard of a voice; all chance comes from the voice, the shard's number and the seed.
 
     Args:
         name (`str`): of `VOICES`, `TEST_VOICES` or the neural ones.
         number (`int`): of the shard. seed (`int`): of the corpus.
         texts (`Path`): folder of the languages' sentences.
+        clips (`int`, *optional*): rows of the shard, `CLIPS` by default.
 
     Returns:
         rows, the first of a training voice for the validation, and their seconds.
@@ -142,7 +108,7 @@ def voice_rows(name: str, number: int, seed: int, texts: Path) -> tuple[list[dic
     rng = np.random.default_rng([seed, number, zlib.crc32(name.encode())])
     engine, voice, language, speaker, _ = _ALL[name]
     plans = []
-    for _ in range(CLIPS):
+    for _ in range(CLIPS if clips is None else clips):
         if engine == "espeak":
             dialects = ESPEAK_ENGLISH if language == "en" else ESPEAK_WORLD
             voice = f"{rng.choice(dialects)}+{rng.choice(ESPEAK_VARIANTS)}"

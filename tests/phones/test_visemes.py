@@ -53,6 +53,30 @@ def test_lip_bite(bite):
     assert not closure.any()
 
 
+@pytest.mark.parametrize("vowel", ["aa", "iy", "uw", "ae"])
+def test_lips_come_near_each_other_and_neither_meet_nor_are_bitten(vowel):
+    """Spanish b between vowels: nearer than in the vowel and in "v", not shut as in "b"."""
+    segments, frames = word(vowel, "bh", vowel, length=0.09)
+    weights, closure = mouth_weights(segments, frames)
+    inside = frames_of(segments[2])
+    gap, open_gap = aperture(weights), aperture(weights)[frames_of(segments[1])].max()
+    assert 0.05 * open_gap < gap[inside].min() < 0.6 * open_gap
+    assert not closure.any() and weights[:, INDEX["mouthRollLower"]].max() < 0.1
+    bitten = mouth_weights(word(vowel, "v", vowel, length=0.09)[0], frames)[0]
+    assert gap[inside].min() < aperture(bitten)[inside].min() and bitten[:, INDEX["mouthRollLower"]].max() > 0.3
+
+
+def test_sounds_of_two_lips_do_not_bite():
+    assert normalise("β", "ipa") == normalise("ɸ", "ipa") == normalise("B", "catalan") == ["bh"]
+    assert normalise("v", "ipa") == ["v"] and normalise("f", "ipa") == ["f"]
+
+
+def test_british_bat_is_not_bart():
+    assert normalise("a", "ipa-english") == normalise("ˈa", "ipa-english") == ["ae"]
+    assert normalise("ɑː", "ipa-english") == normalise("a", "ipa") == ["aa"]
+    assert normalise("aɪ", "ipa-english") == ["ay"] and normalise("ˈaʊ", "ipa-english") == ["aw"]
+
+
 def test_vowels_differ_as_they_do_in_speech():
     shape = {}
     for vowel in ("aa", "iy", "uw", "ao"):
