@@ -97,7 +97,7 @@ def read_json(path: Path) -> dict:
     """Read a JSON object; FaceTalkError if the file holds anything else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FaceTalkError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
         raise FaceTalkError(f"{path} holds no JSON object")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import read_npz, to_float32
 from ..audio.io import read_audio, resample
 from ..blendshapes import EXPRESSIONS
 from ..data.checks import FRAMES, check_length, cut_to_length
@@ -176,9 +177,8 @@ def read_fit(folder: Path) -> dict[str, Any]:
     """
     path = folder / "fit.npz"
     try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-        codes = np.asarray(arrays["expressions"], np.float32)
+        arrays = read_npz(path)
+        codes = to_float32(arrays["expressions"])
         fields = {"expression": codes, "fps": float(arrays["fps"])}
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise FaceTalkError(f"{path} is no result of `facetalk fit`: {error}") from error
@@ -186,9 +186,9 @@ def read_fit(folder: Path) -> dict[str, Any]:
         raise FaceTalkError(f"{path}: expressions must be (T, D), not {codes.shape}")
     for name in ("identity", "residual"):
         if name in arrays:
-            fields[name] = np.asarray(arrays[name], np.float32).reshape(-1)
+            fields[name] = to_float32(arrays[name]).reshape(-1)
     if "weights" in arrays and tuple(np.atleast_1d(arrays.get("names", ())).tolist()) == EXPRESSIONS:
-        fields["weights"] = np.asarray(arrays["weights"], np.float32)
+        fields["weights"] = to_float32(arrays["weights"])
     if (folder / "poses.npz").is_file():
         fields["poses"] = pack_poses(*read_transforms(folder / "poses.npz", len(codes)))
     return fields
@@ -218,9 +218,8 @@ def read_codes(folder: Path) -> np.ndarray:
 def read_code_file(path: Path) -> np.ndarray:
     """Read the code (D,) float32 of an npz, see `read_codes`."""
     try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: np.asarray(data[name]) for name in data.files}
-    except (OSError, ValueError, EOFError) as error:
+        arrays = read_npz(path)
+    except (OSError, ValueError) as error:
         raise FaceTalkError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
     numbers = {name: value.reshape(-1) for name, value in arrays.items() if value.dtype.kind == "f" and value.size > 1}
     named = [name for name in EXPRESSION_KEYS if name in numbers]
@@ -229,7 +228,7 @@ def read_code_file(path: Path) -> np.ndarray:
     if len(choices) != 1:
         held = ", ".join(f"{name} {value.shape}" for name, value in arrays.items()) or "nothing"
         raise FaceTalkError(f"{path}: which array is the expression code? It holds {held}; call it expression")
-    return numbers[choices[0]].astype(np.float32)
+    return to_float32(numbers[choices[0]])
 
 
 def frames_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -167,7 +167,7 @@ def test_a_file_that_is_too_long_is_refused_and_not_decoded_to_its_end(tmp_path,
 @pytest.mark.parametrize("samples, rate, message", [
     (np.zeros(10), None, "sampling_rate"), (np.zeros(10), 0, "sampling_rate"), (np.zeros(10), -16000, "sampling_rate"),
     (np.zeros(10), 0.5, "sampling_rate"), (np.zeros(0), RATE, "no samples"), (np.full(9, np.nan), RATE, "NaN"),
-    (np.full(9, -np.inf), RATE, "infinite"), (np.zeros((2, 10)), RATE, "shape"), (0.5, RATE, "shape"),
+    (np.full(9, -np.inf), RATE, "infinite"), (np.zeros((2, 2, 10)), RATE, "shape"), (0.5, RATE, "shape"),
     (np.array(["a"]), RATE, "numbers"), (None, RATE, "numbers"), (np.zeros(9, complex), RATE, "numbers"),
 ])  # fmt: skip
 def test_bad_arrays_are_refused(samples, rate, message):
