@@ -9,6 +9,7 @@ every option twice, with underscores and with hyphens.
 import argparse
 import dataclasses
 import json
+import os
 import sys
 import types
 from collections.abc import Callable
@@ -94,7 +95,12 @@ def parse_config(config_class: type[Config], description: str | None = None, arg
     if path:
         import yaml
 
-        values = yaml.safe_load(Path(path).read_text()) or {}
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            parser.error(f"cannot read {path}: {str(error).splitlines()[0]}")
+        if not isinstance(values, dict):
+            parser.error(f"{path} holds no options such as `batch_size: 32`")
         unknown = sorted(set(values) - {field.name for field in fields})
         if unknown:
             parser.error(f"{path} has unknown options: {', '.join(unknown)}")
@@ -114,8 +120,25 @@ def parse_config(config_class: type[Config], description: str | None = None, arg
 
 
 def run_script(main: Callable[[], object]) -> None:
-    """Run the main function of a script; a `FaceTalkError` becomes one line and exit code 1."""
+    """Run the main function of a script; `FaceTalkError`, and what the disk refuses, become a line and exit code 2.
+
+    That holds for every process of `accelerate launch`, too: the others are not left to wait for one that failed.
+    """
     try:
         main()
-    except FaceTalkError as error:
-        raise SystemExit(f"{Path(sys.argv[0]).name}: {error}") from error
+    except (FaceTalkError, OSError) as error:
+        if isinstance(error, OSError) and not error.filename and not error.strerror:
+            raise  # of a library: no word for the user in it
+        reason = error if isinstance(error, FaceTalkError) else f"{error.filename or 'the disk'}: {error.strerror}"
+        print(f"{Path(sys.argv[0]).name}: {' '.join(str(reason).split())}", file=sys.stderr, flush=True)
+        code = 2
+    except KeyboardInterrupt:
+        print(f"{Path(sys.argv[0]).name}: stopped", file=sys.stderr, flush=True)
+        code = 130
+    else:
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # What waits in a collective operation would wait on, and torch's farewell is a traceback.
+        sys.stdout.flush()
+        os._exit(code)
+    raise SystemExit(code)
