@@ -14,7 +14,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import FaceTalkError
 
@@ -39,7 +39,17 @@ def option(default: Any, help: str, metavar: str | tuple[str, ...] | None = None
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def make_parser(config_class: type, description: str | None = None) -> argparse.ArgumentParser:
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, without the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with code 2."""
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def make_parser(
+    config_class: type, description: str | None = None, prog: str | None = None
+) -> argparse.ArgumentParser:
     """Make the parser whose options are the fields of a dataclass, and `--config`.
 
     Args:
@@ -48,7 +58,7 @@ def make_parser(config_class: type, description: str | None = None) -> argparse.
         description (`str`, *optional*): a script's docstring, of which the first line is shown.
     """
     summary = (description or config_class.__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(description=summary, allow_abbrev=False)
+    parser = OneLineParser(prog=prog, description=summary, allow_abbrev=False)
     parser.add_argument("--config", help="YAML file with values for any of the other options")
     hints = get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
@@ -79,7 +89,9 @@ def _reading(kind: Any, default: Any) -> dict[str, Any]:
     return {"type": kind}
 
 
-def parse_config(config_class: type[Config], description: str | None = None, argv: list[str] | None = None) -> Config:
+def parse_config(
+    config_class: type[Config], description: str | None = None, argv: list[str] | None = None, prog: str | None = None
+) -> Config:
     """Read a command line into a dataclass; a YAML file overrides the defaults, the command line overrides both.
 
     A mistake ends the program as argparse does. That includes a `FaceTalkError` raised by the dataclass itself, in
@@ -88,8 +100,9 @@ def parse_config(config_class: type[Config], description: str | None = None, arg
     Args:
         config_class, description: as in `make_parser`.
         argv (list of `str`, *optional*): the command line; `sys.argv` by default.
+        prog (`str`, *optional*): what the program is called in its messages; the script's name by default.
     """
-    parser = make_parser(config_class, description)
+    parser = make_parser(config_class, description, prog)
     fields = dataclasses.fields(config_class)  # type: ignore[arg-type]  # mypy cannot say "a dataclass"
     path = parser.parse_known_args(argv)[0].config
     if path:

@@ -62,6 +62,11 @@ def _datasets() -> Any:
     return datasets
 
 
+def quiet_datasets() -> None:
+    """Switch off the progress bars of `datasets`; FaceTalkError where the package is missing."""
+    _datasets().disable_progress_bars()
+
+
 def features(code_dim: int | None = None) -> Any:
     """Make the schema of a row, `datasets.Features`; with `code_dim` also "expression" (T, code_dim)."""
     datasets = _datasets()

@@ -18,6 +18,7 @@ from ..audio.io import read_audio, resample
 from ..blendshapes import EXPRESSIONS
 from ..data.checks import FRAMES, check_length, cut_to_length
 from ..data.corpus import encode_audio, pack_poses
+from ..data.resampling import resample_fields
 from ..errors import FaceTalkError
 from ..fitting.point_clouds import numbered_files
 from ..fitting.poses import read_transforms
@@ -57,13 +58,15 @@ class ImportOptions:
     Args:
         fps (`float`): frames a second of the files. every (`int`): keep every so many frames one, from the first.
         source, licence, language (`str`, *optional*): columns of the same names.
+        model_fps (`float`, *optional*): frame rate that all motion is resampled to; by default it keeps its own.
     """
 
-    fps: float = 24.0
+    fps: float | None = 24.0
     every: int = 1
     source: str | None = None
     licence: str | None = None
     language: str | None = None
+    model_fps: float | None = None
 
 
 def import_rows(
@@ -84,8 +87,13 @@ def import_rows(
     """
     for recording in recordings:
         fields = recording.read()
-        fps = fields.pop("fps", options.fps) / options.every
+        rate = fields.pop("fps", options.fps)
+        if rate is None:
+            raise FaceTalkError(f"{recording.place} does not say its frames a second: give --fps")
+        fps = rate / options.every
         fields = {key: value[:: options.every] if key in FRAMES else value for key, value in fields.items()}
+        if options.model_fps is not None:
+            fields, fps = resample_fields(fields, fps, options.model_fps), options.model_fps
         samples = resample(*read_audio(recording.audio), SAMPLING_RATE)
         frames = min(len(fields[name]) for name in FRAMES if fields.get(name) is not None)
         check_length(len(samples), SAMPLING_RATE, frames, fps, recording.audio)

@@ -16,9 +16,10 @@ from ..animation.head_animation import HeadAnimation
 from ..arrays import read_npz
 from ..errors import FaceTalkError
 from ..files import atomic_path
+from ..paths import BASIS
 
 
-FILE = "basis.npz"
+FILE = BASIS
 """The file of a corpus' basis in its folder."""
 
 

@@ -126,7 +126,7 @@ class FaceTalkComponents(HubPipeline):
             )
 
     def arkit(self, expressions: Codes) -> np.ndarray:
-        """Compute ARKit's weights (N, 52) float32, in the order of `facetalk_hf.animation.arkit.ARKIT`, of codes (N, D).
+        """Compute ARKit's weights (N, 52) float32, in the order of `animation.arkit.ARKIT`, of codes (N, D).
 
         Raises:
             FaceTalkError: no head, or one whose shapes are not ARKit's.

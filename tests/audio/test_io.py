@@ -102,7 +102,7 @@ def test_audio_of_datasets(tmp_path):
     content = (tmp_path / "a.flac").read_bytes()
     two = np.stack([tone(), 0 * tone()])
     for source in (
-        {"array": tone(), "sampling_rate": RATE, "path": "elsewhere.wav"}, Decoder(torch.from_numpy(tone())[None], RATE),
+        {"array": tone(), "sampling_rate": RATE, "path": "a.wav"}, Decoder(torch.from_numpy(tone())[None], RATE),
         {"array": 2 * two, "sampling_rate": RATE}, {"bytes": content, "path": None},
         {"bytes": None, "path": str(tmp_path / "a.flac")},
     ):  # fmt: skip

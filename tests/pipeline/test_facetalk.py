@@ -339,7 +339,8 @@ def test_batches_give_what_streams_give():
 
 
 @pytest.mark.parametrize("clip", [
-    {"array": speech_like(0.5), "sampling_rate": RATE}, {"array": np.stack([speech_like(0.5)] * 2), "sampling_rate": RATE},
+    {"array": speech_like(0.5), "sampling_rate": RATE},
+    {"array": np.stack([speech_like(0.5)] * 2), "sampling_rate": RATE},
     np.stack([speech_like(0.5)] * 2, 1), torch.from_numpy(speech_like(0.5))[None],
 ], ids=["datasets", "stereo of datasets", "stereo", "torchaudio"])  # fmt: skip
 def test_clips_as_other_libraries_hand_them_out(pipe, clip):
