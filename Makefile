@@ -3,6 +3,7 @@
 # make quality   ruff (rules, formatting), import-linter (which wing imports which) and mypy (types of the library)
 # make style     what ruff can mend, mended
 # make docs      the documentation as a site, into site/: open site/index.html
+# make fuzz      damaged files of all kinds, for minutes: nothing may break a reader (ARGS="--seconds 1200 --seed 1")
 # make bench     timings and memory of this machine, as ratios (ARGS=--long: an hour of audio, too)
 # make clean     removes what commands wrote; make clean-all removes .venv too
 #
@@ -20,7 +21,7 @@ INSTALL := $(PY) -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test quality style docs bench clean clean-all
+.PHONY: help demo test quality style docs fuzz bench clean clean-all
 
 help:
 	@sed -n 's/^# make /  make /p' Makefile
@@ -48,6 +49,9 @@ style: $(VENV)/.ready-test
 docs: $(VENV)/.ready-docs
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --config-file docs/site/mkdocs.yml
 	@echo "See site/index.html; for its search, too: $(PY) -m http.server --directory site"
+
+fuzz: $(VENV)/.ready-test
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests/support $(PY) tests/support/fuzz.py $(ARGS)
 
 bench: $(VENV)/.ready-demo
 	$(PY) benchmarks/benchmark.py $(ARGS)

@@ -14,6 +14,12 @@ LIBRARY = Path(__file__).parent
 TINY = str(LIBRARY / "checkpoints" / "facetalk-tiny")
 """Folder of the embedded checkpoint: `FaceTalkPipeline.from_pretrained(facetalk_hf.TINY)` works offline."""
 
+TINY_NAME = "facetalk-tiny"
+"""What commands call the embedded checkpoint's parts."""
+
+BASIS = "basis.npz"
+"""File of a corpus of vertices, and of a model that was trained on one, that makes vertices of codes."""
+
 FEW_STEPS = "few_steps"
 """Folder of a model that holds its LoRA for sampling in few steps."""
 
@@ -22,12 +28,14 @@ def packaged(name: str) -> Path:
     """Find a file that the repository keeps outside the library, and the wheel in `assets/`.
 
     Args:
-        name (`str`): "model_card.md" or "pipeline.py".
+        name (`str`): "model_card.md", "pipeline.py", or "tiny.yaml" and "paper.yaml", the recipes of training.
 
     Raises:
         FaceTalkError: it is in neither place.
     """
-    places = (LIBRARY / "assets" / name, LIBRARY.parent / name, LIBRARY.parent / "pipelines" / name)
+    repository = LIBRARY.parent
+    places = [repository / folder / name for folder in ("", "pipelines", "training/configs")]
+    places.insert(0, LIBRARY / "assets" / name)
     for path in places:
         if path.is_file():
             return path

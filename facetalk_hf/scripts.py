@@ -9,11 +9,12 @@ every option twice, with underscores and with hyphens.
 import argparse
 import dataclasses
 import json
+import os
 import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import FaceTalkError
 
@@ -38,7 +39,17 @@ def option(default: Any, help: str, metavar: str | tuple[str, ...] | None = None
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def make_parser(config_class: type, description: str | None = None) -> argparse.ArgumentParser:
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, without the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with code 2."""
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def make_parser(
+    config_class: type, description: str | None = None, prog: str | None = None
+) -> argparse.ArgumentParser:
     """Make the parser whose options are the fields of a dataclass, and `--config`.
 
     Args:
@@ -47,7 +58,7 @@ def make_parser(config_class: type, description: str | None = None) -> argparse.
         description (`str`, *optional*): a script's docstring, of which the first line is shown.
     """
     summary = (description or config_class.__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(description=summary, allow_abbrev=False)
+    parser = OneLineParser(prog=prog, description=summary, allow_abbrev=False)
     parser.add_argument("--config", help="YAML file with values for any of the other options")
     hints = get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
@@ -78,7 +89,9 @@ def _reading(kind: Any, default: Any) -> dict[str, Any]:
     return {"type": kind}
 
 
-def parse_config(config_class: type[Config], description: str | None = None, argv: list[str] | None = None) -> Config:
+def parse_config(
+    config_class: type[Config], description: str | None = None, argv: list[str] | None = None, prog: str | None = None
+) -> Config:
     """Read a command line into a dataclass; a YAML file overrides the defaults, the command line overrides both.
 
     A mistake ends the program as argparse does. That includes a `FaceTalkError` raised by the dataclass itself, in
@@ -87,14 +100,20 @@ def parse_config(config_class: type[Config], description: str | None = None, arg
     Args:
         config_class, description: as in `make_parser`.
         argv (list of `str`, *optional*): the command line; `sys.argv` by default.
+        prog (`str`, *optional*): what the program is called in its messages; the script's name by default.
     """
-    parser = make_parser(config_class, description)
+    parser = make_parser(config_class, description, prog)
     fields = dataclasses.fields(config_class)  # type: ignore[arg-type]  # mypy cannot say "a dataclass"
     path = parser.parse_known_args(argv)[0].config
     if path:
         import yaml
 
-        values = yaml.safe_load(Path(path).read_text()) or {}
+        try:
+            values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            parser.error(f"cannot read {path}: {str(error).splitlines()[0]}")
+        if not isinstance(values, dict):
+            parser.error(f"{path} holds no options such as `batch_size: 32`")
         unknown = sorted(set(values) - {field.name for field in fields})
         if unknown:
             parser.error(f"{path} has unknown options: {', '.join(unknown)}")
@@ -114,8 +133,25 @@ def parse_config(config_class: type[Config], description: str | None = None, arg
 
 
 def run_script(main: Callable[[], object]) -> None:
-    """Run the main function of a script; a `FaceTalkError` becomes one line and exit code 1."""
+    """Run the main function of a script; `FaceTalkError`, and what the disk refuses, become a line and exit code 2.
+
+    That holds for every process of `accelerate launch`, too: the others are not left to wait for one that failed.
+    """
     try:
         main()
-    except FaceTalkError as error:
-        raise SystemExit(f"{Path(sys.argv[0]).name}: {error}") from error
+    except (FaceTalkError, OSError) as error:
+        if isinstance(error, OSError) and not error.filename and not error.strerror:
+            raise  # of a library: no word for the user in it
+        reason = error if isinstance(error, FaceTalkError) else f"{error.filename or 'the disk'}: {error.strerror}"
+        print(f"{Path(sys.argv[0]).name}: {' '.join(str(reason).split())}", file=sys.stderr, flush=True)
+        code = 2
+    except KeyboardInterrupt:
+        print(f"{Path(sys.argv[0]).name}: stopped", file=sys.stderr, flush=True)
+        code = 130
+    else:
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # What waits in a collective operation would wait on, and torch's farewell is a traceback.
+        sys.stdout.flush()
+        os._exit(code)
+    raise SystemExit(code)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Options of scripts are fields of a dataclass; a YAML file and the command line override their defaults."""
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -82,11 +85,38 @@ def test_help_shows_every_option_once():
     assert all(text.count(f"  --{name}") == 1 for name in ("output-dir", "batch-size", "names", "careful"))
 
 
-def test_an_error_of_ours_ends_a_script_with_one_line(monkeypatch):
+@pytest.mark.parametrize("error, line", [
+    (FaceTalkError("no corpus in x"), "no corpus in x"),
+    (PermissionError(13, "Permission denied", "x/a.npz"), "x/a.npz: Permission denied"),
+    (OSError(28, "No space left on device"), "the disk: No space left on device"),
+])  # fmt: skip
+def test_what_a_user_can_mend_ends_a_script_with_one_line_and_code_2(monkeypatch, capsys, error, line):
     monkeypatch.setattr("sys.argv", ["some/where/build.py"])
 
     def fail() -> None:
-        raise FaceTalkError("no corpus in x")
+        raise error
 
-    with pytest.raises(SystemExit, match=r"^build.py: no corpus in x$"):
+    with pytest.raises(SystemExit) as end:
         run_script(fail)
+    assert end.value.code == 2 and capsys.readouterr().err == f"build.py: {line}\n"
+
+
+def test_a_second_process_ends_like_the_first(tmp_path):
+    """It would otherwise wait for the others, or end in a traceback."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "from facetalk_hf.errors import FaceTalkError\nfrom facetalk_hf.scripts import run_script\n"
+        "def main():\n    raise FaceTalkError('no corpus in x')\nrun_script(main)\n"
+    )
+    environment = os.environ | {"WORLD_SIZE": "2", "RANK": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "train.py: no corpus in x\n")
+
+
+@pytest.mark.parametrize("content", ["- a", "a: [", None])
+def test_a_file_of_options_that_cannot_be_read(tmp_path, capsys, content):
+    if content is not None:
+        (tmp_path / "a.yaml").write_text(content)
+    with pytest.raises(SystemExit) as end:
+        read("--config", str(tmp_path / "a.yaml"))
+    assert end.value.code == 2 and "a.yaml" in capsys.readouterr().err

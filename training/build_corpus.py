@@ -16,26 +16,16 @@ import argparse
 from pathlib import Path
 
 import datasets
-import numpy as np
 import torch
 from tqdm import tqdm
 
-from facetalk_hf.data.building import building, complete, name_splits, write_rows
+from facetalk_hf.data.building import building, complete
 from facetalk_hf.data.checks import SPLITS
 from facetalk_hf.data.coding import check_basis, write_codes, write_lip_matrix
 from facetalk_hf.data.corpus import read, shards
-from facetalk_hf.importers.recordings import ImportOptions, Recording, find_fits, find_tracked, import_rows
-from facetalk_hf.importers.vertex_sequences import encode_vertices, find_vertices, read_lips, read_templates
+from facetalk_hf.importers.building import ABOUT, build_recordings, splits_of
 from facetalk_hf.models.nphm import NPHMModel
 from facetalk_hf.scripts import run_script
-
-
-ABOUT = {
-    "speech": "Synthesised speech with the motion that rules give it: scores on it are agreement with those rules.",
-    "fits": "Recordings of talking people, as expression codes fitted to point clouds.",
-    "tracked": "Recordings of talking people, as tracked NPHM expression codes.",
-    "vertices": "Recordings of talking people, as coefficients of the vertex basis in basis.npz.",
-}
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,6 +38,7 @@ def parse_args() -> argparse.Namespace:
     add("--head", type=Path, help="speech: folder of the head")
     add("--audio", type=Path, help="fits, vertices: folder of NAME.wav, where sounds lie apart")
     add("--fps", type=float, default=24.0, help="frames a second of the recordings; fits know their own")
+    add("--model-fps", type=float, help="frames a second of the corpus: motion is resampled; by default it is not")
     add("--every", type=int, default=1, help="keep every N-th frame: --fps 60 --every 2 makes 30 a second")
     add("--speaker", choices=("first", "last"), help="underscore of a name that the speaker's part ends at")
     add("--validation", type=float, default=0.1, help="share of the speakers")
@@ -78,12 +69,6 @@ def parse_args() -> argparse.Namespace:
     return options
 
 
-def splits_of(speakers: set[str], options: argparse.Namespace) -> dict[str, str]:
-    shares = (options.validation, options.test)
-    names = (options.validation_speakers, options.test_speakers)
-    return name_splits(speakers, *(b if a is None else a for a, b in zip(names, shares, strict=True)), options.seed)
-
-
 def build_speech(options: argparse.Namespace, work: Path) -> None:
     """Codes of weights, shard by shard."""
     (folder,) = options.input
@@ -95,33 +80,6 @@ def build_speech(options: argparse.Namespace, work: Path) -> None:
         splits = splits_of({row["speaker"] for row in read(folder, SPLITS, ("speaker",))}, options)
     paths = tqdm(shards(folder), desc="codes", unit=" shards")
     write_codes(paths, folder, head, work, splits, options.source or "training/build_speech.py")
-
-
-def build_recordings(options: argparse.Namespace, work: Path) -> None:
-    """Recordings found by an importer, read one after the other."""
-    folder, audio = options.input[0], options.audio
-    rest = ImportOptions(options.fps, options.every, options.source or folder.name, options.licence, options.language)
-    recordings: list[Recording] = []
-    if options.kind == "vertices":
-        sequences = find_vertices(folder, audio, options.speaker or "last")
-        splits = splits_of({item.recording.speaker for item in sequences}, options)
-        templates, faces = read_templates(folder, sequences, options.templates, options.topology)
-        lips = read_lips(options.lips, len(next(iter(templates.values())))) if options.lips else None
-        basis, recordings = encode_vertices(
-            sequences, splits, templates, faces, options.components, options.unit, lips
-        )
-        basis.save(work)
-        if lips is not None and options.components:
-            np.save(work / "lips.npy", basis.loss_matrix())
-    else:
-        for folder in options.input:
-            speaker = options.speaker or "first"
-            found = find_fits(folder, audio, speaker) if options.kind == "fits" else find_tracked(folder, speaker)
-            recordings += found
-        splits = splits_of({recording.speaker for recording in recordings}, options)
-    rows = import_rows(recordings, splits, rest)
-    count = write_rows(tqdm(rows, total=len(recordings), desc="recordings", unit=""), work)
-    print(f"{options.output_dir}: {count} sequences of {len(splits)} speakers")
 
 
 def main() -> None:

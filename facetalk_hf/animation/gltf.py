@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The container of glb files and the accessors in it (Khronos glTF 2.0 specification, sections 3.6 and 4.4)."""
 
+import base64
 import json
 import struct
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -24,12 +26,23 @@ def pack_glb(document: dict, binary: bytes) -> bytes:
     return head + struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(binary), b"BIN\0") + binary
 
 
+OTHER_FORMATS = (".fbx", ".blend", ".dae", ".usd", ".usdc", ".usda", ".usdz", ".max", ".ma", ".mb", ".obj")
+"""Files of heads that are not read; `read_glb` says what to export from them."""
+
+
 def read_glb(path: Path) -> tuple[dict, bytes]:
-    """Read the document and the binary chunk of a glb file.
+    """Read a .glb, or a .gltf with the files that it names, as a document and one binary chunk.
 
     Raises:
-        FaceTalkError: it cannot be read, is not glTF 2.0, or keeps its first buffer in another file.
+        FaceTalkError: it cannot be read, is not glTF 2.0, or a .glb keeps its first buffer in another file.
     """
+    if path.suffix.lower() in OTHER_FORMATS:
+        raise FaceTalkError(
+            f"{path} is not read: export the head as glb with its shape keys (Blender: File, Export, glTF 2.0), "
+            "or as a folder of obj files, one a shape"
+        )
+    if path.suffix.lower() == ".gltf":
+        return read_gltf(path)
     try:
         data = path.read_bytes()
         magic, version, length, size, kind = struct.unpack_from("<4sIII4s", data)
@@ -42,9 +55,55 @@ def read_glb(path: Path) -> tuple[dict, bytes]:
             binary = data[start + 8 : start + 8 + tail] if kind == b"BIN\0" else b""
         if not isinstance(document, dict) or "uri" in (document.get("buffers") or [{}])[0]:
             raise ValueError("its first buffer lies in another file; pack it into the glb")
-    except (OSError, ValueError, struct.error) as error:
+    except (OSError, ValueError, TypeError, LookupError, RecursionError, struct.error) as error:
         raise FaceTalkError(f"{path} cannot be read as glb: {error}") from error
     return document, binary
+
+
+def read_gltf(path: Path) -> tuple[dict, bytes]:
+    """Read a .gltf with its buffers and pictures, which lie in files beside it or in the document, as [`read_glb`].
+
+    Raises:
+        FaceTalkError: it cannot be read, is not glTF 2.0, or a file that it names is missing or too short.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        if str(document["asset"]["version"])[:2] != "2.":
+            raise ValueError("it is not glTF 2.0")
+        starts, binary = [], b""
+        for buffer in document.get("buffers", []):
+            content = _linked(path, buffer["uri"])
+            if len(content) < buffer["byteLength"]:
+                raise ValueError(f"its buffer of {buffer['byteLength']} bytes has only {len(content)}")
+            starts.append(len(binary))
+            binary += content + b"\0" * (-len(content) % 4)
+        views = document.setdefault("bufferViews", [])
+        for view in views:
+            view["byteOffset"] = view.get("byteOffset", 0) + starts[view["buffer"]]
+            view["buffer"] = 0
+        for image in document.get("images", []):
+            if "uri" in image:
+                name = image.pop("uri")
+                content = _linked(path, name)
+                kind = "image/png" if content[:4] == b"\x89PNG" else "image/jpeg"
+                image |= {"bufferView": len(views), "mimeType": image.get("mimeType", kind)}
+                views.append({"buffer": 0, "byteOffset": len(binary), "byteLength": len(content)})
+                binary += content + b"\0" * (-len(content) % 4)
+        document["buffers"] = [{"byteLength": len(binary)}]
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise FaceTalkError(f"{path} cannot be read as glTF: {reason}") from error
+    return document, binary
+
+
+def _linked(path: Path, uri: str) -> bytes:
+    """Read what a URI of a .gltf stands for: data in it, or a file beside it."""
+    if uri.startswith("data:"):
+        return base64.b64decode(uri.partition(",")[2], validate=True)
+    name = unquote(uri)
+    if ":" in name or Path(name).is_absolute():
+        raise ValueError(f"it names {name[:80]}, which is no file beside it")
+    return (path.parent / name).read_bytes()
 
 
 class GlbBuffer:

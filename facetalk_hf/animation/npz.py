@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import read_npz
 from ..blendshapes import GAZE_PREFIX
 from ..errors import FaceTalkError
 from ..files import SYNTHETIC_NOTE, atomic_path
@@ -83,10 +84,9 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     if not Path(path).is_file():
         raise FaceTalkError(f"no such file: {path}")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except Exception as error:  # np.load: a dozen kinds, from BadZipFile to UnpicklingError
-        raise FaceTalkError(f"{path} is not an .npz that facetalk wrote") from error
+        return read_npz(path)
+    except (OSError, FaceTalkError) as error:
+        raise FaceTalkError(f"{path} is not an .npz that facetalk wrote: {error}") from error
 
 
 def _reason(error: Exception) -> str:

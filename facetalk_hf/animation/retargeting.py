@@ -2,6 +2,7 @@
 """Retargeting: the motion on another head, a folder of obj shapes or a glb with morph targets, by ARKit's names."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,12 @@ from .rig_motion import head_joint, turn_head
 
 NEUTRAL: tuple[str, ...] = ("neutral", "base", "basis", "rest")
 """Names, in any case, that the obj of the head at rest may have."""
+
+
+VISEME = re.compile(r"(vrc\.)?(v|viseme)[_ .]?([a-z]{1,3}|sil)", re.IGNORECASE)
+"""Names of visemes: viseme_aa and viseme_PP (Oculus, Ready Player Me), vrc.v_ou (VRChat)."""
+COMPOUNDS = ("mouthOpen", "mouthSmile", "eyesClosed", "eyesLookUp", "eyesLookDown")
+"""Further shapes of Ready Player Me's avatars."""
 
 
 def retarget(animation: HeadAnimation, rig: HeadAnimation) -> HeadAnimation:
@@ -47,7 +54,8 @@ def read_obj_rig(
     Args:
         folder (`str` or `os.PathLike`): files of one topology. Polygons are cut into triangles; vertex colours
             (`v x y z r g b`) are kept, textures are not.
-        ignore_unknown (`bool`, *optional*, defaults to `False`): leave out files whose name is not an ARKit channel.
+        ignore_unknown (`bool`, *optional*, defaults to `False`): leave out files whose name is not an ARKit channel;
+            visemes are left out in any case.
         millimetres_per_unit (`float`, *optional*, defaults to 1): 10 for centimetres, 1000 for metres.
 
     Raises:
@@ -92,7 +100,8 @@ def retarget_glb(
     Args:
         path (`str` or `os.PathLike`): the file to write. animation (`HeadAnimation`): the motion.
         rig (`str` or `os.PathLike`): the glb of the head.
-        ignore_unknown (`bool`, *optional*, defaults to `False`): accept targets whose name is not an ARKit channel.
+        ignore_unknown (`bool`, *optional*, defaults to `False`): accept targets whose name is not an ARKit channel;
+            visemes are accepted in any case.
 
     Raises:
         FaceTalkError: not a glb, no named targets, an unknown or double name, targets of another vertex count, or
@@ -104,26 +113,33 @@ def retarget_glb(
     with _valid(rig):
         weights = _morph_tracks(document, animation, str(rig), ignore_unknown)
         turns = turn_head(document, animation, [node for node, _ in weights])
-    buffer = GlbBuffer(document.setdefault("bufferViews", []), document.setdefault("accessors", []), binary)
-    tracks = Tracks(buffer, (np.arange(animation.num_frames) / animation.fps).astype(np.float32))
-    for node, values in weights:
-        tracks.add(node, "weights", values)
-    for node, path_in_node, values in turns:
-        tracks.add(node, path_in_node, values)
-    # First, because that is the one most viewers play.
-    document.setdefault("animations", []).insert(0, tracks.animation())
-    if not document.get("buffers"):
-        document["buffers"] = [{}]
-    document["buffers"][0]["byteLength"] = buffer.size
+        buffer = GlbBuffer(document.setdefault("bufferViews", []), document.setdefault("accessors", []), binary)
+        tracks = Tracks(buffer, (np.arange(animation.num_frames) / animation.fps).astype(np.float32))
+        for node, values in weights:
+            tracks.add(node, "weights", values)
+        for node, path_in_node, values in turns:
+            tracks.add(node, path_in_node, values)
+        # First, because that is the one most viewers play.
+        document.setdefault("animations", []).insert(0, tracks.animation())
+        if not document.get("buffers"):
+            document["buffers"] = [{}]
+        document["buffers"][0]["byteLength"] = buffer.size
     with atomic_path(path) as temporary:
         temporary.write_bytes(pack_glb(document, buffer.data()))
     return Path(path)
 
 
+def is_viseme(name: str) -> bool:
+    """Say whether a shape is a viseme, or a compound of avatars that have ARKit's channels beside it."""
+    return VISEME.fullmatch(name) is not None or name in COMPOUNDS
+
+
 def missing_channels(animation: HeadAnimation, names: Sequence[str]) -> list[str]:
     """List the targets that the animation uses and shapes of these names cannot show, sorted."""
     have = {(canonical_channel(name) or "").split("_")[0] for name in names}
-    used = [name for name, track in zip(animation.target_names, animation.weights.T, strict=True) if track.any()]
+    # What stays below a hundredth of its shape is not seen: a model's channels are seldom zero to the last bit.
+    moves = np.abs(animation.weights).max(0, initial=0) > 0.01
+    used = [name for name, moving in zip(animation.target_names, moves, strict=True) if moving]
     return sorted(name for name in used if (canonical_channel(name) or name).split("_")[0] not in have)
 
 
@@ -150,7 +166,7 @@ def _valid(rig: str | os.PathLike) -> Iterator[None]:
         yield
     except FaceTalkError:
         raise
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise FaceTalkError(f"{rig} is not a valid glb: {type(error).__name__} {error}") from error
 
 
@@ -191,10 +207,13 @@ def _morph_tracks(
 
 def _known_names(names: Sequence[str], place: str, ignore_unknown: bool, needed: bool = True) -> list[str]:
     """Return those names that are ARKit channels; FaceTalkError for what must not be among them."""
-    unknown = [name for name in names if canonical_channel(name) is None]
+    unknown = [name for name in names if canonical_channel(name) is None and not is_viseme(name)]
     if unknown and not ignore_unknown:
         shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-        raise FaceTalkError(f"{place} has shapes that are no ARKit channels: {shown}; rename or ignore them")
+        raise FaceTalkError(
+            f"{place} has shapes that are no ARKit channels: {shown}; rename them, or leave them at rest by "
+            "ignore_unknown (--ignore-unknown)"
+        )
     owner: dict[str, str] = {}
     for name in names:
         channel = canonical_channel(name)

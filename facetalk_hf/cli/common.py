@@ -70,11 +70,11 @@ def check_size(size: int) -> None:
         raise FaceTalkError(f"--size must be even for video, not {size}")
 
 
-def read_clip(path: Path) -> "tuple[np.ndarray, int]":
+def read_clip(path: Path, longest: float | None = None) -> "tuple[np.ndarray, int]":
     """Read one recording as (S,) float32 and its own rate in Hz; FaceTalkError says what is wrong with it."""
     from ..audio.io import read_audio
 
-    return read_audio(path)
+    return read_audio(path, longest=longest)
 
 
 def read_model_index(folder: Path) -> dict:
@@ -97,7 +97,7 @@ def read_json(path: Path) -> dict:
     """Read a JSON object; FaceTalkError if the file holds anything else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FaceTalkError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):
         raise FaceTalkError(f"{path} holds no JSON object")
@@ -118,6 +118,7 @@ def load_pipeline(model: str, device: str, dtype: Dtype) -> "FaceTalkPipeline":
     import torch
 
     from ..pipeline.facetalk import FaceTalkPipeline
+    from .vertex_models import has_basis
 
     quiet_libraries()
     place = choose_device(device)
@@ -128,7 +129,7 @@ def load_pipeline(model: str, device: str, dtype: Dtype) -> "FaceTalkPipeline":
     except Exception as error:
         # A broken folder or a failed download: the libraries raise anything from KeyError to their own classes.
         raise FaceTalkError(f"cannot load the model {model}: {first_line(error)}") from error
-    if pipe.head is None:
+    if pipe.head is None and not has_basis(pipe):
         raise FaceTalkError(f"the model {model} has no head to animate: it gives expression codes to Python only")
     pipe.set_progress_bar_config(desc="denoising", unit="step")
     if place == "cpu" and "OMP_NUM_THREADS" not in os.environ:

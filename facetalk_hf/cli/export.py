@@ -43,7 +43,7 @@ def export(
     ] = False,
     rig: Annotated[
         Path | None,
-        typer.Option(metavar="GLB|FOLDER", help="Another head: .glb with morph targets, or .obj files."),
+        typer.Option(metavar="GLB|FOLDER", help="Another head: .glb or .gltf with morph targets, or .obj files."),
     ] = None,
     rig_unit: Annotated[Unit, typer.Option(metavar="|".join(UNITS), help="Unit of the .obj files.")] = "mm",
     ignore_unknown: Annotated[
@@ -93,6 +93,7 @@ def put_on_rig(
     from ..animation.retargeting import (
         glb_can_turn,
         glb_shape_names,
+        is_viseme,
         missing_channels,
         read_obj_rig,
         retarget,
@@ -102,12 +103,17 @@ def put_on_rig(
     if rig.is_dir():
         head = read_obj_rig(rig, ignore, UNITS[unit] * MILLIMETRES)
         names = list(head.target_names)
+        visemes = [path.stem for path in rig.glob("*.[oO][bB][jJ]") if is_viseme(path.stem)]
         save(retarget(animation, head), kind, output, **options)
     else:
         names = glb_shape_names(rig)
+        visemes = [name for name in names if is_viseme(name)]
         retarget_glb(output, animation, rig, ignore)
         if animation.poses is not None and not glb_can_turn(rig):
             typer.echo(f"{rig} has no joint called head, so its head does not turn", err=True)
+    if visemes:
+        shown = ", ".join(visemes[:5]) + (f" and {len(visemes) - 5} more" if len(visemes) > 5 else "")
+        typer.echo(f"{rig} has visemes too, which stay at rest: {shown}", err=True)
     if missing := missing_channels(animation, names):
         typer.echo(f"{rig} has no shape for {', '.join(missing)}", err=True)
 

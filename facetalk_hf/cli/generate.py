@@ -23,6 +23,7 @@ from .common import (
 )
 from .controls import command_option, flag_of
 from .inputs import output_folder, plan_outputs, read_fixed, read_identity, read_spoken, read_texts
+from .vertex_models import animate_vertices
 
 
 @takes(MotionControls, annotate=command_option)
@@ -65,12 +66,14 @@ def generate(
     geometry: Annotated[bool, typer.Option("--geometry", help="Keep head and sound in the npz.")] = False,
     size: Annotated[int, typer.Option(metavar="N", help="Edge of the video in pixels.")] = 512,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    longest: Annotated[float, typer.Option(metavar="S", help="Seconds that a recording may last.")] = 14400.0,
     dtype: Annotated[
         Dtype, typer.Option(metavar="|".join(Dtype), help="Number format of the networks.")
     ] = Dtype.float32,
 ) -> None:
     """Animate recordings: DIR/<name>.mp4, .glb and .npz for each."""
     check_number("--seed", seed, 0, 2**63 - 1)
+    check_number("--longest", longest, 0.1)
     check_size(size)
     controls.check_ranges(flag_of)
     formats = list(dict.fromkeys(format or (Format.npz, Format.glb, Format.mp4)))
@@ -81,7 +84,7 @@ def generate(
         raise FaceTalkError("--phones and --text are two ways to say what is spoken: give one of them")
     spoken, texts = read_spoken(phones, audio), read_texts(text, audio)
     check_model(model)
-    clips = [read_clip(path) for path in audio]
+    clips = [read_clip(path, longest) for path in audio]
 
     with output_folder(output_dir):
         pipe = load_pipeline(model, device, dtype)
@@ -89,19 +92,15 @@ def generate(
         import torch
 
         for index, (source, (clip, sampling_rate), samples) in enumerate(zip(audio, clips, targets, strict=True)):
-            output = pipe(
-                clip,
-                sampling_rate=sampling_rate,
-                identity=head,
-                controls=controls,
-                keyframes=fixed,
-                phones=spoken[index],
-                text=texts[index],
-                language=language,
-                # A generator for each file: a result does not depend on the other files of the command.
-                generator=torch.Generator().manual_seed(seed),
-            )
-            for animation, files in zip(output.animations, samples, strict=True):
+            # A generator for each file: a result does not depend on the other files of the command.
+            options = {"keyframes": fixed, "generator": torch.Generator().manual_seed(seed)}
+            options |= {"phones": spoken[index], "text": texts[index], "language": language}
+            if pipe.head is None:
+                animations = animate_vertices(pipe, clip, sampling_rate, head, controls, **options)
+            else:
+                output = pipe(clip, sampling_rate=sampling_rate, identity=head, controls=controls, **options)
+                animations = output.animations
+            for animation, files in zip(animations, samples, strict=True):
                 typer.echo(f"{source}: {animation.duration:.2f} s, {animation.num_frames} frame(s)")
                 for kind, path in files.items():
                     save(animation, kind, path, **writer_options(kind, size, files.get(Format.wav), geometry))

@@ -51,15 +51,9 @@ def describe_model(folder: Path) -> list[str]:
 
 def describe_result(path: Path) -> list[str]:
     """Describe an .npz that `facetalk generate` wrote: one line an array."""
-    import numpy as np
+    from ..animation.npz import read_arrays
 
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            values = {name: arrays[name] for name in arrays.files}
-    except FileNotFoundError as error:
-        raise FaceTalkError(f"no such file: {path}") from error
-    except Exception as error:  # np.load: a dozen kinds, from BadZipFile to UnpicklingError
-        raise FaceTalkError(f"{path} is not an .npz that facetalk wrote") from error
+    values = read_arrays(path)
     lines = [f"{path.name}: {len(values)} arrays"]
     for name, value in values.items():
         shown = value.item() if value.ndim == 0 else f"{value.shape} {value.dtype}"

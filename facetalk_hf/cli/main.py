@@ -21,6 +21,7 @@ from .export import export
 from .fit import fit as fit_clouds
 from .generate import generate
 from .info import info
+from .road import OURS, assemble, corpus, train
 from .stream import stream as stream_live
 
 
@@ -37,6 +38,8 @@ app.add_typer(convert, name="convert")
 app.command()(export)
 app.command("fit")(fit_clouds)
 app.command()(stream_live)
+for step in (corpus, train, assemble):
+    app.command(context_settings=OURS)(step)
 
 
 @app.callback(invoke_without_command=True)

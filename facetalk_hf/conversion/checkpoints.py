@@ -4,12 +4,14 @@
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from ..arrays import read_npy
 from ..errors import FaceTalkError
 from .files import check_anchors, check_checkpoint
 
@@ -66,6 +68,8 @@ class Network:
         for name, value in tensors.items():
             if not isinstance(value, torch.Tensor) or not value.is_floating_point():
                 raise FaceTalkError(f"{path} is damaged: {name} is no tensor of real numbers")
+            if value.layout != torch.strided or value.nbytes > value.untyped_storage().nbytes():
+                raise FaceTalkError(f"{path} is damaged: {name} has more numbers than the file")
             if not value.isfinite().all():
                 raise FaceTalkError(f"{path} is damaged: {name} holds numbers that are not finite")
             self.tensors[WRAPPERS.sub("", name)] = value.detach().float()
@@ -146,7 +150,14 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
     """Read a file of torch.save, tensors and plain values only: nothing in it is run."""
     check_checkpoint(path)
     try:
-        file = torch.load(path, map_location="cpu", weights_only=True)
+        if not zipfile.is_zipfile(path):
+            raise FaceTalkError(
+                f"{path} is no checkpoint of torch.save (1.6 or newer), or it is cut short: load and save it again"
+            )
+        # Mapped, so that no tensor is larger than the file behind it.
+        file = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FaceTalkError:
+        raise
     except pickle.UnpicklingError as error:
         raise FaceTalkError(f"{path} holds more than tensors and plain values, or is no checkpoint at all") from error
     except Exception as error:  # a cut zip file raises anything from EOFError to RuntimeError
@@ -182,15 +193,15 @@ def read_anchors(path: str | os.PathLike, count: int) -> torch.Tensor:
     """
     name = check_anchors(path, count)
     try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        values = read_npy(path)
+    except (OSError, ValueError) as error:
         raise FaceTalkError(
             f"{path} is no NumPy file with one array: give {name} of the official repository"
         ) from error
-    if isinstance(values, np.ndarray) and values.shape in ((1, count, 3), (3 * count,), (1, 3 * count)):
+    if values.shape in ((1, count, 3), (3 * count,), (1, 3 * count)):
         values = values.reshape(count, 3)
-    if not isinstance(values, np.ndarray) or values.shape != (count, 3) or values.dtype.kind != "f":
-        what = f"{values.dtype} of shape {values.shape}" if isinstance(values, np.ndarray) else "several arrays"
+    if values.shape != (count, 3) or values.dtype.kind != "f":
+        what = f"{values.dtype} of shape {values.shape}"
         raise FaceTalkError(f"{path} holds {what}: this checkpoint needs {count} anchors, ({count}, 3) as in {name}")
     if not np.isfinite(values).all() or not 0.05 < np.abs(values).max() < 2:
         raise FaceTalkError(f"{path} doesn't hold anchors in model units (1 = 250 mm): use {name} as it is")

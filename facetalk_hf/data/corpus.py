@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from ..audio.io import read_audio
 from ..blendshapes import EXPRESSIONS
 from ..errors import FaceTalkError
 from ..files import atomic_path
@@ -61,6 +62,11 @@ def _datasets() -> Any:
     return datasets
 
 
+def quiet_datasets() -> None:
+    """Switch off the progress bars of `datasets`; FaceTalkError where the package is missing."""
+    _datasets().disable_progress_bars()
+
+
 def features(code_dim: int | None = None) -> Any:
     """Make the schema of a row, `datasets.Features`; with `code_dim` also "expression" (T, code_dim)."""
     datasets = _datasets()
@@ -90,7 +96,7 @@ def encode_audio(samples: np.ndarray, sampling_rate: int) -> dict[str, Any]:
 
 def decode_audio(row: dict[str, Any]) -> np.ndarray:
     """Decode the "audio" field of a row to (S,) float32 at the row's sampling rate."""
-    samples, _ = soundfile.read(io.BytesIO(row["audio"]["bytes"]), dtype="float32")
+    samples, _ = read_audio(row["audio"])
     return samples
 
 
@@ -151,7 +157,7 @@ def shards(folder: str | Path) -> list[Path]:
     if not paths:
         raise FaceTalkError(f"no corpus in {folder}: no *.parquet file; training/build_corpus.py makes one")
     if (folder / MANIFEST).is_file():
-        listed = json.loads((folder / MANIFEST).read_text())["shards"]
+        listed = _manifest(folder / MANIFEST)
         there = {path.relative_to(folder).as_posix() for path in paths}
         if gone := sorted(set(listed) - there):
             raise FaceTalkError(
@@ -160,6 +166,14 @@ def shards(folder: str | Path) -> list[Path]:
         if extra := sorted(there - set(listed)):
             raise FaceTalkError(f"{folder / extra[0]} is no part of the corpus in {folder}; remove it")
     return paths
+
+
+def _manifest(path: Path) -> list[str]:
+    """Read the names of a corpus' shards from its corpus.json."""
+    try:
+        return [str(name) for name in json.loads(path.read_text(encoding="utf-8"))["shards"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise FaceTalkError(f"{path} is damaged: build the corpus again, or remove the file") from error
 
 
 def _hidden(path: Path) -> bool:
@@ -175,15 +189,21 @@ def read_shard(
     """
     import pyarrow.parquet
 
-    found = _splits(path)
-    if splits is not None and not set(splits) & set(found):
-        return
-    names = pyarrow.parquet.read_schema(path).names
-    kept = [name for name in names if columns is None or name in columns or name == "split"]
-    table = pyarrow.parquet.read_table(path, columns=kept)
-    for index, split in enumerate(found):
-        if splits is None or split in splits:
-            yield {name: _value(name, table.column(name)[index]) for name in kept}
+    try:
+        found = _splits(path)
+        if splits is not None and not set(splits) & set(found):
+            return
+        names = pyarrow.parquet.read_schema(path).names
+        kept = [name for name in names if columns is None or name in columns or name == "split"]
+        table = pyarrow.parquet.read_table(path, columns=kept)
+        for index, split in enumerate(found):
+            if splits is None or split in splits:
+                yield {name: _value(name, table.column(name)[index]) for name in kept}
+    except (pyarrow.lib.ArrowException, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, FaceTalkError):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise FaceTalkError(f"{path} is damaged or no shard of a corpus: {reason}") from error
 
 
 def _splits(path: str | Path) -> list[str]:

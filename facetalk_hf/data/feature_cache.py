@@ -16,6 +16,7 @@ from ..audio.io import num_frames
 from ..audio.log_mel import LogMelFeatureExtractor
 from ..errors import FaceTalkError
 from ..models.audio_encoder import LogMelEncoder, LogMelEncoderConfig
+from ..paths import TINY, TINY_NAME
 from . import corpus
 from .checks import check_finite
 from .segments import EncodedClips
@@ -29,16 +30,38 @@ def load_audio_encoder(
 ) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
     """Load our log-mel encoder from a folder, or one of the wav2vec 2.0 family from a folder or the Hub; frozen.
 
+    Raises:
+        FaceTalkError: there is none, with the reason.
+
     Args:
-        encoder (`str` or `Path`): folder or Hub id.
+        encoder (`str` or `Path`): folder, or that of a whole pipeline; a Hub id; or "facetalk-tiny", the shipped one.
         feature_extractor (`str` or `Path`, *optional*): the same for the feature extractor, where it lies elsewhere.
     """
-    path = Path(encoder) / "config.json"
-    ours = path.exists() and json.loads(path.read_text())["model_type"] == LogMelEncoderConfig.model_type
-    model_class = LogMelEncoder if ours else AutoModel
-    extractor_class = LogMelFeatureExtractor if ours else AutoFeatureExtractor
-    model = model_class.from_pretrained(encoder, dtype=torch.float32).eval().requires_grad_(False)
-    return model, extractor_class.from_pretrained(feature_extractor or encoder)
+    if str(encoder) == TINY_NAME and not Path(encoder).exists():
+        encoder = TINY
+    if (Path(encoder) / "audio_encoder").is_dir():  # of a whole pipeline, or of train_audio_encoder.py
+        feature_extractor = feature_extractor or Path(encoder) / "feature_extractor"
+        encoder = Path(encoder) / "audio_encoder"
+    try:
+        path = Path(encoder) / "config.json"
+        ours = path.exists() and json.loads(path.read_text())["model_type"] == LogMelEncoderConfig.model_type
+        model_class = LogMelEncoder if ours else AutoModel
+        extractor_class = LogMelFeatureExtractor if ours else AutoFeatureExtractor
+        model = model_class.from_pretrained(encoder, dtype=torch.float32).eval().requires_grad_(False)
+        return model, extractor_class.from_pretrained(feature_extractor or encoder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise FaceTalkError(f"no audio encoder can be loaded from {encoder}: {reason}") from error
+
+
+def check_rate(place: str, fps: float, feature_extractor: SequenceFeatureExtractor) -> None:
+    """Raise [`FaceTalkError`] where an encoder has frames of its own, and a corpus has others."""
+    own = getattr(feature_extractor, "fps", None)
+    if own is not None and abs(own - fps) > 1e-3:
+        raise FaceTalkError(
+            f"{place} has {fps:g} frames a second, the audio encoder works at {own:g}: build the corpus by "
+            f"`facetalk corpus --model-fps {own:g}`, which resamples it"
+        )
 
 
 def _rows(folder: str | Path, split: str, label: str) -> Iterator[dict]:
@@ -89,6 +112,7 @@ def encode_corpus(
     @torch.inference_mode()
     def clips() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for row in _rows(folder, split, "encoding"):
+            check_rate(f"{folder}: row {row['id']}", row["fps"], feature_extractor)
             samples = corpus.decode_audio(row)
             features, _ = encode_speech(encoder, feature_extractor, [samples], row["fps"], row["sampling_rate"])
             yield row["expression"], features[0].cpu().numpy()
@@ -153,6 +177,7 @@ def read_speech(
 
     def codes() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for row in _rows(folder, split, "reading"):
+            check_rate(f"{folder}: row {row['id']}", row["fps"], feature_extractor)
             samples = corpus.decode_audio(row)
             clips.append(np.round(samples * 32768).clip(-32768, 32767).astype(np.int16))
             rates.add((float(row["fps"]), row["sampling_rate"]))

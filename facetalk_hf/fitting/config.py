@@ -92,9 +92,10 @@ def read_config(path: Path | None, points: int, fps: float) -> FittingConfig:
     values: Any = {}
     if path is not None:
         try:
-            values = yaml.safe_load(path.read_text())  # json is yaml
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise FaceTalkError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+            values = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # json is yaml
+        except Exception as error:  # YAMLError, and of odd scalars what Python's types raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise FaceTalkError(f"cannot read {path}: {reason}") from error
         known = {name: type(default) for name, default in asdict(FittingConfig()).items()}
         if not isinstance(values, dict):
             raise FaceTalkError(f"{path} is no list of settings such as `temporal: 0.1`")

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from ..arrays import read_npy, to_float32
 from ..errors import FaceTalkError
 from ..units import Unit
 from .point_clouds import Cloud, check_landmarks, read_sequence
@@ -65,9 +66,9 @@ def read_landmarks(path: Path | None, frames: list[Cloud], files: list[Path]) ->
             )
         return None if without else np.stack(own)
     try:
-        marks = np.asarray(np.load(path, allow_pickle=False), np.float32)
-    except (OSError, ValueError, EOFError, TypeError) as error:
-        raise FaceTalkError(f"{path} is no NumPy file with landmarks") from error
+        marks = to_float32(read_npy(path))
+    except (OSError, ValueError, TypeError) as error:
+        raise FaceTalkError(f"{path} is no NumPy file with landmarks: {error}") from error
     check_landmarks(marks, path)
     if marks.ndim != 3 or len(marks) != len(frames):
         raise FaceTalkError(f"{path} has landmarks of shape {marks.shape} for {len(frames)} frames")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..arrays import read_npz, to_float32
 from ..errors import FaceTalkError
 from ..mesh.reading import read_mesh
 
@@ -83,9 +84,9 @@ def read_sequence(folder: Path, least: int = 50) -> tuple[list[Path], list[Cloud
     if others:
         raise FaceTalkError(f"{folder} has {SEQUENCE_FILE} and single frames ({min(others)}): leave one of both")
     try:
-        with np.load(path, allow_pickle=False) as data:
-            points = np.asarray(data["points"], np.float32)
-            landmarks = np.asarray(data["landmarks"], np.float32) if "landmarks" in data else None
+        data = read_npz(path, ("points", "landmarks"))
+        points = to_float32(data["points"])
+        landmarks = to_float32(data["landmarks"]) if "landmarks" in data else None
     except Exception as error:  # a broken file: NumPy and zipfile raise anything
         raise FaceTalkError(f"cannot read {path}: {str(error).splitlines()[0] if str(error) else error!r}") from error
     if points.ndim != 3 or points.shape[2] != 3 or not len(points):
@@ -112,26 +113,30 @@ def read_cloud(path: Path, least: int = 50) -> Cloud:
     normals = landmarks = None
     try:
         if path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as data:
-                name = next((name for name in ("points", "vertices") if name in data), None)
-                if name is None:
-                    raise FaceTalkError(f"{path} holds neither points nor vertices, only {', '.join(data.files)}")
-                points = data[name]
-                normals = data["normals"] if "normals" in data else None
-                landmarks = data["landmarks"] if "landmarks" in data else None
+            data = read_npz(path, ("points", "vertices", "normals", "landmarks"))
+            name = next((name for name in ("points", "vertices") if name in data), None)
+            if name is None:
+                raise ValueError("it holds neither points nor vertices")
+            points, normals, landmarks = data[name], data.get("normals"), data.get("landmarks")
         else:
             points, normals = _read_mesh(path)
-        points = np.asarray(points, np.float32)
-    except FaceTalkError:
-        raise
+        points = to_float32(points)
     except Exception as error:  # a broken file: the readers raise anything
         raise FaceTalkError(f"cannot read {path}: {str(error).splitlines()[0] if str(error) else error!r}") from error
     points = check_points(points, path, least)
     if landmarks is not None:
-        landmarks = check_landmarks(np.asarray(landmarks, np.float32), path)
+        landmarks = check_landmarks(as_numbers(landmarks, path), path)
         if landmarks.ndim != 2:
             raise FaceTalkError(f"{path}: landmarks have shape {landmarks.shape}, not (68, 3)")
     return Cloud(path.stem, points, None if normals is None else check_normals(normals, points, path), landmarks)
+
+
+def as_numbers(values: np.ndarray, place: Path) -> np.ndarray:
+    """Convert an array of a file to float32; FaceTalkError where it holds no numbers."""
+    try:
+        return to_float32(values)
+    except FaceTalkError as error:
+        raise FaceTalkError(f"{place}: {error}") from error
 
 
 def check_normals(normals: np.ndarray, points: np.ndarray, place: Path) -> np.ndarray:
@@ -140,7 +145,7 @@ def check_normals(normals: np.ndarray, points: np.ndarray, place: Path) -> np.nd
     Raises:
         FaceTalkError: another shape than the points.
     """
-    normals = np.asarray(normals, np.float32)
+    normals = as_numbers(normals, place)
     if normals.shape != points.shape:
         raise FaceTalkError(f"{place}: normals have shape {normals.shape} for {len(points)} points")
     normals = np.where(np.isfinite(normals).all(1, keepdims=True), normals, 0)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..arrays import read_npy, read_npz
 from ..errors import FaceTalkError
 from ..units import MILLIMETRES, UNITS, Unit
 
@@ -104,14 +105,13 @@ def read_transforms(path: Path, frames: int) -> tuple[np.ndarray, np.ndarray, np
     path, parts = Path(path), {}
     try:
         if path.is_dir():
-            parts = {name: np.load(path / f"{name}.npy", allow_pickle=False) for name in "sRt"}
+            parts = {name: read_npy(path / f"{name}.npy") for name in "sRt"}
         elif path.suffix == ".json":
             parts = {name: np.asarray(value, float) for name, value in json.loads(path.read_text()).items()}
         else:
-            with np.load(path, allow_pickle=False) as data:
-                parts = {name: data[name] for name in data.files}
+            parts = read_npz(path)
         scale, rotation, move = (np.asarray(parts[name], np.float64) for name in "sRt")
-    except (OSError, ValueError, KeyError, EOFError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FaceTalkError(f"{path} holds no transform s, R, t: {error}") from error
     try:
         scale = np.broadcast_to(scale.reshape(-1), (frames,))

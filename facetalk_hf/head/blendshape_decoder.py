@@ -12,7 +12,7 @@ from ..mesh.topology import remove_handles
 from ..models.nphm import NUM_LANDMARKS, NPHMModel
 from ..units import MILLIMETRES
 from .appearance import paint_head, palette
-from .decoder import HeadDecoder, HeadGeometry, Identity, aperture
+from .decoder import HeadDecoder, HeadGeometry, Identity, opening
 from .eyelids import seal_blink
 from .eyes import cut_eye_openings, eyeballs, finish_lids
 from .facial_weights import facial_weights
@@ -52,7 +52,7 @@ class BlendshapeDecoder(HeadDecoder):
             base=geometry.base, targets=geometry.targets, weights=self.weights(expressions),
             target_names=geometry.names, faces=geometry.faces, colors=geometry.colors, parts=geometry.parts,
             expressions=expressions, identity=identity, landmarks=landmarks,
-            lip_aperture=aperture(landmarks) - aperture(geometry.landmarks),
+            lip_aperture=opening(landmarks, geometry.landmarks),
         )  # fmt: skip
 
     def weights(self, expressions: np.ndarray | torch.Tensor) -> np.ndarray:

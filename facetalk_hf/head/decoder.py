@@ -111,7 +111,7 @@ class HeadDecoder(ABC):
             FaceTalkError: the head has no landmarks, or codes of another size.
         """
         landmarks = self.landmarks(expressions, identity)
-        return aperture(landmarks) - aperture(self.geometry(self.identity_code(identity)).landmarks)
+        return opening(landmarks, self.geometry(self.identity_code(identity)).landmarks)
 
     def check(self, identity: Identity, code_dim: int) -> None:
         """Raise FaceTalkError for an identity that the head has not, or expression codes of another size than its."""
@@ -169,6 +169,11 @@ class HeadDecoder(ABC):
 def aperture(landmarks: np.ndarray) -> np.ndarray:
     """Measure the vertical distance between the inner lips, mm: (..., 68, 3) -> (...), the mean of three pairs."""
     return (landmarks[..., UPPER_LIP, 1] - landmarks[..., LOWER_LIP, 1]).mean(-1).astype(np.float32)
+
+
+def opening(landmarks: np.ndarray, rest: np.ndarray) -> np.ndarray:
+    """Measure how much wider than at rest the lips are open, mm, never below 0: (T, 68, 3) and (68, 3) -> (T,)."""
+    return np.maximum(aperture(landmarks) - aperture(rest), 0)
 
 
 def to_array(values: np.ndarray | torch.Tensor) -> np.ndarray:

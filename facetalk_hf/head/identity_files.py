@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..arrays import read_npy, to_float32
 from ..errors import FaceTalkError
 
 
@@ -21,8 +22,8 @@ def read_identity_code(path: Path, size: int | None = None) -> np.ndarray:
     if path.suffix != ".npy" or not path.is_file():
         raise FaceTalkError(f"no identity {path}: give an .npy file that exists")
     try:
-        code = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        code = read_npy(path)
+    except (OSError, ValueError) as error:
         raise FaceTalkError(f"{path} is not a NumPy file with one array of numbers") from error
     if code.ndim != 1 or code.dtype.kind not in "fiu":
         raise FaceTalkError(f"{path} holds {code.dtype} of shape {code.shape}: an identity is one row of numbers")
@@ -30,4 +31,4 @@ def read_identity_code(path: Path, size: int | None = None) -> np.ndarray:
         raise FaceTalkError(f"{path} holds NaN or infinite numbers")
     if size not in (None, len(code)):
         raise FaceTalkError(f"{path} has {len(code)} numbers; this head's identities have {size}")
-    return code.astype(np.float32)
+    return to_float32(code)

@@ -15,7 +15,7 @@ from ..errors import FaceTalkError
 from ..mesh.geometry import cut_where_negative
 from ..models.nphm import NPHMModel
 from ..units import MILLIMETRES
-from .decoder import HeadDecoder, HeadGeometry, Identity, aperture
+from .decoder import HeadDecoder, HeadGeometry, Identity, opening
 from .ensemble_surface import canonical_surface, uniform_axes
 from .field_values import evaluate
 from .surface_tracking import SurfaceTracker, posed_vertices
@@ -68,7 +68,7 @@ class VertexDecoder(HeadDecoder):
         landmarks = lips = None
         if len(geometry.landmarks):
             landmarks = (geometry.landmarks + np.tensordot(weights, targets[:, count:], 1)).astype(np.float32)
-            lips = aperture(landmarks) - aperture(geometry.landmarks)
+            lips = opening(landmarks, geometry.landmarks)
         metadata = {}
         if head.config.deformation == "backward":
             worst = np.quantile(np.concatenate(residuals), 0.99)

@@ -19,6 +19,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         r"README\.md", "LICENSE", r"model_index\.json", r"pipeline\.py",
         rf"{NAME}/(config|scheduler_config|preprocessor_config)\.json",
         rf"{NAME}/{NAME}\.safetensors(\.index(\.\w+)?\.json)?",
+        rf"({NAME}/)+(config\.json|{NAME}\.(npz|npy|safetensors))",  # styles, the vertices of a model without a head
     ),
     "dataset": (r"README\.md", "LICENSE", rf"({NAME}/)*{NAME}\.parquet", rf"{NAME}\.(npy|npz)", r"corpus\.json"),
     "space": (

@@ -16,10 +16,11 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HTTPError
 
 from ..errors import FaceTalkError
-from ..paths import FEW_STEPS, packaged
+from ..paths import FEW_STEPS
 from .cards import model_card
 from .checks import check_folder
 from .errors import explain
+from .unchanged import unchanged
 
 
 STALE = {"model": ["*.safetensors*", "*/*.json"], "dataset": ["*.parquet", "*.np?"], "space": ["facetalk_hf/*"]}
@@ -75,12 +76,6 @@ def write_model(pipe: Any, folder: str | os.PathLike, repo_id: str | None = None
         facts = {"base_model": base} | facts
     with new_folder(folder) as folder:
         write_weights(pipe, folder)
-        if source is not None and (source / FEW_STEPS).is_dir():
-            (folder / FEW_STEPS).mkdir()
-            for path in sorted((source / FEW_STEPS).glob("[!.]*")):
-                if path.suffix in (".json", ".safetensors"):
-                    shutil.copy(path, folder / FEW_STEPS)
-        shutil.copyfile(packaged("pipeline.py"), folder / "pipeline.py")
         card = model_card(
             pipe, (repo_id or folder.name).split("/")[-1], model_id=repo_id, earlier=earlier,
             variants='fp32, and fp16 as variant="fp16"', has_few_steps=(folder / FEW_STEPS).is_dir(), **facts,
@@ -112,26 +107,6 @@ def base_model(pipe: Any) -> str | None:
         if name and re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not os.path.exists(name):
             return name
     return None
-
-
-def unchanged(pipe: Any, folder: Path) -> bool:
-    """Return whether a pipeline's weights are those of a folder, up to the rounding of one of the two."""
-    from safetensors.torch import load_file
-
-    for name, part in pipe.components.items():
-        if not isinstance(part, torch.nn.Module):
-            continue
-        files = sorted((folder / name).glob("*.safetensors"))
-        if not files or any("-of-" in path.name for path in files):
-            return False
-        kept, own = load_file(files[0]), part.state_dict()
-        for key, value in kept.items():
-            if key not in own or own[key].shape != value.shape:
-                return False
-            dtype = min(own[key].dtype, value.dtype, key=lambda dtype: dtype.itemsize)
-            if not torch.equal(own[key].cpu().to(dtype), value.to(dtype)):
-                return False
-    return True
 
 
 def check_finite(pipe: Any, variant: str | None) -> None:

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import read_npz, to_float32
 from ..audio.io import read_audio, resample
 from ..blendshapes import EXPRESSIONS
 from ..data.checks import FRAMES, check_length, cut_to_length
 from ..data.corpus import encode_audio, pack_poses
+from ..data.resampling import resample_fields
 from ..errors import FaceTalkError
 from ..fitting.point_clouds import numbered_files
 from ..fitting.poses import read_transforms
@@ -56,13 +58,15 @@ class ImportOptions:
     Args:
         fps (`float`): frames a second of the files. every (`int`): keep every so many frames one, from the first.
         source, licence, language (`str`, *optional*): columns of the same names.
+        model_fps (`float`, *optional*): frame rate that all motion is resampled to; by default it keeps its own.
     """
 
-    fps: float = 24.0
+    fps: float | None = 24.0
     every: int = 1
     source: str | None = None
     licence: str | None = None
     language: str | None = None
+    model_fps: float | None = None
 
 
 def import_rows(
@@ -83,8 +87,13 @@ def import_rows(
     """
     for recording in recordings:
         fields = recording.read()
-        fps = fields.pop("fps", options.fps) / options.every
+        rate = fields.pop("fps", options.fps)
+        if rate is None:
+            raise FaceTalkError(f"{recording.place} does not say its frames a second: give --fps")
+        fps = rate / options.every
         fields = {key: value[:: options.every] if key in FRAMES else value for key, value in fields.items()}
+        if options.model_fps is not None:
+            fields, fps = resample_fields(fields, fps, options.model_fps), options.model_fps
         samples = resample(*read_audio(recording.audio), SAMPLING_RATE)
         frames = min(len(fields[name]) for name in FRAMES if fields.get(name) is not None)
         check_length(len(samples), SAMPLING_RATE, frames, fps, recording.audio)
@@ -176,9 +185,8 @@ def read_fit(folder: Path) -> dict[str, Any]:
     """
     path = folder / "fit.npz"
     try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: data[name] for name in data.files}
-        codes = np.asarray(arrays["expressions"], np.float32)
+        arrays = read_npz(path)
+        codes = to_float32(arrays["expressions"])
         fields = {"expression": codes, "fps": float(arrays["fps"])}
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise FaceTalkError(f"{path} is no result of `facetalk fit`: {error}") from error
@@ -186,9 +194,9 @@ def read_fit(folder: Path) -> dict[str, Any]:
         raise FaceTalkError(f"{path}: expressions must be (T, D), not {codes.shape}")
     for name in ("identity", "residual"):
         if name in arrays:
-            fields[name] = np.asarray(arrays[name], np.float32).reshape(-1)
+            fields[name] = to_float32(arrays[name]).reshape(-1)
     if "weights" in arrays and tuple(np.atleast_1d(arrays.get("names", ())).tolist()) == EXPRESSIONS:
-        fields["weights"] = np.asarray(arrays["weights"], np.float32)
+        fields["weights"] = to_float32(arrays["weights"])
     if (folder / "poses.npz").is_file():
         fields["poses"] = pack_poses(*read_transforms(folder / "poses.npz", len(codes)))
     return fields
@@ -218,9 +226,8 @@ def read_codes(folder: Path) -> np.ndarray:
 def read_code_file(path: Path) -> np.ndarray:
     """Read the code (D,) float32 of an npz, see `read_codes`."""
     try:
-        with np.load(path, allow_pickle=False) as data:
-            arrays = {name: np.asarray(data[name]) for name in data.files}
-    except (OSError, ValueError, EOFError) as error:
+        arrays = read_npz(path)
+    except (OSError, ValueError) as error:
         raise FaceTalkError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
     numbers = {name: value.reshape(-1) for name, value in arrays.items() if value.dtype.kind == "f" and value.size > 1}
     named = [name for name in EXPRESSION_KEYS if name in numbers]
@@ -229,7 +236,7 @@ def read_code_file(path: Path) -> np.ndarray:
     if len(choices) != 1:
         held = ", ".join(f"{name} {value.shape}" for name, value in arrays.items()) or "nothing"
         raise FaceTalkError(f"{path}: which array is the expression code? It holds {held}; call it expression")
-    return numbers[choices[0]].astype(np.float32)
+    return to_float32(numbers[choices[0]])
 
 
 def frames_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

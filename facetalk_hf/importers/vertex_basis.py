@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..animation.head_animation import HeadAnimation
+from ..arrays import read_npz
 from ..errors import FaceTalkError
 from ..files import atomic_path
+from ..paths import BASIS
 
 
-FILE = "basis.npz"
+FILE = BASIS
 """The file of a corpus' basis in its folder."""
 
 
@@ -201,14 +203,14 @@ class VertexBasis:
         path = Path(path)
         path = path / FILE if path.is_dir() else path
         try:
-            with np.load(path, allow_pickle=False) as data:
-                arrays = {name: data[name] for name in data.files}
+            arrays: dict[str, Any] = read_npz(path)
             arrays["speakers"] = tuple(arrays["speakers"].tolist())
             return cls(**arrays)
-        except FaceTalkError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-            raise FaceTalkError(f"{path} is no basis of vertices; training/build_corpus.py writes one") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else error
+            raise FaceTalkError(
+                f"{path} is no basis of vertices; training/build_corpus.py writes one: {reason}"
+            ) from error
 
     def _check(self, codes: np.ndarray) -> np.ndarray:
         codes = np.asarray(codes, np.float32)

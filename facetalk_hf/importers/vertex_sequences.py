@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..arrays import map_npy, read_npy, read_npz, to_float32
 from ..errors import FaceTalkError
 from ..fitting.poses import check_unit
 from ..mesh import reading as mesh_reading
@@ -54,15 +55,17 @@ class VertexFiles:
                 raise FaceTalkError(f"{path}: frame {index} has {frame.size // 3} vertices, the template has {count}")
             if not np.isfinite(frame).all():
                 raise FaceTalkError(f"{path}: frame {index} has vertices that are NaN or infinite")
-            result[row] = frame.reshape(count, 3)
+            result[row] = to_float32(frame).reshape(count, 3)
         return result
 
 
 def map_array(path: Path) -> np.ndarray:
     """Map a .npy of vertices (T, V, 3) or (T, 3 V) into memory; FaceTalkError for another shape or no such file."""
     try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        values = map_npy(path)
+        if values.dtype.kind not in "fiu":
+            raise ValueError(f"it holds {values.dtype}, no numbers")
+    except (OSError, ValueError, TypeError) as error:
         raise FaceTalkError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
     if not (values.ndim == 3 and values.shape[2] == 3 or values.ndim == 2 and values.shape[1] % 3 == 0):
         raise FaceTalkError(f"{path}: vertices must be (T, V, 3) or (T, 3 V), not {values.shape}")
@@ -74,8 +77,8 @@ def read_frame(path: Path) -> np.ndarray:
     if path.suffix.lower() in MESHES:
         return read_mesh(path)[0]
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return to_float32(read_npy(path))
+    except (OSError, ValueError) as error:
         raise FaceTalkError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
 
 
@@ -168,7 +171,7 @@ def read_templates(
             if path.suffix.lower() in MESHES:
                 known[name], faces = read_mesh(path)
             elif path.suffix == ".npy" and name in speakers:
-                known[name] = np.load(path, allow_pickle=False)
+                known[name] = read_frame(path)
     elif place.suffix.lower() in MESHES:
         points, faces = read_mesh(place)
         known = dict.fromkeys(speakers, points)
@@ -178,7 +181,12 @@ def read_templates(
         raise FaceTalkError(
             f"{place} has no template of {missing[0]}, only of {', '.join(list(known)[:8]) or 'nobody'}"
         )
-    known = {name: np.asarray(known[name], np.float32).reshape(-1, 3) for name in speakers}
+    for name in speakers:
+        known[name] = to_float32(known[name])
+        if known[name].size % 3:
+            raise FaceTalkError(f"{place}: the template of {name} must be (V, 3), not {known[name].shape}")
+        known[name] = known[name].reshape(-1, 3)
+    known = {name: known[name] for name in speakers}
     sizes = {len(points) for points in known.values()}
     if len(sizes) > 1:
         raise FaceTalkError(f"{place}: templates have {sorted(sizes)} vertices; they must be of one topology")
@@ -257,22 +265,36 @@ def read_lips(path: Path, count: int) -> np.ndarray:
     """
     try:
         if path.suffix == ".npy":
-            indices = np.load(path, allow_pickle=False)
+            indices = read_npy(path)
         else:
             indices = np.array(path.read_text().replace(",", " ").split(), int)
+        if indices.dtype.kind not in "iu" and not (indices == np.round(to_float32(indices))).all():
+            raise ValueError("they are no whole numbers")
+        if indices.size and not 0 <= indices.min() <= indices.max() < count:
+            raise ValueError(f"they go from {indices.min()} to {indices.max()}")
         mask = np.zeros(count, bool)
-        mask[np.asarray(indices, int).reshape(-1)] = True
-    except (OSError, ValueError, IndexError) as error:
+        mask[indices.astype(int).reshape(-1)] = True
+    except (OSError, ValueError, IndexError, OverflowError) as error:
         raise FaceTalkError(f"{path} holds no indices of {count} vertices: {error}") from error
     return mask
 
 
-class _Arrays(pickle.Unpickler):
-    """Reads pickled NumPy arrays in dictionaries, and refuses everything that could run code."""
+def _empty_array(kind: Any, shape: Any, dtype: Any) -> np.ndarray:
+    """Make the array that NumPy's pickles begin with, which has no elements."""
+    if tuple(shape) != (0,):
+        raise pickle.UnpicklingError("an array of another size than its numbers")
+    return np.empty(0)
 
-    ALLOWED = {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"}
+
+# The one in Python: that in C makes room for whatever a length in the file promises.
+class _Arrays(pickle._Unpickler):
+    """Reads pickled NumPy arrays in dictionaries, and refuses everything that could run code or take memory."""
+
+    ALLOWED = {"dtype", "scalar", "_frombuffer"}
 
     def find_class(self, module: str, name: str) -> Any:
+        if module.split(".")[0] == "numpy" and name in ("_reconstruct", "ndarray"):
+            return _empty_array
         if (module.split(".")[0] == "numpy" and name in self.ALLOWED) or (module, name) == ("_codecs", "encode"):
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name} is no array")
@@ -286,9 +308,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as data:
-                return {name: data[name] for name in data.files}
+            return read_npz(path)
         found = _Arrays(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-        return {str(name): np.asarray(value, np.float32) for name, value in found.items()}
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, pickle.UnpicklingError) as error:
-        raise FaceTalkError(f"{path} holds no arrays by name: {error}") from error
+        return {str(name): to_float32(value) for name, value in found.items()}
+    except Exception as error:  # of a damaged pickle: from EOFError and IndexError to RecursionError
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise FaceTalkError(f"{path} holds no arrays by name: {reason}") from error

@@ -11,6 +11,7 @@ from diffusers.optimization import get_scheduler
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
+from ..arrays import read_npy, to_float32
 from ..data import corpus
 from ..data.feature_cache import OnlineAudio, encode_corpus, read_speech
 from ..data.segments import EncodedClips, SegmentDataset, take_batch
@@ -31,7 +32,9 @@ class DenoiserOptions(TrainingOptions):
     """Options of training/train_denoiser.py; docs/options.py makes the table in docs/training.md from them."""
 
     corpus: str = option(REQUIRED, "folder of Parquet shards with audio and expression codes (build_corpus.py)")
-    audio_encoder: str = option(REQUIRED, "folder or Hub id of the frozen encoder and its feature extractor")
+    audio_encoder: str = option(
+        REQUIRED, "folder or Hub id of the frozen encoder and its feature extractor, or facetalk-tiny"
+    )
     feature_extractor: str | None = option(None, "folder or Hub id of the feature extractor, where it lies elsewhere")
     online_audio: bool = option(False, "encode a batch's clips at every step instead of all clips once")
     cache_dir: Path | None = option(
@@ -109,11 +112,22 @@ def make_denoiser(options: DenoiserOptions, clips: EncodedClips, audio_dim: int)
     return denoiser
 
 
+def read_matrix(path: Path, code_dim: int) -> torch.Tensor:
+    """Read the matrix (D, K) of `--loss-matrix`; FaceTalkError where it is none of these codes."""
+    try:
+        matrix = to_float32(read_npy(path))
+    except (OSError, ValueError) as error:
+        raise FaceTalkError(f"--loss-matrix {path} cannot be read: {error}") from error
+    if matrix.ndim != 2 or len(matrix) != code_dim or not np.isfinite(matrix).all():
+        raise FaceTalkError(f"--loss-matrix {path} is {matrix.shape}: it must be ({code_dim}, K), of finite numbers")
+    return torch.from_numpy(matrix)
+
+
 def make_objective(
     options: DenoiserOptions, denoiser: FaceTalkDenoiser, device: torch.device
 ) -> DiffusionObjective | RegressionObjective:
     """Make the loss that the options ask for."""
-    matrix = torch.from_numpy(np.load(options.loss_matrix)) if options.loss_matrix else None
+    matrix = read_matrix(options.loss_matrix, denoiser.config["code_dim"]) if options.loss_matrix else None
     weights = (options.velocity_weight, matrix, options.loss_matrix_weight, options.snr_gamma)
     objective = RegressionObjective if options.objective == "regression" else DiffusionObjective
     return objective(denoiser, *weights, device=device)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Meshes and point clouds read from ply and obj files, with all vertices in the order of the file."""
 
+import logging
 import re
 import warnings
 from dataclasses import dataclass
@@ -32,7 +33,11 @@ def read_mesh(path: Path) -> MeshFile:
     Raises:
         OSError, ValueError: it cannot be read; of a broken ply whatever trimesh raises.
     """
-    return read_obj(path) if path.suffix.lower() == ".obj" else read_ply(path)
+    if path.suffix.lower() != ".obj":
+        return read_ply(path)
+    mesh = read_obj(path)
+    check_corners(mesh.faces, len(mesh.vertices))
+    return mesh
 
 
 def read_obj(path: Path) -> MeshFile:
@@ -56,7 +61,7 @@ def read_obj(path: Path) -> MeshFile:
     vertices = _first_three(values, counts)
     colors = None
     if len(counts) and counts.min() >= 6:
-        colors = np.round(_first_three(values[3:], counts).clip(0, 1) * 255).astype(np.uint8)
+        colors = np.round(np.nan_to_num(_first_three(values[3:], counts)).clip(0, 1) * 255).astype(np.uint8)
     normals = _first_three(*_numbers(rows["vn"], np.float64)).astype(np.float32)
     return MeshFile(
         vertices.astype(np.float32),
@@ -92,6 +97,7 @@ def _fans(rows: list[str], before: np.ndarray) -> np.ndarray:
     number = np.maximum(counts - 2, 0)
     start = np.repeat(np.cumsum(counts) - counts, number)
     step = np.arange(number.sum()) - np.repeat(np.cumsum(number) - number, number)
+    corners = np.clip(corners, -1, np.iinfo(np.int32).max)  # beyond all vertices stays beyond
     return np.stack([corners[start], corners[start + step + 1], corners[start + step + 2]], 1).astype(np.int32)
 
 
@@ -99,14 +105,36 @@ def read_ply(path: Path) -> MeshFile:
     """Read vertices, faces and the normals nx, ny, nz of a ply; errors are those of trimesh."""
     import trimesh
 
-    mesh = trimesh.load(path, process=False)
+    check_ply_header(path)
+    # What it logs of a damaged file would go to stderr where nobody listens; textures are other files, not needed.
+    logging.getLogger("trimesh").addHandler(logging.NullHandler())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mesh = trimesh.load(path, process=False, skip_materials=True)
     if not isinstance(mesh, (trimesh.Trimesh, trimesh.PointCloud)):
         raise ValueError("it holds neither a mesh nor a point cloud")
     vertices = np.asarray(mesh.vertices, np.float32)
-    faces = np.asarray(getattr(mesh, "faces", np.zeros((0, 3))), np.int32)  # a cloud has none
+    faces = np.asarray(getattr(mesh, "faces", np.zeros((0, 3))), np.int64)  # a cloud has none
+    check_corners(faces, len(vertices))
+    faces = faces.astype(np.int32)
     try:
         rows = mesh.metadata["_ply_raw"]["vertex"]["data"]
         normals = np.stack([np.asarray(rows[name], np.float32).reshape(-1) for name in ("nx", "ny", "nz")], 1)
     except (KeyError, ValueError, IndexError, TypeError):
         return MeshFile(vertices, faces)
     return MeshFile(vertices, faces, normals=normals)
+
+
+def check_corners(faces: np.ndarray, vertices: int) -> None:
+    """Raise ValueError where triangles (F, 3) name vertices that are not among so many."""
+    if faces.size and (faces.min() < 0 or faces.max() >= vertices):
+        raise ValueError(f"it has faces between more than its {vertices} vertices")
+
+
+def check_ply_header(path: Path) -> None:
+    """Raise ValueError where a ply's header promises more than the bytes behind it can hold."""
+    with open(path, "rb") as file:
+        head = file.read(2**16)
+    promised = [int(count) for count in re.findall(rb"^element\s+\S+\s+(\d{1,30})\s*$", head, re.MULTILINE)]
+    if sum(promised) > path.stat().st_size:  # each has a byte at least
+        raise ValueError(f"it is cut short: its header promises {max(promised)} elements")

@@ -2,6 +2,7 @@
 """Keyframes: whole frames as codes, or weights of named channels at frames. The rest of a motion is generated."""
 
 import csv
+import io
 import json
 import math
 import os
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from ..animation.arkit import canonical_channel
+from ..arrays import read_npz, to_float32
 from ..errors import FaceTalkError
 from ..mesh.geometry import smootherstep
 from ..models.nphm import NPHMModel
@@ -51,7 +53,7 @@ class Keyframes:
         codes = np.asarray(codes.cpu() if isinstance(codes, torch.Tensor) else codes)
         if codes.ndim != 2 or codes.dtype.kind not in "fiu":
             raise FaceTalkError(f"codes of keyframes must have shape (frames, code size), not {codes.shape}")
-        for frame, code in zip(_frames(frames, len(codes)), codes.astype(np.float32), strict=True):
+        for frame, code in zip(_frames(frames, len(codes)), to_float32(codes), strict=True):
             if not np.isfinite(code).all():
                 raise FaceTalkError(f"the code of keyframe {frame} holds numbers that are not finite")
             old = self._codes.setdefault(frame, code)
@@ -75,7 +77,8 @@ class Keyframes:
             channel = name if name == "*" else canonical_channel(str(name))
             if channel is None:
                 raise FaceTalkError(f"no channel is called {name!r}: use ARKit's names, such as jawOpen")
-            values = np.asarray(values, np.float32)
+            with np.errstate(over="ignore", invalid="ignore"):
+                values = np.asarray(values, np.float32)
             if np.isinf(values).any():
                 raise FaceTalkError(f"keyframes of {name} hold numbers that are not finite")
             if frames is None:
@@ -94,6 +97,15 @@ class Keyframes:
                     if abs(old - value) > SAME:
                         raise FaceTalkError(f"{name} is fixed twice at frame {frame}, to {old:g} and {value:g}")
         return self
+
+    def check_range(self) -> None:
+        """Raise [`FaceTalkError`] for a weight that is not between 0 and 1, as all are in files."""
+        fixed = [(name, value) for row in self._weights.values() for name, value in row.items()]
+        for name, values in (*fixed, *self._curves.items()):
+            given = np.asarray(values, np.float32).reshape(-1)
+            outside = given[(given < -SAME) | (given > 1 + SAME)]
+            if outside.size:
+                raise FaceTalkError(f"keyframes of {name} must be between 0 and 1, and one is {outside[0]:g}")
 
     def resolve(self, head: NPHMModel | None, frames: int, code_dim: int, reach: int = 6) -> "Constraint":
         """Resolve the keyframes for a clip of `frames` frames.
@@ -264,7 +276,8 @@ def read_keyframes(path: str | os.PathLike) -> Keyframes:
       free. Without `frames` all frames of the clip are meant.
 
     Raises:
-        FaceTalkError: no such file, another layout, or keyframes that `Keyframes` refuses.
+        FaceTalkError: no such file, another layout, text that is not UTF-8, a weight outside of 0..1, or keyframes
+            that `Keyframes` refuses.
     """
     path = Path(path)
     readers = {".csv": _read_csv, ".json": _read_json, ".npz": _read_npz}
@@ -274,6 +287,7 @@ def read_keyframes(path: str | os.PathLike) -> Keyframes:
         raise FaceTalkError(f"{path} must be a .csv, .json or .npz of keyframes")
     try:
         keyframes = readers[path.suffix.lower()](path)
+        keyframes.check_range()
     except FaceTalkError as error:
         raise FaceTalkError(f"{path}: {error}") from error
     except Exception as error:  # any damaged file: from UnicodeDecodeError to BadZipFile
@@ -286,9 +300,11 @@ def read_keyframes(path: str | os.PathLike) -> Keyframes:
 
 def _read_csv(path: Path) -> Keyframes:
     keyframes = Keyframes()
-    with path.open(newline="", encoding="utf-8-sig") as stream:
+    with io.StringIO(_read_text(path), newline="") as stream:
         rows = csv.DictReader(stream, skipinitialspace=True)
         names = rows.fieldnames or ()
+        if "frame" not in names and any(";" in name or "\t" in name for name in names):
+            raise FaceTalkError("its columns are not parted by commas: save it with commas, and points in numbers")
         if "frame" not in names:
             raise FaceTalkError("the first line must name the columns, one of them frame")
         if len(set(names)) < len(names):
@@ -305,6 +321,14 @@ def _read_csv(path: Path) -> Keyframes:
     return keyframes
 
 
+def _read_text(path: Path) -> str:
+    """Read UTF-8, with a byte order mark or without; FaceTalkError for UTF-16, as Excel and PowerShell write it."""
+    content = path.read_bytes()
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:64]:
+        raise FaceTalkError("it is text in UTF-16: save it as UTF-8")
+    return content.decode("utf-8-sig")
+
+
 def _number(cell: str, name: str, line: int) -> float:
     try:
         value = float(cell)
@@ -317,7 +341,7 @@ def _number(cell: str, name: str, line: int) -> float:
 
 def _read_json(path: Path) -> Keyframes:
     keyframes = Keyframes()
-    document = json.loads(path.read_text(encoding="utf-8"))
+    document = json.loads(_read_text(path))
     if not isinstance(document, dict) or not set(document) <= {"frames", "channels"}:
         raise FaceTalkError('it must be an object with "frames" or "channels"')
     for frame, weights in document.get("frames", {}).items():
@@ -333,17 +357,20 @@ def _read_json(path: Path) -> Keyframes:
 
 def _read_npz(path: Path) -> Keyframes:
     keyframes = Keyframes()
-    with np.load(path, allow_pickle=False) as arrays:
-        known = {"frames", "expression", "weights", "names"}
-        if not set(arrays.files) <= known or not {"expression", "weights"} & set(arrays.files):
-            raise FaceTalkError("it must hold frames, and expression or weights with names")
-        frames = arrays["frames"] if "frames" in arrays else None
-        if "expression" in arrays:
-            codes = arrays["expression"]
-            keyframes.fix_frames(np.arange(len(codes)) if frames is None else frames, codes)
-        if "weights" in arrays:
-            weights, names = arrays["weights"], arrays["names"].tolist()
-            if weights.ndim != 2 or weights.shape[1] != len(names) or len(set(names)) < len(names):
-                raise FaceTalkError(f"weights must be (frames, {len(names)}), a column for each of the names")
-            keyframes.fix_channels(frames, dict(zip(names, weights.T, strict=True)))
+    try:
+        arrays = read_npz(path)
+    except FaceTalkError as error:
+        raise ValueError(str(error)) from error
+    known = {"frames", "expression", "weights", "names"}
+    if not set(arrays) <= known or not {"expression", "weights"} & set(arrays):
+        raise FaceTalkError("it must hold frames, and expression or weights with names")
+    frames = arrays.get("frames")
+    if "expression" in arrays:
+        codes = arrays["expression"]
+        keyframes.fix_frames(np.arange(len(codes)) if frames is None else frames, codes)
+    if "weights" in arrays:
+        weights, names = arrays["weights"], arrays["names"].tolist()
+        if weights.ndim != 2 or weights.shape[1] != len(names) or len(set(names)) < len(names):
+            raise FaceTalkError(f"weights must be (frames, {len(names)}), a column for each of the names")
+        keyframes.fix_channels(frames, dict(zip(names, weights.T, strict=True)))
     return keyframes

@@ -11,6 +11,7 @@ from diffusers.schedulers import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
+from ..animation.arkit import weights_to_arkit
 from ..animation.head_animation import HeadAnimation
 from ..audio.encoding import encode_speech
 from ..audio.io import read_clips, resample
@@ -27,10 +28,14 @@ from ..motion.processing import finish_animation, seeded_rng
 from ..motion.steering import MouthTarget, heard_target, mouth_target, steerable
 from .denoising import Generators, SamplingScheduler
 from .loading import HubPipeline
+from .schedulers import check_scheduler
 from .spoken import one_a_clip, spoken_segments
 
 
 Codes = torch.Tensor | np.ndarray
+
+OUTPUT_TYPES = ("animation", "arkit", "expression", "pt")
+"""What a call or a stream gives: heads; ARKit's weights; codes, which diffusers' programs call "pt"."""
 
 PLAYBACK_RATES = (16000, 22050, 24000, 32000, 44100, 48000)
 """Sampling rates, Hz, that video containers take as they are: the animation then keeps the recording's own samples."""
@@ -109,23 +114,26 @@ class FaceTalkComponents(HubPipeline):
     ) -> None:
         """Raise [`FaceTalkError`] for arguments that cannot be used, before anything is computed."""
         controls.check(shape_names(self.head), output_type)
-        limit, steps = self.scheduler.config.num_train_timesteps, controls.num_inference_steps
-        if steps is None or steps > limit:
-            raise FaceTalkError(f"num_inference_steps must be at most {limit}, not {steps}")
-        if self.scheduler.config.get("prediction_type") != "sample":
-            raise FaceTalkError(
-                f"{type(self.scheduler).__name__} is not set up for this denoiser, which predicts x_0: make it by "
-                'from_config(pipe.scheduler.config, prediction_type="sample")'
-            )
-        if output_type not in ("animation", "expression"):
-            raise FaceTalkError(f'output_type must be "animation" or "expression", not {output_type!r}')
-        if output_type == "animation":
+        check_scheduler(self.scheduler, controls.num_inference_steps)
+        if output_type not in OUTPUT_TYPES:
+            raise FaceTalkError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
+        if output_type in ("animation", "arkit"):
             self.decoder.check(identity, self.denoiser.config["code_dim"])
+        if output_type == "arkit":
+            self.arkit(np.zeros((0, self.denoiser.config["code_dim"]), np.float32))
         unknown = [name for name in callback_on_step_end_tensor_inputs if name not in self._callback_tensor_inputs]
         if unknown:
             raise FaceTalkError(
                 f"callback_on_step_end_tensor_inputs must be among {self._callback_tensor_inputs}, not {unknown}"
             )
+
+    def arkit(self, expressions: Codes) -> np.ndarray:
+        """Compute ARKit's weights (N, 52) float32, in the order of `animation.arkit.ARKIT`, of codes (N, D).
+
+        Raises:
+            FaceTalkError: no head, or one whose shapes are not ARKit's.
+        """
+        return weights_to_arkit(self.decoder.weights(expressions), self.decoder.target_names)
 
     @torch.no_grad()
     def encode_audio(

@@ -122,8 +122,8 @@ class FaceTalkPipeline(FaceTalkComponents):
                 gets in any batch what it gets alone.
             latents (`torch.Tensor` or a list of them, *optional*): (B * num_samples, N, D) float, or a list of
                 (N, D) float: unit Gaussian noise in place of the generator's.
-            output_type (`str`, *optional*, defaults to `"animation"`): `"expression"` stops at the codes and needs no
-                head.
+            output_type (`str`, *optional*, defaults to `"animation"`): `"arkit"` gives ARKit's weights beside the
+                codes, for which no surface is made; `"expression"`, or `"pt"`, stops at the codes and needs no head.
             return_dict (`bool`, *optional*, defaults to `True`): whether to return a [`FaceTalkPipelineOutput`].
             callback_on_step_end (`Callable`, *optional*): called after each step as
                 `callback(pipe, step, timestep, tensors)`; returns a dict of the tensors to be replaced.
@@ -132,7 +132,7 @@ class FaceTalkPipeline(FaceTalkComponents):
         Examples:
 
         Returns:
-            [`FaceTalkPipelineOutput`], or the tuple `(expressions, animations)`.
+            [`FaceTalkPipelineOutput`], or the tuple `(expressions, animations)`; `(expressions, arkit)` for `"arkit"`.
 
         Raises:
             FaceTalkError: audio that cannot be read, or an argument that cannot be used.
@@ -202,10 +202,12 @@ class FaceTalkPipeline(FaceTalkComponents):
             if controls.fps is not None:
                 expressions = [torch.as_tensor(animation.expressions) for animation in animations]
 
+        arkit = [self.arkit(item) for item in expressions] if output_type == "arkit" else None
+
         self.maybe_free_model_hooks()
         if not return_dict:
-            return expressions, animations
-        return FaceTalkPipelineOutput(expressions=expressions, animations=animations)
+            return expressions, animations if arkit is None else arkit
+        return FaceTalkPipelineOutput(expressions=expressions, animations=animations, arkit=arkit)
 
     def few_steps(self, folder: str | os.PathLike | None = None) -> Self:
         """Make a pipeline that samples in few steps, with the LoRA of a folder fused into a copy of the denoiser.
@@ -296,7 +298,7 @@ class FaceTalkPipeline(FaceTalkComponents):
             controls ([`MotionControls`], *optional*): the options above as one object.
             generator (`torch.Generator`, *optional*): seed.
             output_type (`str`, *optional*, defaults to `"animation"`): `"animation"`: decoded heads; `"arkit"`:
-                ARKit's 52 weights, for which no surface is made; `"expression"`: codes only.
+                ARKit's 52 weights, for which no surface is made; `"expression"` or `"pt"`: codes only.
             hop (`int`, *optional*, defaults to 2): as in `open_stream`.
             warm_up ((S,) numbers, *optional*): as in `open_stream`.
 

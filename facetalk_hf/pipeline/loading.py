@@ -10,6 +10,7 @@ import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
 from ..errors import FaceTalkError
+from ..hub.extras import save_extras
 from ..hub.fetching import check_variant, fetch_weights
 from ..hub.publishing import upload, write_model
 
@@ -67,6 +68,13 @@ class HubPipeline(DiffusionPipeline):
         name = self._snapshot or self.config.get("_name_or_path")
         return Path(name) if name and os.path.isdir(name) else None
 
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move to a device or to another precision; see [`DiffusionPipeline.to`].
+
+        Half precision works on the CPU too, of which diffusers would warn.
+        """
+        return super().to(*args, **{"silence_dtype_warnings": True} | kwargs)
+
     def push_to_hub(
         self,
         repo_id: str,
@@ -113,12 +121,15 @@ class HubPipeline(DiffusionPipeline):
     ) -> None:
         """Save all components in a folder; see [`DiffusionPipeline.save_pretrained`] for the arguments.
 
-        With `push_to_hub=True` the Hub gets what [`~FaceTalkPipeline.push_to_hub`] sends.
+        With `push_to_hub=True` the Hub gets what [`~FaceTalkPipeline.push_to_hub`] sends. What lies beside the
+        components of the model's own folder (few-step weights, styles, the card) goes along, and `pipeline.py`, see
+        [`facetalk_hf.hub.extras.save_extras`].
         """
         hub = {
             name: kwargs.pop(name) for name in ("commit_message", "private", "token", "create_pr") if name in kwargs
         }
         repo_id = kwargs.pop("repo_id", os.path.basename(os.path.abspath(save_directory)))
         super().save_pretrained(save_directory, *args, **kwargs)
+        save_extras(self, save_directory)
         if push_to_hub:
             self.push_to_hub(repo_id, **hub)

@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from diffusers.utils import BaseOutput
 
@@ -16,9 +17,11 @@ class FaceTalkPipelineOutput(BaseOutput):
     Args:
         expressions (`list` of `torch.Tensor`): (N, D) float, expression codes on the CPU; N is the clip's own number
             of frames.
-        animations (`list` of [`HeadAnimation`], *optional*): the decoded heads, `None` with
-            `output_type="expression"`.
+        animations (`list` of [`HeadAnimation`], *optional*): the decoded heads, with `output_type="animation"`.
+        arkit (`list` of `np.ndarray`, *optional*): (N, 52) float32, weights in the order of
+            [`facetalk_hf.animation.arkit.ARKIT`], with `output_type="arkit"`.
     """
 
     expressions: list[torch.Tensor]
     animations: list[HeadAnimation] | None = None
+    arkit: list[np.ndarray] | None = None

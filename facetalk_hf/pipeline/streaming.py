@@ -16,7 +16,6 @@ import torch
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from ..animation.arkit import weights_to_arkit
 from ..animation.head_animation import HeadAnimation
 from ..audio.encoding import look_ahead_frames
 from ..audio.io import read_audio
@@ -28,11 +27,8 @@ from ..motion.blinks import LidMemory
 from ..motion.controls import MotionControls
 from ..motion.processing import MotionProcessor
 from ..motion.steering import MouthSteering, heard_target, steerable
-from .components import FaceTalkComponents
+from .components import OUTPUT_TYPES, FaceTalkComponents
 from .denoising import SamplingScheduler
-
-
-OUTPUT_TYPES = ("animation", "arkit", "expression")
 
 
 @dataclass
@@ -252,10 +248,10 @@ def stream_outputs(
         raise FaceTalkError(f"output_type of a stream must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
     if isinstance(chunks, (np.ndarray, torch.Tensor, str, bytes)):
         raise FaceTalkError("chunks must be an iterable of arrays: for one whole clip, call the pipeline itself")
-    if output_type != "expression":
+    if output_type in ("animation", "arkit"):
         identity = code = pipe.decoder.identity_code(identity)
     if output_type == "arkit":
-        weights_to_arkit(np.zeros((0, len(pipe.decoder.target_names)), np.float32), pipe.decoder.target_names)
+        pipe.arkit(np.zeros((0, stream.code_size), np.float32))
     elif output_type == "animation":
         pipe.decoder.geometry(code)  # takes seconds: now, not when the first frame is due
 
@@ -263,7 +259,7 @@ def stream_outputs(
         for index, expressions in _blocks(stream, chunks):
             output = SpeechStreamOutput(index, index / pipe.config["fps"], expressions)
             if output_type == "arkit":
-                output.arkit = weights_to_arkit(pipe.decoder.weights(expressions), pipe.decoder.target_names)
+                output.arkit = pipe.arkit(expressions)
             elif output_type == "animation":
                 output.animation = pipe.decode(expressions, identity)
             yield output

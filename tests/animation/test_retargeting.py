@@ -124,6 +124,62 @@ def test_unknown_targets_of_a_glb_keep_their_default_where_that_is_allowed(other
     assert np.ptp(weights[:, 1]) > 0.1
 
 
+def test_a_gltf_with_its_files_becomes_a_glb(other, tmp_path):
+    glb = Glb(other.read_bytes())
+    place = tmp_path / "parts"
+    place.mkdir()
+    (place / "my head.bin").write_bytes(glb.binary)
+    (place / "skin.png").write_bytes(b"\x89PNG" + bytes(9))
+    document = glb.json | {"images": [{"uri": "skin.png"}]}
+    document["buffers"] = [{"uri": "my%20head.bin", "byteLength": len(glb.binary)}]
+    (place / "a.gltf").write_text(json.dumps(document))
+    found = Glb(retarget_glb(tmp_path / "a.glb", talk(), place / "a.gltf").read_bytes())
+    expected = Glb(retarget_glb(tmp_path / "b.glb", talk(), other).read_bytes())
+    for mine, its in zip(
+        found.json["animations"][0]["samplers"], expected.json["animations"][0]["samplers"], strict=True
+    ):
+        np.testing.assert_array_equal(found.accessor(mine["output"]), expected.accessor(its["output"]))
+    image = found.json["images"][0]
+    view = found.json["bufferViews"][image["bufferView"]]
+    assert "uri" not in image and image["mimeType"] == "image/png" and len(found.json["buffers"]) == 1
+    assert found.binary[view["byteOffset"] :][:4] == b"\x89PNG" and view["byteLength"] == 13
+    for uri, message in (
+        ("far.bin", "far.bin"),
+        ("/etc/passwd", "no file beside it"),
+        ("http://a/b", "no file beside"),
+    ):
+        document["buffers"][0]["uri"] = uri
+        (place / "a.gltf").write_text(json.dumps(document))
+        with pytest.raises(FaceTalkError, match=message):
+            retarget_glb(tmp_path / "c.glb", talk(), place / "a.gltf")
+
+
+@pytest.mark.parametrize("name", ["head.fbx", "head.blend", "head.FBX"])
+def test_other_programs_files_are_told_what_to_export(tmp_path, name):
+    (tmp_path / name).write_bytes(b"Kaydara FBX Binary")
+    with pytest.raises(FaceTalkError, match="export the head as glb"):
+        retarget_glb(tmp_path / "a.glb", talk(), tmp_path / name)
+
+
+def test_visemes_stay_at_rest_and_typing_errors_are_refused(other, shapes, tmp_path):
+    change(other, lambda d: d["meshes"][0]["extras"]["targetNames"].__setitem__(0, "viseme_aa"))
+    glb = Glb(retarget_glb(tmp_path / "a.glb", talk(), other).read_bytes())
+    count = len(glb.json["meshes"][0]["extras"]["targetNames"])
+    weights = glb.accessor(glb.json["animations"][0]["samplers"][0]["output"]).reshape(5, count)
+    assert not weights[:, 0].any() and weights[:, 1].any()
+    (shapes / "viseme_PP.obj").write_text(obj(SQUARE))
+    assert "viseme_PP" not in read_obj_rig(shapes).target_names
+    change(other, lambda d: d["meshes"][0]["extras"]["targetNames"].__setitem__(0, "jawOpn"))
+    with pytest.raises(FaceTalkError, match="jawOpn.*--ignore-unknown"):
+        retarget_glb(tmp_path / "a.glb", talk(), other)
+
+
+def test_only_channels_that_move_are_missed():
+    weights = talk(names=("jawOpen", "mouthClose", "tongueOut")).weights * (1, 1e-3, 0)
+    animation = talk(names=("jawOpen", "mouthClose", "tongueOut")).replace(weights=weights)
+    assert missing_channels(animation, ["eyeBlinkLeft"]) == ["jawOpen"]
+
+
 def test_files_that_are_no_rig(other, tmp_path):
     whole = other.read_bytes()
 

@@ -87,6 +87,35 @@ def test_resampling_keeps_a_tone_where_it_was(rate):
     assert np.abs(samples - tone())[middle].max() < 2e-3
 
 
+class Decoder:
+    """What `datasets` gives in place of a dict, as torchcodec has it."""
+
+    def __init__(self, data, sample_rate):
+        self.data, self.sample_rate = data, sample_rate
+
+    def get_all_samples(self):
+        return self
+
+
+def test_audio_of_datasets(tmp_path):
+    soundfile.write(tmp_path / "a.flac", tone(), RATE)
+    content = (tmp_path / "a.flac").read_bytes()
+    two = np.stack([tone(), 0 * tone()])
+    for source in (
+        {"array": tone(), "sampling_rate": RATE, "path": "a.wav"}, Decoder(torch.from_numpy(tone())[None], RATE),
+        {"array": 2 * two, "sampling_rate": RATE}, {"bytes": content, "path": None},
+        {"bytes": None, "path": str(tmp_path / "a.flac")},
+    ):  # fmt: skip
+        samples, rate = read_audio(source)
+        assert rate == RATE and samples.dtype == np.float32
+        np.testing.assert_allclose(samples, tone(), atol=1e-4)
+    for source, message in (({"array": None}, "needs array"), ({"array": tone(), "sampling_rate": 8000}, "8000 Hz")):
+        with pytest.raises(FaceTalkError, match=message):
+            read_audio(source, RATE)
+    integers = (np.stack([tone(), tone()]) * 2**15).astype(np.int16)
+    np.testing.assert_allclose(read_audio(integers, RATE)[0], tone(), atol=1e-4)
+
+
 def test_resampling_removes_what_would_alias():
     assert np.abs(load_audio(tone(48000, 0.5, frequency=12000), sampling_rate=48000)[400:-400]).max() < 5e-3
 
@@ -167,7 +196,7 @@ def test_a_file_that_is_too_long_is_refused_and_not_decoded_to_its_end(tmp_path,
 @pytest.mark.parametrize("samples, rate, message", [
     (np.zeros(10), None, "sampling_rate"), (np.zeros(10), 0, "sampling_rate"), (np.zeros(10), -16000, "sampling_rate"),
     (np.zeros(10), 0.5, "sampling_rate"), (np.zeros(0), RATE, "no samples"), (np.full(9, np.nan), RATE, "NaN"),
-    (np.full(9, -np.inf), RATE, "infinite"), (np.zeros((2, 10)), RATE, "shape"), (0.5, RATE, "shape"),
+    (np.full(9, -np.inf), RATE, "infinite"), (np.zeros((2, 2, 10)), RATE, "shape"), (0.5, RATE, "shape"),
     (np.array(["a"]), RATE, "numbers"), (None, RATE, "numbers"), (np.zeros(9, complex), RATE, "numbers"),
 ])  # fmt: skip
 def test_bad_arrays_are_refused(samples, rate, message):

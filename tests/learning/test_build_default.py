@@ -40,5 +40,5 @@ def test_what_has_finished_is_left_out_and_a_failure_is_told(tmp_path):
         tmp_path / "o",
     ]
     result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 1 and "train_nphm.py ended with exit code 1" in result.stderr
+    assert result.returncode == 1 and "train_nphm.py ended with exit code 2" in result.stderr
     assert result.stdout.startswith("done") and not (work / "train_nphm.done").exists()

@@ -171,7 +171,9 @@ def test_codes_in_an_npz(tmp_path):
     ("a.json", "{", "cannot be read"), ("a.json", "[]", "object"), ("a.json", '{"frame": {}}', "object"),
     ("a.json", '{"frames": {"first": {}}}', "'first'"), ("a.json", '{"frames": {"1": 3}}', "cannot be read"),
     ("a.json", '{"channels": {"jawOpen": ["a"]}}', "cannot be read"), ("a.npz", "no archive", "cannot be read"),
-    ("a.txt", "frame,jawOpen\n", "csv"),
+    ("a.txt", "frame,jawOpen\n", "csv"), ("a.csv", "frame;jawOpen\n3;0,5\n", "not parted by commas"),
+    ("a.csv", "f\0r\0a\0m\0e\0", "UTF-16"), ("a.csv", "frame,jawOpen\n3,1.5\n", "between 0 and 1"),
+    ("a.json", '{"channels": {"jawOpen": [0, -0.5]}}', "between 0 and 1"),
 ])  # fmt: skip
 def test_bad_files_give_one_line(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)

@@ -22,6 +22,7 @@ from components import (
 from transformers import Wav2Vec2FeatureExtractor
 
 from facetalk_hf import FaceTalkPipeline, FaceTalkPipelineOutput, LogMelFeatureExtractor, MotionControls
+from facetalk_hf.animation.arkit import weights_to_arkit
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.motion.blinks import blinks
@@ -163,12 +164,22 @@ def test_schedulers_of_diffusers(pipe, name):
 
 @pytest.mark.parametrize("scheduler", [
     diffusers.DDIMScheduler(), diffusers.DDIMScheduler(prediction_type="v_prediction"),
-    diffusers.FlowMatchEulerDiscreteScheduler(),
+    diffusers.FlowMatchEulerDiscreteScheduler(), diffusers.PNDMScheduler(),
+    diffusers.FlowMatchEulerDiscreteScheduler.from_config({"prediction_type": "sample"}),
 ])  # fmt: skip
 def test_schedulers_for_other_predictions_are_refused(pipe, scheduler):
     pipe.scheduler = scheduler
     with pytest.raises(FaceTalkError, match="prediction_type"):
         codes(pipe)
+
+
+def test_a_scheduler_that_cannot_predict_samples_says_so_in_one_line(pipe):
+    encoded = count_calls(pipe.audio_encoder)
+    pipe.scheduler = diffusers.PNDMScheduler.from_config(pipe.scheduler.config)
+    state = torch.get_rng_state()
+    with pytest.raises(FaceTalkError, match="PNDMScheduler cannot sample this denoiser") as error:
+        codes(pipe)
+    assert "\n" not in str(error.value) and encoded == [] and torch.equal(state, torch.get_rng_state())
 
 
 def count_calls(module: torch.nn.Module) -> list[int]:
@@ -308,6 +319,35 @@ def animator() -> FaceTalkPipeline:
     pipe = make_pipeline(head=make_head(), fps=24.0)
     pipe.decoder.resolution = 16
     return pipe
+
+
+def test_batches_give_what_streams_give():
+    """Weights of ARKit without a surface, and codes by the name that programs of diffusers use."""
+    pipe = make_pipeline(head=make_named_head())
+    options = {"sampling_rate": RATE, "num_inference_steps": 2, "generator": seed()}
+    expected = codes(pipe, [speech_like(0.5), speech_like(0.3)], num_inference_steps=2)
+    output = pipe([speech_like(0.5), speech_like(0.3)], output_type="arkit", **options)
+    assert [item.shape for item in output.arkit] == [(12, 52), (8, 52)] and output.animations is None
+    for given, code in zip(output.arkit, expected, strict=True):
+        np.testing.assert_array_equal(given, weights_to_arkit(pipe.decoder.weights(code), pipe.decoder.target_names))
+    again = pipe(speech_like(0.5), output_type="arkit", return_dict=False, **options | {"generator": seed()})
+    np.testing.assert_allclose(again[1][0], output.arkit[0], atol=1e-5)
+    plain = pipe(speech_like(0.5), output_type="pt", **options | {"generator": seed()})
+    torch.testing.assert_close(plain.expressions[0], again[0][0])
+    assert plain.arkit is None
+    with pytest.raises(FaceTalkError, match="no head"):
+        make_pipeline()(speech_like(0.5), output_type="arkit", **options)
+
+
+@pytest.mark.parametrize("clip", [
+    {"array": speech_like(0.5), "sampling_rate": RATE},
+    {"array": np.stack([speech_like(0.5)] * 2), "sampling_rate": RATE},
+    np.stack([speech_like(0.5)] * 2, 1), torch.from_numpy(speech_like(0.5))[None],
+], ids=["datasets", "stereo of datasets", "stereo", "torchaudio"])  # fmt: skip
+def test_clips_as_other_libraries_hand_them_out(pipe, clip):
+    rate = None if isinstance(clip, dict) else RATE
+    given = codes(pipe, [clip], sampling_rate=rate)[0]
+    torch.testing.assert_close(given, codes(pipe, speech_like(0.5))[0], atol=1e-4, rtol=1e-4)
 
 
 def animate(pipe, audio, **options) -> FaceTalkPipelineOutput:

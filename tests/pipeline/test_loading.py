@@ -8,11 +8,13 @@ import pytest
 import torch
 from components import CODE_DIM, codes, make_head, make_pipeline, make_wav2vec2
 from diffusers import DiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
 from safetensors.torch import load_file
 from transformers import Wav2Vec2FeatureExtractor
 
 from facetalk_hf import FaceTalkPipeline
 from facetalk_hf.errors import FaceTalkError
+from facetalk_hf.models.lora import save_lora
 
 
 ROOT = Path(__file__).parents[2]
@@ -102,6 +104,53 @@ def test_half_precision_is_near(pipe, dtype, tolerance):
     result = codes(pipe.to(dtype=dtype))[0]
     assert result.dtype == torch.float32
     assert (result - expected).abs().max() < tolerance * expected.abs().max()
+
+
+def test_what_is_saved_does_all_that_the_model_did(pipe, tmp_path):
+    """Few-step weights, styles and the card go along; with other weights, to which they do not belong, they don't."""
+    first, second, third = tmp_path / "first", tmp_path / "second", tmp_path / "third"
+    pipe.save_pretrained(first)
+    assert {path.name for path in first.iterdir() if path.is_file()} == {"model_index.json", "pipeline.py"}
+    save_lora(first / "few_steps", pipe.denoiser, {}, num_inference_steps=3)
+    (first / "styles" / "calm").mkdir(parents=True)
+    (first / "styles" / "calm" / "config.json").write_text("{}")
+    (first / "notes").mkdir()
+    (first / "notes" / "private.txt").write_text("not part of a model")
+    (first / "README.md").write_text("---\nlicense: mit\n---\n# A card\n")
+    loaded = FaceTalkPipeline.from_pretrained(first)
+    loaded.save_pretrained(second)
+    loaded.save_pretrained(first)  # in place
+    left = {path.relative_to(first).as_posix() for path in first.rglob("*") if "notes" not in path.parts}
+    assert {path.relative_to(second).as_posix() for path in second.rglob("*")} == left
+    again = FaceTalkPipeline.from_pretrained(second).few_steps()
+    assert again.config["num_inference_steps"] == 3
+    with torch.no_grad():
+        loaded.denoiser.sample_out.bias.add_(1)
+    loaded.save_pretrained(third)
+    assert not (third / "few_steps").exists() and not (third / "README.md").exists()
+
+
+@pytest.mark.parametrize("saved", ["whole", "few steps"])
+def test_diffusers_loads_every_folder_by_its_own_file(pipe, tmp_path, saved):
+    if saved == "few steps":
+        save_lora(tmp_path / "lora", pipe.denoiser, {})
+        pipe = pipe.few_steps(tmp_path / "lora")
+    pipe.save_pretrained(tmp_path / "model")
+    loaded = DiffusionPipeline.from_pretrained(
+        tmp_path / "model", custom_pipeline="pipeline", trust_remote_code=True, dtype=torch.float32
+    )
+    assert isinstance(loaded, FaceTalkPipeline)
+    options = {"guidance_scale": None, "num_inference_steps": 2}
+    assert torch.equal(codes(loaded, **options)[0], codes(pipe, **options)[0])
+
+
+def test_half_precision_on_the_cpu_warns_of_nothing(pipe, caplog, recwarn):
+    diffusers_logging.enable_propagation()
+    try:
+        pipe.to(torch.float16).to("cpu")
+    finally:
+        diffusers_logging.disable_propagation()
+    assert pipe.denoiser.dtype == torch.float16 and not caplog.records and not recwarn.list
 
 
 def test_custom_pipeline_file(pipe, tmp_path):

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""Whether a scheduler of diffusers can sample this denoiser, and one line that says why where it cannot."""
+
+import copy
+from typing import Any
+
+import torch
+
+from ..errors import FaceTalkError
+
+
+HINT = 'use one with prediction_type="sample", such as DPMSolverMultistepScheduler'
+
+
+def check_scheduler(scheduler: Any, num_inference_steps: int | None) -> None:
+    """Refuse a scheduler that cannot do so many steps towards a predicted x_0; the first two are tried on zeros.
+
+    Args:
+        scheduler ([`~diffusers.SchedulerMixin`]): it stays as it is.
+        num_inference_steps (`int`, *optional*): steps that it is to do.
+
+    Raises:
+        FaceTalkError: it works on another kind of noise, is not set up for x_0, or cannot do the steps.
+    """
+    name = type(scheduler).__name__
+    limit = scheduler.config.get("num_train_timesteps")
+    if not hasattr(scheduler, "init_noise_sigma") or not hasattr(scheduler, "scale_model_input") or limit is None:
+        raise FaceTalkError(f"{name} moves along other noise than this denoiser was trained on: {HINT}")
+    if num_inference_steps is None or num_inference_steps > limit:
+        raise FaceTalkError(f"num_inference_steps must be at most {limit}, not {num_inference_steps}")
+    if scheduler.config.get("prediction_type") != "sample":
+        raise FaceTalkError(
+            f"{name} is not set up for this denoiser, which predicts x_0: make it by "
+            'from_config(pipe.scheduler.config, prediction_type="sample")'
+        )
+    solver = copy.deepcopy(scheduler)
+    try:
+        with torch.random.fork_rng(devices=[]):  # some draw noise, which must not be missing later
+            solver.set_timesteps(num_inference_steps)
+            sample = torch.zeros(1, 4, 4) * solver.init_noise_sigma
+            for timestep in solver.timesteps[:2]:
+                solver.scale_model_input(sample, timestep)
+                sample = solver.step(torch.zeros_like(sample), timestep, sample, return_dict=False)[0]
+    except Exception as error:  # whatever a scheduler raises for a setting that it has not
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise FaceTalkError(f"{name} cannot sample this denoiser: {reason}; {HINT}") from error
