@@ -21,7 +21,7 @@ from .common import (
     writer_options,
 )
 from .controls import command_option, flag_of
-from .inputs import output_folder, plan_outputs, read_fixed, read_identity
+from .inputs import output_folder, plan_outputs, read_fixed, read_identity, with_emotions
 
 
 @takes(MotionControls, annotate=command_option)
@@ -44,6 +44,9 @@ def generate(
     keyframes: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Fixed frames and channels: .csv, .json, .npz.")
     ] = None,
+    emotion_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Emotion and style over time: .csv with a column time.")
+    ] = None,
     format: Annotated[
         list[Format] | None,
         typer.Option(
@@ -60,6 +63,7 @@ def generate(
     """Animate recordings: DIR/<name>.mp4, .glb and .npz for each."""
     check_number("--seed", seed, 0, 2**63 - 1)
     check_size(size)
+    controls = with_emotions(controls, emotion_file)
     controls.check_ranges(flag_of)
     formats = list(dict.fromkeys(format or (Format.npz, Format.glb, Format.mp4)))
     targets = plan_outputs(audio, output_dir, formats, controls.num_samples)

@@ -60,6 +60,7 @@ class FaceTalkPipeline(FaceTalkComponents):
         mouth_temperature (`float`, *optional*): the model's own, for calls that leave it out.
         is_distilled (`bool`, *optional*, defaults to `False`): guidance scale and mouth temperature are part of the
             weights, so that no call may ask for others.
+        emotion_scale (`float`, *optional*, defaults to 1.0): the model's own, for calls that leave it out.
     """
 
     @property
@@ -109,8 +110,8 @@ class FaceTalkPipeline(FaceTalkComponents):
             generator (`torch.Generator` or a list of them, *optional*): seeds. One generator serves the results in
                 order, so what a clip gets depends on those before it; with a list each result has its own, and a clip
                 gets in any batch what it gets alone.
-            latents (`torch.Tensor` or a list of them, *optional*): (B * num_samples, N, D) float, or a list of
-                (N, D) float: unit Gaussian noise in place of the generator's.
+            latents (`torch.Tensor` or a list of them, *optional*): (B * num_samples, N, C) float, or a list of
+                (N, C) float, C being the denoiser's `sample_dim`: unit Gaussian noise in place of the generator's.
             output_type (`str`, *optional*, defaults to `"animation"`): `"expression"` stops at the codes and needs no
                 head.
             return_dict (`bool`, *optional*, defaults to `True`): whether to return a [`FaceTalkPipelineOutput`].
@@ -142,7 +143,9 @@ class FaceTalkPipeline(FaceTalkComponents):
         controls.check_length(frames)
 
         # 3. Encode it; from here on the samples of a clip stand side by side
-        conditions = self.prepare_conditions(waveforms, samples, guidance_scale, processor.intensity)
+        told, emotion_scale = self.prepare_acting(controls, waveforms, frames)
+        acting = (processor.intensity, told, emotion_scale)
+        conditions = self.prepare_conditions(waveforms, samples, guidance_scale, *acting)
         waveforms, frames = _repeat(waveforms, samples), _repeat(frames, samples)
         constraints = _repeat(constraints, samples)
 
@@ -165,26 +168,34 @@ class FaceTalkPipeline(FaceTalkComponents):
                 return latents
 
             inputs = (self.denoiser, self.scheduler, latents, frames, conditions, guidance_scale, generator)
-            sample, expected = denoise(*inputs, constrain, on_step)
+            sample, expected = denoise(*inputs, constrain, on_step, emotion_scale)
 
         # 6. Codes, each cut to its own length and edited; keyframes are made exact at the end
-        codes, expressions = processor.postprocess(sample, expected), []
+        codes, learnt, expressions = processor.postprocess(sample, expected), processor.poses(sample), []
+        poses = None if learnt is None else []
         for index, (count, waveform, constraint) in enumerate(zip(frames, waveforms, constraints, strict=True)):
             scaled, rng = processor.scale(codes[index, :count]), seeded_rng(generator, index)
+            if learnt is not None and poses is not None:
+                scaled = processor.keep_gaze(scaled, learnt[index, :count])
+                poses.append(controls.head_motion * learnt[index, :count].numpy())
             edited = processor.edit(scaled, self.config["fps"], waveform, rate, rng)
             expressions.append(edited if constraint is None else constraint(edited))
 
         # 7. Heads
         animations = None
         if output_type == "animation":
-            animations = self.animate(expressions, recordings, identity, generator, controls)
+            animations = self.animate(expressions, recordings, identity, generator, controls, poses)
             if controls.fps is not None:
                 expressions = [torch.as_tensor(animation.expressions) for animation in animations]
+                if poses is not None:
+                    still = [np.zeros((len(item), 6), np.float32) for item in expressions]
+                    moved = [animation.poses for animation in animations]
+                    poses = [zero if pose is None else pose for zero, pose in zip(still, moved, strict=True)]
 
         self.maybe_free_model_hooks()
         if not return_dict:
             return expressions, animations
-        return FaceTalkPipelineOutput(expressions=expressions, animations=animations)
+        return FaceTalkPipelineOutput(expressions=expressions, animations=animations, poses=poses)
 
     def few_steps(self, folder: str | os.PathLike | None = None) -> Self:
         """Make a pipeline that samples in few steps, with the LoRA of a folder fused into a copy of the denoiser.
@@ -243,7 +254,7 @@ class FaceTalkPipeline(FaceTalkComponents):
                 denoiser that needs the whole clip, a scheduler that draws noise.
         """
         controls = self.resolve_controls(controls)
-        controls.check_live()
+        controls.check_live(self.learnt_pose)
         self.check_inputs(controls)
         return SpeechStream(self, sampling_rate, controls, generator, hop, warm_up)
 

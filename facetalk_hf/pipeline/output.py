@@ -3,6 +3,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from diffusers.utils import BaseOutput
 
@@ -18,7 +19,10 @@ class FaceTalkPipelineOutput(BaseOutput):
             of frames.
         animations (`list` of [`HeadAnimation`], *optional*): the decoded heads, `None` with
             `output_type="expression"`.
+        poses (`list` of `np.ndarray`, *optional*): (N, 6) float32, motion of the head as `head_motion` scales it, see
+            [`HeadAnimation`]; `None` from a model that learnt none.
     """
 
     expressions: list[torch.Tensor]
     animations: list[HeadAnimation] | None = None
+    poses: list[np.ndarray] | None = None
