@@ -28,7 +28,7 @@ def padded_cut(values: np.ndarray, start: int, length: int) -> np.ndarray:
 
 
 class Clip(NamedTuple):
-    """A clip: codes (T, D), audio features (T, A), and where they are known head poses (T, 6) and conditions (T, C)."""
+    """A clip: codes (T, D), audio features (T, A); where known also head poses (T, 6) and conditions (T, C)."""
 
     codes: np.ndarray
     audio: np.ndarray

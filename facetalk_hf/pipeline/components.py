@@ -206,7 +206,7 @@ class FaceTalkComponents(HubPipeline):
         return padded, self.acting_scale(controls)
 
     def acting_scale(self, controls: MotionControls) -> float:
-        """Choose the emotion scale that sampling needs: distilled weights hold theirs, and neutral motion is as it is."""
+        """Choose the emotion scale to sample with: 1 where the weights hold it, or where nobody asks for emotion."""
         if self.config["is_distilled"] or not controls.acts or controls.emotion_scale is None:
             return 1.0
         return controls.emotion_scale
