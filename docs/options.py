@@ -24,7 +24,8 @@ def controls_table() -> str:
     """One row a control: its names in Python and on the command line, what it does, range, default."""
     rows = ["| in Python | as a command | | range | default | in a stream |", "| --- | --- | --- | --- | --- | --- |"]
     for item in options_of(MotionControls):
-        flag = " ".join(filter(None, (f"--{item.spelling}", " ".join(item.parts).upper())))
+        values = "NAME=X,..." if item.keyed else " ".join(item.parts).upper()
+        flag = " ".join(filter(None, (f"--{item.spelling}", values)))
         flag += "" if item.parts or item.kind is bool else " N" if item.kind is int else " X"
         facts = (f"`{item.name}`", f"`{flag}`", item.help, item.limits, item.default_words, "yes" if item.live else "")
         rows.append(f"| {' | '.join(facts)} |")

@@ -137,7 +137,7 @@ with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP), analytics_enabled=Fa
             with gr.Row():
                 samples = gr.Slider(1, 4, value=1, step=1, label="Samples", info="motions side by side", min_width=140)
                 seed = gr.Number(0, precision=0, minimum=0, maximum=2**31, label="Seed", min_width=110)
-            inputs = panel.make_widgets()
+            inputs = panel.make_widgets(acting=bool(engine.pipe.denoiser.config.condition_names))
             inputs["intensity"].render()
             with gr.Accordion("More", open=False):
                 has_fast = engine.few_steps is not None

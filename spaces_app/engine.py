@@ -73,17 +73,19 @@ class Settings:
         return [torch.Generator().manual_seed(self.seed + index) for index in range(self.samples)]
 
 
-def sample(audio: np.ndarray, rate: int, settings: Settings, keyframes: str | None = None) -> list[np.ndarray]:
-    """Make expression codes (N, D) of every sample of a clip (S,) at `rate` Hz: all that a GPU is needed for."""
+def sample(
+    audio: np.ndarray, rate: int, settings: Settings, keyframes: str | None = None
+) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
+    """Make codes (N, D) and learnt poses (N, 6) of every sample of a clip (S,): all that a GPU is needed for."""
     output = (few_steps if settings.fast and few_steps is not None else pipe)(
         audio,
         sampling_rate=rate,
-        controls=replace(settings.controls.for_codes(), num_samples=settings.samples),
+        controls=replace(settings.controls.for_codes(pipe.learnt_pose), num_samples=settings.samples),
         keyframes=read_keyframes(keyframes) if keyframes else None,
         generator=settings.generators(),
         output_type="expression",
     )
-    return [codes.numpy() for codes in output.expressions]
+    return [codes.numpy() for codes in output.expressions], output.poses
 
 
 if spaces is not None:  # outside of ZeroGPU it changes nothing
@@ -113,7 +115,7 @@ def animate(recording: str, settings: Settings, keyframes: str | None, folder: P
     audio, rate = read_audio(recording, longest=LONGEST)
 
     yield Update(0.02, "Denoising")
-    codes = sample(audio, rate, settings, keyframes)
+    codes, poses = sample(audio, rate, settings, keyframes)
     names = decoder.target_names if decoder.head.config.expression_names else ()
     takes = [
         {"label": f"Sample {index + 1}, seed {settings.seed + index}", "files": {}}
@@ -124,7 +126,8 @@ def animate(recording: str, settings: Settings, keyframes: str | None, folder: P
     yield Update(0.08, "Making the mean head" if identity == "zero" else f"Making head {identity}", page)
 
     with one_at_a_time:
-        animations = pipe.animate(codes, [(audio, rate)], identity, settings.generators(), settings.controls)
+        sound, seeds = [(audio, rate)], settings.generators()
+        animations = pipe.animate(codes, sound, identity, seeds, settings.controls, poses)
     for take, animation in zip(takes, animations, strict=True):
         if animation.lip_aperture is not None:
             take["curves"]["aperture"] = [round(float(value), 2) for value in animation.lip_aperture]

@@ -40,7 +40,8 @@ def main(argv: list[str] | None = None) -> None:
     segments, start = teacher_segments(options, clips, teacher), perf_counter()
     settings = (options.steps, options.substeps, options.guidance_scale, options.mouth_temperature)
     with torch.autocast("cpu", torch.bfloat16, enabled=options.mixed_precision == "bf16"):
-        drawn = teacher_paths(teacher, pipe.scheduler, segments, *settings, pipe.head, options.batch_size)
+        settings += (pipe.head, options.batch_size, options.emotion_scale)
+        drawn = teacher_paths(teacher, pipe.scheduler, segments, *settings)
         paths = join(list(tqdm(drawn, "teacher's samples", -(-options.segments // options.batch_size))))
     minutes = paths.length.sum() / pipe.config.fps / 60
     print(f"{minutes:.1f} min of samples in {perf_counter() - start:.0f} s", flush=True)
@@ -67,7 +68,8 @@ def main(argv: list[str] | None = None) -> None:
     trainer.close()
 
     target = options.output_dir
-    known = {"guidance_scale": options.guidance_scale, "mouth_temperature": options.mouth_temperature}
+    told = ("guidance_scale", "mouth_temperature", "emotion_scale")
+    known = {name: getattr(options, name) for name in told}
     size = save_lora(begin(target), teacher, student.lora(), num_inference_steps=options.steps, **known)
     finish(target)
     fuse_lora(teacher, load_lora(target, teacher)[0])

@@ -16,6 +16,10 @@ def command_option(item: Option) -> Any:
     kind: Any = tuple.__class_getitem__((item.kind,) * len(item.parts)) if item.parts else item.kind
     metavar = " ".join(item.parts).upper() or ("N" if item.kind is int else "X")
     unset = item.unset.replace("that of ", "--") if item.unset else True
+    if item.keyed:
+        metavar = "|".join(("NAME=X,...", *item.words))
+        names = f"{item.sentence} Names: {', '.join(item.parts)}."
+        return Annotated[str | None, typer.Option(flag, metavar=metavar, help=names, show_default=unset)]
     return Annotated[
         kind | None if item.default is None else kind,
         typer.Option(flag, metavar=metavar, help=item.sentence, show_default=unset),

@@ -22,7 +22,7 @@ from .common import (
     writer_options,
 )
 from .controls import command_option, flag_of
-from .inputs import output_folder, plan_outputs, read_fixed, read_identity, read_spoken, read_texts
+from .inputs import output_folder, plan_outputs, read_fixed, read_identity, read_spoken, read_texts, with_emotions
 from .vertex_models import animate_vertices
 
 
@@ -57,6 +57,9 @@ def generate(
         typer.Option(metavar="FILE|STRING", help="What is said, instead of phones; or a folder of .txt, named alike."),
     ] = None,
     language: Annotated[str, typer.Option(metavar="CODE", help="Language of the text, as espeak-ng calls it.")] = "en",
+    emotion_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Emotion and style over time: .csv with a column time.")
+    ] = None,
     format: Annotated[
         list[Format] | None,
         typer.Option(
@@ -75,6 +78,7 @@ def generate(
     check_number("--seed", seed, 0, 2**63 - 1)
     check_number("--longest", longest, 0.1)
     check_size(size)
+    controls = with_emotions(controls, emotion_file)
     controls.check_ranges(flag_of)
     formats = list(dict.fromkeys(format or (Format.npz, Format.glb, Format.mp4)))
     targets = plan_outputs(audio, output_dir, formats, controls.num_samples)

@@ -5,6 +5,7 @@ import contextlib
 import re
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from .common import ENDINGS, FOLDERS, Format
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..motion.controls import MotionControls
     from ..motion.keyframes import Keyframes
     from ..phones.segments import Segment
 
@@ -127,6 +129,19 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeError) as error:
         raise FaceTalkError(f"{path} cannot be read as text in UTF-8: {error}") from error
+
+
+def with_emotions(controls: "MotionControls", path: Path | None) -> "MotionControls":
+    """Read `--emotion-file` into controls, in place of `--emotion`; the latter as text of names and numbers."""
+    if path is None:
+        return controls
+    if controls.emotion is not None:
+        raise FaceTalkError("--emotion and --emotion-file are two ways to say the same: leave one out")
+    if not path.is_file():
+        raise FaceTalkError(f"no such file: {path}")
+    from ..motion.emotions import read_emotions
+
+    return replace(controls, emotion=read_emotions(path))
 
 
 @contextlib.contextmanager

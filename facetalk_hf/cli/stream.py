@@ -17,6 +17,7 @@ from ..motion.options import takes
 from ..paths import TINY
 from .common import Dtype, check_model, check_number, load_pipeline, read_clip
 from .controls import command_option, flag_of
+from .inputs import with_emotions
 
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ def stream(
     *,
     controls: MotionControls,
     hop: Annotated[int, typer.Option(metavar="N", help="Frames made at a time.")] = 2,
+    emotion_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Emotion and style over time: .csv with a column time.")
+    ] = None,
     format: Annotated[
         Rows, typer.Option(metavar="csv|json", help="Live Link Face rows, or one JSON object a line.")
     ] = Rows.csv,
@@ -53,6 +57,7 @@ def stream(
     check_number("--seed", seed, 0, 2**63 - 1)
     check_number("--rate", rate, 1, 2**31 - 1)
     check_number("--hop", hop, 1)
+    controls = with_emotions(controls, emotion_file)
     controls.check_ranges(flag_of)
     check_model(model)
     chunks: Iterable[np.ndarray] = read_pcm()
@@ -89,6 +94,8 @@ def write_rows(outputs: "Iterator[SpeechStreamOutput]", format: Rows, fps: float
     """Print every frame as one line, whole, at once: what breaks off leaves a valid file."""
     import json
 
+    import numpy as np
+
     from ..animation.arkit import ARKIT, live_link_header, live_link_row
 
     if format == Rows.csv:
@@ -96,11 +103,17 @@ def write_rows(outputs: "Iterator[SpeechStreamOutput]", format: Rows, fps: float
     with contextlib.closing(cast("Generator[SpeechStreamOutput]", outputs)):
         for output in outputs:
             assert output.arkit is not None
-            for index, weights in enumerate(output.arkit, output.index):
+            poses = [None] * len(output.arkit) if output.poses is None else output.poses
+            for index, (weights, pose) in enumerate(zip(output.arkit, poses, strict=True), output.index):
                 if format == Rows.csv:
-                    line = live_link_row(index, weights, fps)
+                    angles = np.zeros((3, 3))  # head, eyes; yaw, pitch, roll as in `animation.arkit`
+                    angles[0] = 0 if pose is None else np.radians(pose[:3] * (1, -1, -1))
+                    line = live_link_row(index, weights, fps, angles)
                 else:
                     values = {name: round(float(value), 6) for name, value in zip(ARKIT, weights, strict=True)}
-                    line = json.dumps({"frame": index, "time": round(index / fps, 6), "weights": values})
+                    facts = {"frame": index, "time": round(index / fps, 6), "weights": values}
+                    if pose is not None:
+                        facts["head"] = [round(float(value), 5) for value in pose]
+                    line = json.dumps(facts)
                 sys.stdout.write(line + "\n")
             sys.stdout.flush()

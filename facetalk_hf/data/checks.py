@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..conditions import BOUNDS, CONDITIONS
 from ..errors import FaceTalkError
 from .corpus import decode_audio
 
@@ -13,7 +14,7 @@ from .corpus import decode_audio
 SPLITS = ("train", "validation", "test")
 SLACK = 2
 """Frames by which audio and motion may differ."""
-FRAMES = ("expression", "poses", "weights", "closure", "residual")
+FRAMES = ("expression", "poses", "weights", "closure", "residual", "head_pose", "conditions")
 """Columns with a value a frame."""
 
 
@@ -39,10 +40,25 @@ def check_row(row: dict[str, Any], place: str | Path) -> None:
         if length != lengths[first]:
             raise FaceTalkError(f"{place}: {lengths[first]} frames of {first}, but {length} of {name}")
     for name in lengths:
-        check_finite(row[name], f"{place}: {name}", allow_nan=name == "residual")
+        check_finite(row[name], f"{place}: {name}", allow_nan=name in ("residual", "conditions"))
+    check_conditions(row.get("conditions"), place)
     if row.get("identity") is not None and not np.isfinite(row["identity"]).all():
         raise FaceTalkError(f"{place}: the identity code is NaN or infinite")
     check_length(len(decode_audio(row)), row["sampling_rate"], lengths[first], row["fps"], place)
+
+
+def check_conditions(values: np.ndarray | None, place: str | Path) -> None:
+    """FaceTalkError where what a motion was told, (T, C) with NaN for what it was not, is beyond its bounds."""
+    if values is None:
+        return
+    if np.ndim(values) != 2 or np.shape(values)[1] != len(CONDITIONS):
+        raise FaceTalkError(f"{place}: conditions must be {len(CONDITIONS)} numbers a frame, not {np.shape(values)}")
+    for name, column in zip(CONDITIONS, np.asarray(values).T, strict=True):
+        low, high = BOUNDS[name]
+        bad = (column < low - 1e-4) | (column > high + 1e-4)  # NaN is neither
+        if bad.any():
+            frame = int(np.flatnonzero(bad)[0])
+            raise FaceTalkError(f"{place}: {name} is {column[frame]:g} in frame {frame}, not {low:g} to {high:g}")
 
 
 def check_finite(values: np.ndarray, name: str, allow_nan: bool = False) -> None:

@@ -18,6 +18,7 @@ import soundfile
 
 from ..audio.io import read_audio
 from ..blendshapes import EXPRESSIONS
+from ..conditions import CONDITIONS, POSE
 from ..errors import FaceTalkError
 from ..files import atomic_path
 
@@ -39,6 +40,8 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "residual": ("(T,) float32", "mean distance of the recording from its codes, mm; NaN where nothing was recorded"),
     "weights": (f"(T, {len(EXPRESSIONS)}) float32", "blendshape weights"),
     "closure": ("(T,) float32", "how much the lips are shut by a sound, 0 to 1"),
+    "head_pose": (f"(T, {len(POSE)}) float32", "yaw, pitch, roll in degrees, x, y, z in mm; rigid motion of the head"),
+    "conditions": (f"(T, {len(CONDITIONS)}) float32", f"what the motion was told: {', '.join(CONDITIONS)}"),
     "text": ("string", "what is said"),
     "phones": ("phones", "list of `phone`, `start` and `end` in seconds"),
     "language": ("string", "of the text, ISO 639-1"),
@@ -78,6 +81,7 @@ def features(code_dim: int | None = None) -> Any:
         "(Z,) float32": numbers,
     }
     widths = {"expression": code_dim, "poses": POSE_SIZE, "weights": len(EXPRESSIONS)}
+    widths |= {"head_pose": len(POSE), "conditions": len(CONDITIONS)}
     schema = {}
     for name, (kind, _) in SCHEMA.items():
         if name not in widths:
@@ -204,6 +208,13 @@ def read_shard(
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FaceTalkError(f"{path} is damaged or no shard of a corpus: {reason}") from error
+
+
+def has_columns(folder: str | Path, names: Sequence[str]) -> bool:
+    """Return whether a shard of a corpus has one of these columns."""
+    import pyarrow.parquet
+
+    return any(set(names) & set(pyarrow.parquet.read_schema(path).names) for path in shards(folder))
 
 
 def _splits(path: str | Path) -> list[str]:

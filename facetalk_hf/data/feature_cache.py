@@ -19,10 +19,10 @@ from ..models.audio_encoder import LogMelEncoder, LogMelEncoderConfig
 from ..paths import TINY, TINY_NAME
 from . import corpus
 from .checks import check_finite
-from .segments import EncodedClips
+from .segments import Clip, EncodedClips
 
 
-COLUMNS = ("id", "audio", "sampling_rate", "expression", "fps")
+COLUMNS = ("id", "audio", "sampling_rate", "expression", "fps", "head_pose", "conditions")
 
 
 def load_audio_encoder(
@@ -75,7 +75,9 @@ def _rows(folder: str | Path, split: str, label: str) -> Iterator[dict]:
                 f"{folder}: row {row['id']} has codes of {row['expression'].shape[1]} numbers, those before it have "
                 f"{size}: they belong to another head or basis"
             )
-        check_finite(row["expression"], f"{folder}: row {row['id']}: expression")
+        for name in ("expression", "head_pose"):
+            if row.get(name) is not None:
+                check_finite(row[name], f"{folder}: row {row['id']}: {name}")
         yield row
 
 
@@ -105,17 +107,19 @@ def encode_corpus(
             key.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         for shard in corpus.shards(folder):
             key.update(f"{shard.name} {shard.stat().st_size} {shard.stat().st_mtime_ns}".encode())
+        if corpus.has_columns(folder, ("head_pose", "conditions")):
+            key.update(b"head_pose conditions")  # caches of such a corpus by earlier versions lack them
         target = Path(cache_dir) / f"{split}-{key.hexdigest()[:16]}"
         if target.exists():
             return EncodedClips.load(target)
 
     @torch.inference_mode()
-    def clips() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def clips() -> Iterator[Clip]:
         for row in _rows(folder, split, "encoding"):
             check_rate(f"{folder}: row {row['id']}", row["fps"], feature_extractor)
             samples = corpus.decode_audio(row)
             features, _ = encode_speech(encoder, feature_extractor, [samples], row["fps"], row["sampling_rate"])
-            yield row["expression"], features[0].cpu().numpy()
+            yield Clip(row["expression"], features[0].cpu().numpy(), row.get("head_pose"), row.get("conditions"))
 
     return EncodedClips.collect(clips(), target)
 
@@ -175,13 +179,14 @@ def read_speech(
     clips: list[np.ndarray] = []
     rates: set[tuple[float, int]] = set()
 
-    def codes() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def codes() -> Iterator[Clip]:
         for row in _rows(folder, split, "reading"):
             check_rate(f"{folder}: row {row['id']}", row["fps"], feature_extractor)
             samples = corpus.decode_audio(row)
             clips.append(np.round(samples * 32768).clip(-32768, 32767).astype(np.int16))
             rates.add((float(row["fps"]), row["sampling_rate"]))
-            yield row["expression"], np.zeros((num_frames(len(samples), row["sampling_rate"], row["fps"]), 0))
+            silent = np.zeros((num_frames(len(samples), row["sampling_rate"], row["fps"]), 0))
+            yield Clip(row["expression"], silent, row.get("head_pose"), row.get("conditions"))
 
     encoded = EncodedClips.collect(codes())
     if len(rates) > 1:

@@ -9,13 +9,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from ..conditions import CONDITIONS, POSE
 from ..errors import FaceTalkError
 
 
@@ -23,6 +25,19 @@ def padded_cut(values: np.ndarray, start: int, length: int) -> np.ndarray:
     """Cut values[start : start + length] of (T, ...), with zeros behind the end: always (length, ...)."""
     cut = values[start : start + length]
     return cut if len(cut) == length else np.pad(cut, [(0, length - len(cut))] + [(0, 0)] * (values.ndim - 1))
+
+
+class Clip(NamedTuple):
+    """A clip: codes (T, D), audio features (T, A); where known also head poses (T, 6) and conditions (T, C)."""
+
+    codes: np.ndarray
+    audio: np.ndarray
+    poses: np.ndarray | None = None
+    conditions: np.ndarray | None = None
+
+
+OPTIONAL = {"poses": len(POSE), "conditions": len(CONDITIONS)}
+"""What not every clip has, with its numbers a frame; NaN stands for what is not known."""
 
 
 @dataclass
@@ -33,20 +48,25 @@ class EncodedClips:
         codes ((F, D) float32): expression codes of all frames.
         audio ((F, A) float16 or float32): audio features of all frames.
         starts ((C + 1,) int64): first frame of each clip, and F.
+        poses ((F, 6) float32, *optional*): head poses of all frames, NaN where a clip has none; `None` where none has.
+        conditions ((F, C) float32, *optional*): what the motion was told, in the same way.
     """
 
     codes: np.ndarray
     audio: np.ndarray
     starts: np.ndarray
+    poses: np.ndarray | None = None
+    conditions: np.ndarray | None = None
 
     @classmethod
     def collect(
-        cls, clips: Iterable[tuple[np.ndarray, np.ndarray]], folder: str | Path | None = None
+        cls, clips: Iterable[Clip | tuple[np.ndarray, np.ndarray]], folder: str | Path | None = None
     ) -> "EncodedClips":
         """Lay clips end to end.
 
         Args:
-            clips: pairs of codes (T, D) and audio features (T, A); a difference of a frame in length is cut off.
+            clips: of [`Clip`], or pairs of codes (T, D) and audio features (T, A); a difference of a frame in length
+                is cut off.
             folder (`str` or `Path`, *optional*): write them there, whole or not at all, and map the files into
                 memory. An iterator then never has to fit into it.
 
@@ -60,8 +80,11 @@ class EncodedClips:
         try:
             lengths: list[int] = []
             widths: dict[str, int] = {}
-            with open(work / "codes.bin", "wb") as codes_file, open(work / "audio.bin", "wb") as audio_file:
-                for codes, audio in clips:
+            known = dict.fromkeys(OPTIONAL, False)
+            with ExitStack() as stack:
+                files = {name: stack.enter_context(open(work / f"{name}.bin", "wb")) for name in Clip._fields}
+                for clip in clips:
+                    codes, audio, *_ = clip = Clip(*clip)
                     if abs(len(codes) - len(audio)) > 1:
                         raise FaceTalkError(
                             f"clip {len(lengths)} has {len(codes)} frames of codes but {len(audio)} of audio: the "
@@ -73,17 +96,26 @@ class EncodedClips:
                             f"{widths['code_dim']}: they belong to another head or basis"
                         )
                     length = min(len(codes), len(audio))
-                    np.ascontiguousarray(codes[:length], np.float32).tofile(codes_file)
-                    np.ascontiguousarray(audio[:length], np.float16).tofile(audio_file)
+                    np.ascontiguousarray(codes[:length], np.float32).tofile(files["codes"])
+                    np.ascontiguousarray(audio[:length], np.float16).tofile(files["audio"])
+                    for name, width in OPTIONAL.items():
+                        values = getattr(clip, name)
+                        known[name] |= values is not None
+                        values = np.full((length, width), np.nan) if values is None else values[:length]
+                        np.ascontiguousarray(values, np.float32).tofile(files[name])
                     lengths.append(length)
                     widths = {"code_dim": codes.shape[1], "audio_dim": audio.shape[1]}
             if not sum(lengths):
                 raise FaceTalkError("the corpus has no clips in this split")
+            for name, found in known.items():
+                if not found:
+                    (work / f"{name}.bin").unlink()
             np.save(work / "starts.npy", np.concatenate([[0], np.cumsum(lengths)]))
             (work / "meta.json").write_text(json.dumps(widths))
             if target is None:
                 mapped = cls.load(work)
-                return cls(np.array(mapped.codes), np.array(mapped.audio), mapped.starts)
+                more = {name: np.array(getattr(mapped, name)) for name, found in known.items() if found}
+                return cls(np.array(mapped.codes), np.array(mapped.audio), mapped.starts, **more)
             os.replace(work, target)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -99,7 +131,12 @@ class EncodedClips:
             audio = np.memmap(folder / "audio.bin", np.float16, "r").reshape(-1, widths["audio_dim"])
         else:  # features are made elsewhere; an empty file cannot be mapped
             audio = np.zeros((len(codes), 0), np.float16)
-        return cls(codes, audio, np.load(folder / "starts.npy"))
+        more = {
+            name: np.memmap(folder / f"{name}.bin", np.float32, "r").reshape(-1, width)
+            for name, width in OPTIONAL.items()
+            if (folder / f"{name}.bin").exists()
+        }
+        return cls(codes, audio, np.load(folder / "starts.npy"), **more)
 
     def statistics(self, floor: float = 0.05) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute mean and standard deviation of the codes over all frames, each (D,) float.
@@ -107,14 +144,27 @@ class EncodedClips:
         Deviations are at least `floor` times their root mean square, so that a channel that hardly moves doesn't
         become as loud as the others when codes are normalised.
         """
-        total, square = np.zeros(self.codes.shape[1]), np.zeros(self.codes.shape[1])
-        for start in range(0, len(self.codes), 1 << 16):
-            part = self.codes[start : start + (1 << 16)].astype(np.float64)
-            total, square = total + part.sum(axis=0), square + np.square(part).sum(axis=0)
-        mean = total / len(self.codes)
-        std = np.sqrt(np.maximum(square / len(self.codes) - mean**2, 0))
+        mean, std = _moments(self.codes)
         std = np.maximum(std, max(floor * np.sqrt(np.mean(std**2)), 1e-6))
         return torch.from_numpy(mean).float(), torch.from_numpy(std).float()
+
+    def pose_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute mean and standard deviation of the poses over the frames that have one, each (6,) float."""
+        if self.poses is None:
+            raise FaceTalkError("no clip has head poses")
+        mean, std = _moments(self.poses)
+        return torch.from_numpy(mean).float(), torch.from_numpy(np.maximum(std, 1e-3)).float()
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (D,) float64 of (F, D) over the frames without NaN, a piece at a time."""
+    total, square, count = np.zeros(values.shape[1]), np.zeros(values.shape[1]), 0
+    for start in range(0, len(values), 1 << 16):
+        part = values[start : start + (1 << 16)].astype(np.float64)
+        part = part[np.isfinite(part).all(axis=1)]
+        total, square, count = total + part.sum(axis=0), square + np.square(part).sum(axis=0), count + len(part)
+    mean = total / max(count, 1)
+    return mean, np.sqrt(np.maximum(square / max(count, 1) - mean**2, 0))
 
 
 class SegmentDataset(torch.utils.data.Dataset):
@@ -136,6 +186,7 @@ class SegmentDataset(torch.utils.data.Dataset):
         augmentation ((`float`, `float`), *optional*, defaults to (1, 1)): range (a, b) of the factor r of the
             paper's expression augmentation; the codes become r * codes. The paper leaves a and b open.
         intensity_dropout (`float`, *optional*, defaults to 0): share of samples whose r is not told, NaN.
+        condition_dropout (`float`, *optional*, defaults to 0): share of samples whose conditions are not told, NaN.
     """
 
     def __init__(
@@ -149,6 +200,7 @@ class SegmentDataset(torch.utils.data.Dataset):
         null_probability: float = 0.25,
         augmentation: tuple[float, float] = (1.0, 1.0),
         intensity_dropout: float = 0.0,
+        condition_dropout: float = 0.0,
     ) -> None:
         self.clips = clips
         self.num_frames = num_frames
@@ -159,6 +211,7 @@ class SegmentDataset(torch.utils.data.Dataset):
         self.null_probability = null_probability
         self.augmentation = augmentation
         self.intensity_dropout = intensity_dropout
+        self.condition_dropout = condition_dropout
 
     def __len__(self) -> int:
         return self.num_samples
@@ -171,7 +224,8 @@ class SegmentDataset(torch.utils.data.Dataset):
 
         Returns:
             dict of "codes", "noise" (B, N, D), "audio" (B, N, A), "frame_mask" (B, N), "timestep", "audio_keep",
-            "intensity" (B,) and "start" (B,), the segment's first frame among those of all clips.
+            "intensity" (B,) and "start" (B,), the segment's first frame among those of all clips; where clips have
+            them also "poses" and "pose_noise" (B, N, 6), "conditions" (B, N, C), NaN for what is not known or told.
         """
         clips, size, count = self.clips, self.num_frames, len(indices)
         codes = np.zeros((count, size, clips.codes.shape[1]), np.float32)
@@ -180,6 +234,11 @@ class SegmentDataset(torch.utils.data.Dataset):
         mask = np.zeros((count, size), bool)
         timestep, keep, intensity = np.empty(count, np.int64), np.empty(count, bool), np.empty(count, np.float32)
         starts = np.empty(count, np.int64)
+        more = {name: np.full((count, size, width), np.nan, np.float32) for name, width in OPTIONAL.items()
+                if getattr(clips, name) is not None}  # fmt: skip
+        pose_noise = None
+        if "poses" in more:
+            pose_noise = more["pose_noise"] = np.empty_like(more["poses"])
         for row, index in enumerate(indices):
             # A counter-based generator: every sample has a stream of its own and costs no search for its state.
             rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, index + self.offset, 0]))
@@ -200,8 +259,14 @@ class SegmentDataset(torch.utils.data.Dataset):
             keep[row] = rng.random() >= self.null_probability
             rng.standard_normal(out=noise[row], dtype=np.float32)
             intensity[row] = factor if rng.random() >= self.intensity_dropout else np.nan
+            told = rng.random() >= self.condition_dropout
+            for name in OPTIONAL.keys() & more.keys():
+                if name == "poses" or told:
+                    more[name][row, :length] = getattr(clips, name)[start : start + length]
+            if pose_noise is not None:
+                rng.standard_normal(out=pose_noise[row], dtype=np.float32)
         batch = {"codes": codes, "noise": noise, "audio": audio, "frame_mask": mask}
-        batch |= {"timestep": timestep, "audio_keep": keep, "intensity": intensity, "start": starts}
+        batch |= {"timestep": timestep, "audio_keep": keep, "intensity": intensity, "start": starts} | more
         return {key: torch.from_numpy(value) for key, value in batch.items()}
 
 

@@ -118,9 +118,13 @@ def one_step_predictor(pipe: FaceTalkPipeline) -> Predictor:
         result = []
         for clip in clips:
             features = pipe.encode_audio(clip, sampling_rate=16000)
-            nothing = features.new_zeros(1, features.shape[1], pipe.denoiser.config.code_dim)
-            sample = pipe.denoiser(nothing, pipe.denoiser.config.max_timesteps - 1, features).sample
-            result.append(pipe.denoiser.denormalize(sample)[0].float().cpu())
+            nothing = features.new_zeros(1, features.shape[1], pipe.denoiser.sample_dim)
+            names = pipe.denoiser.config.condition_names
+            neutral = features.new_zeros(1, len(names)) if names else None
+            last = pipe.denoiser.config.max_timesteps - 1
+            sample = pipe.denoiser(nothing, last, features, conditions=neutral).sample
+            codes, _ = pipe.denoiser.split_sample(sample)
+            result.append(pipe.denoiser.denormalize(codes)[0].float().cpu())
         return result
 
     return predict

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
 from ..arrays import read_npy, to_float32
+from ..conditions import CONDITIONS
 from ..data import corpus
 from ..data.feature_cache import OnlineAudio, encode_corpus, read_speech
 from ..data.segments import EncodedClips, SegmentDataset, take_batch
@@ -63,6 +64,10 @@ class DenoiserOptions(TrainingOptions):
     intensity_dropout: float = option(
         0.1, "share of segments whose r the network isn't told; 1 for a network without that input"
     )
+    condition_dropout: float = option(
+        0.15, "share of segments whose emotion and style the network isn't told; 1 for a network without that input"
+    )
+    pose_weight: float = option(0.2, "weight of the errors of the head's pose; 0 for a network that makes no poses")
     objective: Literal["diffusion", "regression"] = option(
         "diffusion",
         "regression: x_0 from zeros at the last timestep, to compare with (no noise, one step at sampling)",
@@ -103,10 +108,18 @@ def make_denoiser(options: DenoiserOptions, clips: EncodedClips, audio_dim: int)
     dims: dict[str, Any] = {"code_dim": clips.codes.shape[1], "audio_dim": audio_dim, "max_timesteps": NUM_TIMESTEPS}
     if options.intensity_dropout < 1 and options.augmentation[0] < options.augmentation[1]:
         dims["intensity_range"] = options.augmentation
+    if clips.conditions is not None and options.condition_dropout < 1:
+        dims["condition_names"] = list(CONDITIONS)
+    if clips.poses is not None and options.pose_weight:
+        dims["pose_dim"] = clips.poses.shape[1]
     denoiser = FaceTalkDenoiser(**preset(**dims) | options.model_config).train()
     mean, std = clips.statistics()
     denoiser.code_mean.copy_(mean)
     denoiser.code_std.copy_(std)
+    if denoiser.config.pose_dim:
+        mean, std = clips.pose_statistics()
+        denoiser.pose_mean.copy_(mean)
+        denoiser.pose_std.copy_(std)
     if options.gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()
     return denoiser
@@ -130,7 +143,7 @@ def make_objective(
     matrix = read_matrix(options.loss_matrix, denoiser.config["code_dim"]) if options.loss_matrix else None
     weights = (options.velocity_weight, matrix, options.loss_matrix_weight, options.snr_gamma)
     objective = RegressionObjective if options.objective == "regression" else DiffusionObjective
-    return objective(denoiser, *weights, device=device)
+    return objective(denoiser, *weights, device=device, pose_weight=options.pose_weight)
 
 
 def make_loader(options: DenoiserOptions, clips: EncodedClips, trainer: Trainer) -> DataLoader:
@@ -145,6 +158,7 @@ def make_loader(options: DenoiserOptions, clips: EncodedClips, trainer: Trainer)
         null_probability=options.null_probability,
         augmentation=options.augmentation,
         intensity_dropout=options.intensity_dropout,
+        condition_dropout=options.condition_dropout,
     )
     return DataLoader(dataset, options.batch_size, num_workers=options.num_workers, collate_fn=take_batch)
 

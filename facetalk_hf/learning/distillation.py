@@ -18,6 +18,7 @@ import torch
 from ..data.segments import SegmentDataset
 from ..errors import FaceTalkError
 from ..models.denoiser import FaceTalkDenoiser
+from ..models.guidance import guided_copies
 from ..models.nphm import NPHMModel
 from ..motion.processing import temper_mouth
 from ..pipeline.denoising import SamplingScheduler, denoise
@@ -38,10 +39,11 @@ class Paths:
     """Paths of a teacher's samples.
 
     Args:
-        points ((P, steps + 1, N, D) float16): x at the timesteps of the student, first the noise, last the sample.
+        points ((P, steps + 1, N, C) float16): x at the timesteps of the student, first the noise, last the sample.
         start ((P,) int64), length ((P,) int64): the segment's first frame among those of all clips, and its frames.
         intensity ((P,) float32): factor that the teacher was told; NaN for none.
         timesteps ((steps,) int64): of the points but the last one.
+        conditions ((P, N, K) float32, *optional*): what the teacher was told of every frame.
     """
 
     points: np.ndarray
@@ -49,6 +51,7 @@ class Paths:
     length: np.ndarray
     intensity: np.ndarray
     timesteps: torch.Tensor
+    conditions: np.ndarray | None = None
 
 
 @torch.no_grad()
@@ -62,6 +65,7 @@ def teacher_paths(
     mouth_temperature: float | None = None,
     head: NPHMModel | None = None,
     batch_size: int = 16,
+    emotion_scale: float = 1.0,
 ) -> Iterator[Paths]:
     """Sample the segments' audio with `steps * substeps` steps, a batch at a time; see [`Paths`].
 
@@ -73,6 +77,7 @@ def teacher_paths(
         guidance_scale (`float`): as in the pipeline.
         mouth_temperature (`float`, *optional*), head ([`NPHMModel`], *optional*): as in [`FaceTalkPipeline`].
         batch_size (`int`, *optional*, defaults to 16).
+        emotion_scale (`float`, *optional*, defaults to 1): as in the pipeline.
 
     Raises:
         FaceTalkError: the scheduler's steps do not pass the student's.
@@ -87,11 +92,15 @@ def teacher_paths(
         scheduler.set_timesteps(steps * substeps)  # anew, because it counts its steps
         batch = segments.__getitems__(list(range(first, min(first + batch_size, len(segments)))))
         lengths = batch["frame_mask"].sum(1)
-        noise, audio = batch["noise"][:, : lengths.max()], batch["audio"][:, : lengths.max()]
+        noise = torch.cat((batch["noise"], batch["pose_noise"]), -1) if denoiser.config.pose_dim else batch["noise"]
+        noise, audio = noise[:, : lengths.max()], batch["audio"][:, : lengths.max()]
         noise = noise * batch["frame_mask"][:, : lengths.max(), None]
-        copies = 1 if guidance_scale == 1 else 2
-        keep = torch.arange(copies * len(noise)) < len(noise)
-        conditions: dict[str, object] = {"projected_audio": denoiser.project_audio(audio.repeat(copies, 1, 1), keep)}
+        told = batch.get("conditions") if denoiser.config.condition_names else None
+        cut = None if told is None else told[:, : lengths.max()]
+        keep, all_told = guided_copies(len(noise), guidance_scale, emotion_scale, cut)
+        copies = len(keep) // len(noise)
+        projected = denoiser.project_audio(audio.repeat(copies, 1, 1), keep, all_told)
+        conditions: dict[str, object] = {"projected_audio": projected}
         if tells:
             low, high = denoiser.config.intensity_range
             batch["intensity"][::2] = min(max(1.0, low), high)  # what is mostly asked for
@@ -103,21 +112,28 @@ def teacher_paths(
                 points.append(latents)
             return latents
 
-        ends = denoise(denoiser, scheduler, noise, lengths.tolist(), conditions, guidance_scale, on_step=keep_point)
-        sample, expected = (denoiser.denormalize(item) for item in ends)
-        points[-1] = denoiser.normalize(temper_mouth(sample, expected, head, mouth_temperature))
+        ends = denoise(
+            denoiser, scheduler, noise, lengths.tolist(), conditions, guidance_scale,
+            on_step=keep_point, emotion_scale=emotion_scale,
+        )  # fmt: skip
+        size = denoiser.config.code_dim
+        sample, expected = (denoiser.denormalize(item[..., :size]) for item in ends)
+        codes = denoiser.normalize(temper_mouth(sample, expected, head, mouth_temperature))
+        points[-1] = torch.cat((codes, ends[0][..., size:]), dim=-1)
         stored = torch.stack(points, dim=1)
         stored = torch.nn.functional.pad(stored, (0, 0, 0, segments.num_frames - stored.shape[2]))
         tensors = (stored.half(), batch["start"], lengths, batch["intensity"])
         arrays = (item.numpy() for item in tensors)
-        yield Paths(next(arrays), next(arrays), next(arrays), next(arrays), few.timesteps)
+        more = None if told is None else told.numpy()
+        yield Paths(next(arrays), next(arrays), next(arrays), next(arrays), few.timesteps, more)
 
 
 def join(parts: list[Paths]) -> Paths:
     """Join paths to one."""
     names = ("points", "start", "length", "intensity")
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    return Paths(**arrays, timesteps=parts[0].timesteps)
+    told = [part.conditions for part in parts if part.conditions is not None]
+    return Paths(**arrays, timesteps=parts[0].timesteps, conditions=np.concatenate(told) if told else None)
 
 
 class FewStepObjective:
@@ -150,4 +166,6 @@ class FewStepObjective:
             "frame_mask": None if mask.all() else mask,
             "intensity": torch.from_numpy(paths.intensity[rows]),
         }
+        if paths.conditions is not None:
+            inputs["conditions"] = torch.from_numpy(paths.conditions[rows, :size])
         return inputs, (following - b * now) / a

@@ -31,6 +31,7 @@ class FewStepOptions(TrainingOptions):
     steps: int = option(4, "of the student")
     substeps: int = option(8, "of the teacher for one of the student's")
     guidance_scale: float = option(1.25, "of the teacher")
+    emotion_scale: float = option(1.0, "of the teacher, for one that is told emotions")
     mouth_temperature: float = option(MOUTH_TEMPERATURE, "of the teacher; 1 for a head without names")
     segments: int = option(512, "samples of the teacher")
     segment_frames: int = option(144, "length of one; 144 = 6 s")
@@ -112,7 +113,9 @@ class FewStepLoss:
         mask = inputs["frame_mask"]
         losses = self.compare(output.float(), target, mask)
         if self.lids is not None:
-            losses = losses + self.options.blink_weight * sample_loss(output.float(), target, mask, self.lids)
+            size = len(self.lids)
+            codes = (output[..., :size].float(), target[..., :size])
+            losses = losses + self.options.blink_weight * sample_loss(*codes, mask, self.lids)
         return losses
 
     @torch.no_grad()

@@ -30,6 +30,8 @@ class DiffusionObjective:
         snr_gamma (`float`, *optional*): w(t) = min(SNR(t), gamma) (Hang et al. 2023, for the prediction of x_0)
             instead of 1. It lowers the weight of the timesteps that are nearly all noise.
         device: of the batches.
+        pose_weight (`float`, *optional*, defaults to 0.2): of the same errors of the head's poses, for a denoiser that
+            makes them. Frames whose pose is not known (NaN) do not count.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class DiffusionObjective:
         matrix_weight: float = 1.0,
         snr_gamma: float | None = None,
         device: torch.device | str = "cpu",
+        pose_weight: float = 0.2,
     ) -> None:
         self.noise_schedule = DDPMScheduler(
             NUM_TIMESTEPS, beta_schedule=BETA_SCHEDULE, prediction_type="sample", clip_sample=False
@@ -49,6 +52,10 @@ class DiffusionObjective:
         self.weights = None if snr_gamma is None else (alphas / (1 - alphas)).clamp(max=snr_gamma)
         self.tell_intensity = denoiser.config.intensity_range is not None
         self.mean, self.std = denoiser.code_mean.to(device), denoiser.code_std.to(device)
+        self.tell_conditions = bool(denoiser.config.condition_names)
+        self.code_dim, self.pose_dim, self.pose_weight = len(self.mean), denoiser.config.pose_dim, pose_weight
+        if self.pose_dim:
+            self.pose_mean, self.pose_std = denoiser.pose_mean.to(device), denoiser.pose_std.to(device)
         self.velocity_weight, self.matrix_weight = velocity_weight, matrix_weight
         self.matrix = None if matrix is None else normalized_matrix(matrix.float().to(device), self.std)
 
@@ -58,22 +65,59 @@ class DiffusionObjective:
         `model` is called as the denoiser is; it may be wrapped.
         """
         mask = None if batch["frame_mask"].all() else batch["frame_mask"]
-        target = (batch["codes"] - self.mean) / self.std
-        noisy = self.noise_schedule.add_noise(target, batch["noise"], batch["timestep"])
-        known = {"intensity": batch["intensity"]} if self.tell_intensity else {}
-        output = model(noisy, batch["timestep"], batch["audio"], mask, batch["audio_keep"], return_dict=False, **known)
-        loss = self.compare(output[0].float(), target, mask)
+        target = self.targets(batch)
+        noisy = self.noise_schedule.add_noise(target.nan_to_num(), self.noise(batch), batch["timestep"])
+        inputs = (noisy, batch["timestep"], batch["audio"], mask, batch["audio_keep"])
+        loss = self.compare(model(*inputs, return_dict=False, **self.told(batch))[0].float(), target, mask)
         return loss if self.weights is None else loss * self.weights[batch["timestep"]]
+
+    def targets(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Normalise codes and poses of a batch: (B, N, D + P) float, NaN where a pose is not known."""
+        codes = (batch["codes"] - self.mean) / self.std
+        if not self.pose_dim:
+            return codes
+        poses = batch.get("poses")
+        poses = codes.new_full((*codes.shape[:2], self.pose_dim), float("nan")) if poses is None else poses
+        return torch.cat((codes, (poses - self.pose_mean) / self.pose_std), dim=-1)
+
+    def noise(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Take the noise of a batch, with more of it where the denoiser makes poses as well."""
+        if not self.pose_dim:
+            return batch["noise"]
+        more = batch.get("pose_noise")  # clips without any pose have none: nothing is learnt of them there
+        more = batch["noise"].new_zeros(*batch["noise"].shape[:2], self.pose_dim) if more is None else more
+        return torch.cat((batch["noise"], more), dim=-1)
+
+    def told(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor | None]:
+        """Take what the denoiser is told beside the sound, as arguments of its `forward`."""
+        known: dict[str, torch.Tensor | None] = {"intensity": batch["intensity"]} if self.tell_intensity else {}
+        return known | ({"conditions": batch.get("conditions")} if self.tell_conditions else {})
 
     def compare(
         self, prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Compare normalised codes, whatever predicted them: (B, N, D), (B, N, D), (B, N) -> (B,) float."""
+        """Compare normalised samples, whatever predicted them: (B, N, C), (B, N, C), (B, N) -> (B,) float."""
+        poses = (item[..., self.code_dim :] for item in (prediction, target))
+        prediction, target = (item[..., : self.code_dim] for item in (prediction, target))
         loss = sample_loss(prediction, target, mask)
         if self.velocity_weight:
             loss = loss + self.velocity_weight * velocity_loss(prediction, target, mask)
         if self.matrix is not None:
             loss = loss + self.matrix_weight * sample_loss(prediction, target, mask, self.matrix)
+        if self.pose_dim:
+            loss = loss + self.pose_weight * self.pose_loss(*poses, mask)
+        return loss
+
+    def pose_loss(
+        self, prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Compare normalised poses (B, N, P) where they are known, their change as well, (B,) float."""
+        known = target.isfinite().all(dim=-1)
+        known = known if mask is None else known & mask
+        target = target.nan_to_num()
+        loss = sample_loss(prediction, target, known)
+        if self.velocity_weight:
+            loss = loss + self.velocity_weight * velocity_loss(prediction, target, known)
         return loss
 
 
@@ -87,11 +131,10 @@ class RegressionObjective(DiffusionObjective):
     def __call__(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Compute the loss of each segment of a [`SegmentDataset`]'s batch, (B,) float."""
         mask = None if batch["frame_mask"].all() else batch["frame_mask"]
-        target = (batch["codes"] - self.mean) / self.std
-        known = {"intensity": batch["intensity"]} if self.tell_intensity else {}
+        target = self.targets(batch)
         last = torch.full_like(batch["timestep"], NUM_TIMESTEPS - 1)
         inputs = (torch.zeros_like(target), last, batch["audio"], mask, batch["audio_keep"])
-        return self.compare(model(*inputs, return_dict=False, **known)[0].float(), target, mask)
+        return self.compare(model(*inputs, return_dict=False, **self.told(batch))[0].float(), target, mask)
 
 
 def masked_mean(values: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The denoiser of FaceTalk: noisy expression codes, timestep and speech features -> clean expression codes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -61,11 +61,17 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         rope_theta (`float`, *optional*, defaults to 10000): base of the rotary wavelengths.
         intensity_range ((`float`, `float`), *optional*): range (a, b) of the factor r of the expression augmentation
             in training. With it r is an input of the network, which follows it; without it there is no such input.
+        condition_names (sequence of `str`, *optional*): names of numbers that a motion is told beside its sound, one
+            or one a frame, such as those of `facetalk_hf.conditions`; without them there is no such input.
+        pose_dim (`int`, *optional*, defaults to 0): channels of the head's pose, which stand behind those of the code
+            in every sample: one diffusion makes both.
     """
 
     config: Any  # a FrozenDict, whose entries are attributes too
     code_mean: torch.Tensor
     code_std: torch.Tensor
+    pose_mean: torch.Tensor
+    pose_std: torch.Tensor
     __call__: Callable[..., Any]
     _supports_gradient_checkpointing = True
     _no_split_modules = ["FaceTalkDenoiserBlock"]
@@ -89,6 +95,8 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         max_timesteps: int = 1000,
         rope_theta: float = 10000.0,
         intensity_range: tuple[float, float] | None = None,
+        condition_names: Sequence[str] | None = None,
+        pose_dim: int = 0,
     ) -> None:
         super().__init__()
         if attention_mode not in ("causal", "local"):
@@ -106,9 +114,16 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         if intensity_range is not None and not 0 <= intensity_range[0] < intensity_range[1]:
             raise FaceTalkError(f"intensity_range must be two factors (a, b), 0 <= a < b, not {intensity_range}")
 
-        self.sample_in = nn.Linear(code_dim, hidden_size)
+        if pose_dim < 0:
+            raise FaceTalkError(f"pose_dim must be 0 or more channels, not {pose_dim}")
+
+        self.sample_in = nn.Linear(code_dim + pose_dim, hidden_size)
         self.audio_in = nn.Sequential(nn.LayerNorm(audio_dim), nn.Linear(audio_dim, hidden_size), nn.SiLU())
         self.null_audio = nn.Parameter(0.02 * torch.randn(hidden_size))
+        if condition_names:
+            # Of every condition its value, and a 1 for "told".
+            layers = (nn.Linear(2 * len(condition_names), hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size))
+            self.condition_in = nn.Sequential(*layers)
         scale = cast(int, 1000 / max_timesteps)  # diffusers takes any factor, and declares it an int
         self.time_proj = Timesteps(64, flip_sin_to_cos=True, downscale_freq_shift=0, scale=scale)
         conditions = None if intensity_range is None else 2
@@ -123,16 +138,20 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
             for index in range(num_layers)
         )
         self.norm_out = nn.LayerNorm(hidden_size)
-        self.sample_out = nn.Linear(hidden_size, code_dim)
+        self.sample_out = nn.Linear(hidden_size, code_dim + pose_dim)
         self.register_buffer("code_mean", torch.zeros(code_dim))
         self.register_buffer("code_std", torch.ones(code_dim))
+        if pose_dim:
+            self.register_buffer("pose_mean", torch.zeros(pose_dim))
+            self.register_buffer("pose_std", torch.ones(pose_dim))
         self.gradient_checkpointing = False
         self._init_weights()
 
     def _init_weights(self) -> None:
         # Untrained, the net predicts the mean code, and FiLM changes nothing. (Zeros in the last layer of every part,
         # or skips that start unheard, were tried: the loss falls more slowly.)
-        for layer in (self.film, self.sample_out):
+        told = [cast(nn.Linear, self.condition_in[-1])] if self.config.condition_names else []
+        for layer in (self.film, self.sample_out, *told):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
         if self.config.intensity_range is not None:
@@ -159,6 +178,21 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         """Scale normalised codes (..., D) back: the inverse of [`~FaceTalkDenoiser.normalize`]."""
         return sample * self.code_std + self.code_mean
 
+    @property
+    def sample_dim(self) -> int:
+        """Channels of a sample: those of a code, then those of the pose."""
+        return self.config.code_dim + self.config.pose_dim
+
+    def split_sample(self, sample: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Split a normalised sample (..., C) into its codes (..., D), normalised, and poses (..., P) as they are.
+
+        Poses are in degrees and mm, see `facetalk_hf.conditions.POSE`; `None` from a denoiser that learnt none.
+        """
+        if not self.config.pose_dim:
+            return sample, None
+        codes, pose = sample.split((self.config.code_dim, self.config.pose_dim), dim=-1)
+        return codes, pose * self.pose_std.to(pose) + self.pose_mean.to(pose)
+
     def split_intensity(self, intensity: float) -> tuple[float | None, float]:
         """Split an intensity into the factor r for `forward` and a factor of the codes that it gives.
 
@@ -172,13 +206,17 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         return factor, intensity / factor if factor else 1.0
 
     def project_audio(
-        self, audio_features: torch.Tensor, audio_keep: torch.Tensor | None = None
+        self,
+        audio_features: torch.Tensor,
+        audio_keep: torch.Tensor | None = None,
+        conditions: torch.Tensor | None = None,
     ) -> list[torch.Tensor]:
-        """Project the audio for every block; the same in all denoising steps, so compute it once a call.
+        """Project audio and conditions for every block; the same in all steps, so compute it once a call.
 
         Args:
             audio_features ((B, N, A) float): speech features, one a frame.
             audio_keep ((B,) bool, *optional*): False where the learned null audio takes their place.
+            conditions ((B, C) or (B, N, C) float, *optional*): as for `forward`.
 
         Returns:
             list of one tensor a block, for `projected_audio`: (B, N, hidden_size) float, or, where the alignment
@@ -187,9 +225,19 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         audio = self.audio_in(audio_features)
         if audio_keep is not None:
             audio = torch.where(audio_keep[:, None, None], audio, self.null_audio.to(audio.dtype))
-        return self._project(audio)
+        return self._project(audio, conditions)
 
-    def _project(self, audio: torch.Tensor) -> list[torch.Tensor]:
+    def _project(self, audio: torch.Tensor, conditions: torch.Tensor | None) -> list[torch.Tensor]:
+        names = self.config.condition_names
+        if names:
+            # They join the audio of their frame, whether or not it is heard: nothing more to do in a step.
+            conditions = audio.new_full((1, 1, len(names)), float("nan")) if conditions is None else conditions
+            conditions = conditions[:, None] if conditions.ndim == 2 else conditions
+            told = ~conditions.isnan()
+            features = torch.cat((conditions.masked_fill(~told, 0).to(audio), told.to(audio)), dim=-1)
+            audio = audio + self.condition_in(features)
+        elif conditions is not None:
+            raise FaceTalkError("this denoiser was not trained with conditions, see condition_names")
         rotary = None if self.config.alignment_width == 0 else self._rotary(audio.shape[1], audio)
         return [block.audio.project(audio, rotary) for block in self.layers()]
 
@@ -210,21 +258,24 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         audio_keep: torch.Tensor | None = None,
         projected_audio: list[torch.Tensor] | None = None,
         intensity: torch.Tensor | float | None = None,
+        conditions: torch.Tensor | None = None,
         return_dict: bool = True,
     ) -> FaceTalkDenoiserOutput | tuple[torch.Tensor]:
         """Predict the clean codes.
 
         Args:
-            sample ((B, N, D) float): noisy codes x_t, normalised.
+            sample ((B, N, D) float): noisy codes x_t, normalised; with a `pose_dim` D counts the poses behind them.
             timestep ((B,) or scalar): diffusion step t of the samples.
             audio_features ((B, N, A) float, *optional*): speech features; without them the null audio is used.
             frame_mask ((B, N) bool, *optional*): False for padding. Padding influences nothing and comes out as 0.
                 `None` where all frames are valid: attention then needs no mask for it.
             audio_keep ((B,) bool, *optional*): False for samples whose audio is replaced by the null audio.
             projected_audio (`list` of `torch.Tensor`, *optional*): result of `project_audio`, in place of
-                `audio_features` and `audio_keep`.
+                `audio_features`, `audio_keep` and `conditions`.
             intensity ((B,) or scalar, *optional*): factor r of the codes that are wanted; `None` or NaN where it is
                 open. Only with an `intensity_range`.
+            conditions ((B, C) or (B, N, C) float, *optional*): of `condition_names`, for whole clips or for each
+                frame; `None` or NaN where they are not told.
             return_dict (`bool`, *optional*, defaults to `True`): whether to return a [`FaceTalkDenoiserOutput`].
 
         Returns:
@@ -237,9 +288,9 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
                 audio_features = audio_features.masked_fill(~frame_mask[:, :, None], 0)
         if projected_audio is None:
             if audio_features is not None:
-                projected_audio = self.project_audio(audio_features, audio_keep)
+                projected_audio = self.project_audio(audio_features, audio_keep, conditions)
             else:
-                projected_audio = self._project(self.null_audio.expand(batch_size, num_frames, -1))
+                projected_audio = self._project(self.null_audio.expand(batch_size, num_frames, -1), conditions)
 
         splits = self.config.window is not None and self.config.alignment_width == 0
         if num_frames > 2 * SEGMENT and splits and not torch.is_grad_enabled():

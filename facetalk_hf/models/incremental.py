@@ -12,6 +12,7 @@ from ..errors import FaceTalkError
 from .attention import rotary_table
 from .denoiser import FaceTalkDenoiser
 from .denoiser_blocks import FaceTalkDenoiserBlock
+from .guidance import guided, guided_copies
 
 
 class IncrementalDenoiser:
@@ -32,6 +33,8 @@ class IncrementalDenoiser:
         hop (`int`): frames that come at a time.
         guidance_scale (`float`): w of `null + w * (audio - null)`; 1 computes no null.
         intensity (`float`, *optional*): factor r for a denoiser with an `intensity_range`.
+        emotion_scale (`float`, *optional*, defaults to 1): s, which adds `(s - 1) * (audio - untold)`, where untold is
+            the prediction without conditions; 1 computes none.
 
     Attributes:
         expected ((hop, D) float32): the prediction of the first step, without guidance.
@@ -48,6 +51,7 @@ class IncrementalDenoiser:
         hop: int,
         guidance_scale: float,
         intensity: float | None = None,
+        emotion_scale: float = 1.0,
     ):
         config = denoiser.config
         if config.attention_mode != "causal" or config.window is None or config.alignment_width != 0:
@@ -57,7 +61,8 @@ class IncrementalDenoiser:
                 'attention_mode="causal", a window and alignment_width=0'
             )
         self.denoiser, self.hop, self.guidance_scale, self.window = denoiser, hop, guidance_scale, config.window
-        self.copies = 1 if guidance_scale == 1 else 2
+        self.emotion_scale = emotion_scale
+        self.copies = 1 + (guidance_scale != 1) + (emotion_scale != 1)
         self.heads, self.theta, size = config.num_heads, config.rope_theta, config.hidden_size
         self.channels = size // self.heads
         self.device = device = denoiser.device
@@ -82,12 +87,14 @@ class IncrementalDenoiser:
         self.scales = [[(table[0, 0], table[2, 0], table[2, 1]) for table in step] for step in film]
 
     @torch.inference_mode()
-    def begin(self, audio_features: torch.Tensor) -> None:
-        """Begin the next frames, whose speech features are (hop, A) float."""
+    def begin(self, audio_features: torch.Tensor, conditions: torch.Tensor | None = None) -> None:
+        """Begin the next frames, whose speech features are (hop, A) float, and their conditions (hop, C) float."""
         hop, copies = self.hop, self.copies
+        keep, conditions = guided_copies(1, self.guidance_scale, self.emotion_scale, conditions)
         projected = self.denoiser.project_audio(
             audio_features[None].to(self.enter[1]).to(self.denoiser.norm_out.weight.dtype).repeat(copies, 1, 1),
-            torch.arange(copies, device=self.device) < 1,
+            keep.to(self.device),
+            None if conditions is None else conditions.to(self.device),
         )
         audio = torch.stack([part.flatten(0, 1) for part in projected]).float()  # (L, copies * hop, C)
         scale, shift = self.film[:, :, 1].unbind(2)
@@ -138,7 +145,11 @@ class IncrementalDenoiser:
         clean = torch.addmm(self.leave[1], torch.layer_norm(hidden, size, *self.norm), self.leave[0])
         if step == 0:
             self.expected = clean[:hop]
-        return clean if copies == 1 else torch.lerp(clean[hop:], clean[:hop], self.guidance_scale)
+        if copies == 1:
+            return clean
+        if copies == 2 and self.emotion_scale == 1:
+            return torch.lerp(clean[hop:], clean[:hop], self.guidance_scale)  # one call in place of three
+        return guided(clean.view(copies, hop, -1), self.guidance_scale, self.emotion_scale)
 
 
 def _linear(layer: torch.nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:

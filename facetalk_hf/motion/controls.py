@@ -5,11 +5,12 @@ The arguments of the pipeline, the options of the command, the Space and the tab
 `MotionControls`. Only the standard library is imported; `processing` applies the controls.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import Any, Protocol, TypedDict
 
 from ..blendshapes import LOOK_DEGREES
+from ..conditions import AFFECT, BOUNDS, EMOTIONS, STYLE
 from ..errors import FaceTalkError
 from .options import Option, numbers_of, option, options_of
 
@@ -24,6 +25,18 @@ FASTEST_BLINKS = 60.0
 """Blinks a minute; beyond it the lids would not have opened before they close again."""
 
 Angles = float | Iterable[float]
+FELT = EMOTIONS + AFFECT
+"""What an emotion is mixed of."""
+
+
+class Curve(Protocol):
+    """Emotion and style over time, such as [`~facetalk_hf.motion.emotions.EmotionCurve`]."""
+
+    def at(self, times: Any) -> Mapping[str, Any]:
+        """Return values (T,) by name at times (T,) in s."""
+
+
+Emotion = Mapping[str, Any] | str | Curve
 _YAW, _PITCH = LOOK_DEGREES["Out"], LOOK_DEGREES["Up"]
 
 
@@ -78,7 +91,9 @@ class MotionControls:
         unset="as generated", decoded=True,
         help="Direction of the eyes to the subject's left and up, in place of the generated one.",
     )  # fmt: skip
-    head_motion: float = option(0.0, low=0, high=2, decoded=True, help="Strength of seeded sway and nods, 1 is usual.")
+    head_motion: float = option(
+        0.0, low=0, high=2, live=True, help="Strength of the head's motion, learnt or else seeded, 1 is usual."
+    )
     fps: float | None = option(
         None, low=1, high=1000, unit="frames a second", unset="the model's own", decoded=True,
         help="Frame rate of animations and their codes, at the same speed.",
@@ -87,13 +102,35 @@ class MotionControls:
         None, low=0.04, usual=0.42, unit="seconds", unset="the model's own", live=True,
         help="How far the model listens ahead of a frame: less answers sooner, more hears better.",
     )  # fmt: skip
+    emotion: Emotion | None = option(
+        None, float, low=tuple(BOUNDS[name][0] for name in FELT), high=1, parts=FELT, keyed=True,
+        words=("neutral", "auto"), unset="neutral", live=True,
+        help="Emotion that is shown, mixed by name, or heard as arousal with auto.",
+    )  # fmt: skip
+    emotion_scale: float | None = option(
+        None, low=0, usual=4, unset="the model's own", live=True,
+        help="Weight of emotion and style against none told, 1 costs nothing.",
+    )  # fmt: skip
+    energy: float = option(0.0, low=-1, high=1, live=True, help="Style from listless to lively.")
+    articulation: float = option(0.0, low=-1, high=1, live=True, help="Style from mumbling to crisp.")
+    asymmetry: float = option(
+        0.0, low=-1, high=1, live=True, help="Style that moves the subject's right or left side more."
+    )
 
-    def check(self, shape_names: Sequence[str] | None, output_type: str) -> None:
+    def check(
+        self,
+        shape_names: Sequence[str] | None,
+        output_type: str,
+        condition_names: Sequence[str] | None = None,
+        learnt_pose: bool = False,
+    ) -> None:
         """Raise [`FaceTalkError`] for what cannot be done, before anything is computed.
 
         Args:
             shape_names (sequence of `str`, *optional*): of the head's shapes; `None` without a head or without names.
             output_type (`str`): of the pipeline.
+            condition_names (sequence of `str`, *optional*): of the denoiser.
+            learnt_pose (`bool`, *optional*, defaults to `False`): whether the denoiser moves the head.
         """
         self.check_ranges()
         for purpose, asked, lids in (
@@ -108,23 +145,46 @@ class MotionControls:
             if asked and lids and not has_lids(shape_names):
                 raise FaceTalkError(f"{purpose} needs a head with the shapes eyeBlink_L and eyeBlink_R")
         for item in options_of(self):
-            if item.decoded and getattr(self, item.name) != item.default and output_type != "animation":
+            decoded = item.decoded or (item.name == "head_motion" and not learnt_pose)
+            if decoded and getattr(self, item.name) != item.default and output_type != "animation":
                 raise FaceTalkError(f'{item.name} changes animations, not codes: use output_type="animation"')
+        if (self.acts or self.emotion_scale not in (None, 1)) and not condition_names:
+            raise FaceTalkError(
+                "this model was not trained with emotion and style: leave out emotion, emotion_scale and "
+                + ", ".join(STYLE)
+            )
 
-    def for_codes(self) -> "MotionControls":
-        """Leave out what changes decoded animations alone, for `output_type="expression"`."""
-        return replace(self, **{item.name: item.default for item in options_of(self) if item.decoded})
+    @property
+    def acts(self) -> bool:
+        """Whether any emotion or style is asked for."""
+        return self.emotion not in (None, "neutral", {}) or any(getattr(self, name) != 0 for name in STYLE)
+
+    def for_codes(self, learnt_pose: bool = False) -> "MotionControls":
+        """Leave out what changes decoded animations alone, for `output_type="expression"`.
+
+        The motion of a head that a denoiser learnt is kept, because its eyes make up for it.
+        """
+        kept = replace(self, **{item.name: item.default for item in options_of(self) if item.decoded})
+        return kept if learnt_pose else replace(kept, head_motion=0.0)
 
     def check_ranges(self, spell: Callable[[Option], str] | None = None) -> None:
         """Raise [`FaceTalkError`] for a value outside of its range; `spell` gives an option's name in the message."""
         for item in options_of(self):
             item.check(getattr(self, item.name), spell and spell(item))
 
-    def check_live(self) -> None:
-        """Raise [`FaceTalkError`] for a control that a stream cannot do."""
+    def check_live(self, learnt_pose: bool = False) -> None:
+        """Raise [`FaceTalkError`] for a control that a stream cannot do; only a learnt head motion can be live."""
         for item in options_of(self):
-            if not item.live and getattr(self, item.name) != item.default:
+            live = item.live and (learnt_pose or item.name != "head_motion")
+            if not live and getattr(self, item.name) != item.default:
                 raise FaceTalkError(f"{item.name} is for whole clips, a stream cannot do it: leave it out")
+        if self.emotion == "auto":
+            raise FaceTalkError("emotion from the sound is for whole clips, a stream cannot do it: name an emotion")
+        if any(isinstance(numbers_of(value), list) for value in self._emotion_rows()):
+            raise FaceTalkError("a stream does not know its frames: give emotions as numbers, or over time")
+
+    def _emotion_rows(self) -> list[Any]:
+        return list(self.emotion.values()) if isinstance(self.emotion, Mapping) else []
 
     def check_length(self, frames: Iterable[int]) -> None:
         """Raise [`FaceTalkError`] where gaze is given for another number of frames than a clip has."""
@@ -132,6 +192,10 @@ class MotionControls:
             for count in frames if isinstance(angles, list) else ():
                 if len(angles) != count:
                     raise FaceTalkError(f"gaze has {len(angles)} angles, the clip has {count} frames")
+        for values in map(numbers_of, self._emotion_rows()):
+            for count in frames if isinstance(values, list) else ():
+                if len(values) != count:
+                    raise FaceTalkError(f"emotion has {len(values)} values, the clip has {count} frames")
 
     @property
     def uneven(self) -> bool:
@@ -149,6 +213,12 @@ class LiveOptions(TypedDict, total=False):
     intensity: float
     upper_face_intensity: float | None
     blink_contrast: float | None
+    head_motion: float
+    emotion: Emotion | None
+    emotion_scale: float | None
+    energy: float
+    articulation: float
+    asymmetry: float
 
 
 class GenerationOptions(LiveOptions, total=False):
@@ -160,7 +230,6 @@ class GenerationOptions(LiveOptions, total=False):
     smoothing: float
     blink_rate: float | None
     gaze: tuple[Angles, Angles] | None
-    head_motion: float
     fps: float | None
 
 

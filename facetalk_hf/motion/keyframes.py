@@ -242,7 +242,8 @@ def constrain_batch(
         result = clean.clone()
         for index, (constraint, count) in enumerate(zip(constraints, frames, strict=True)):
             if constraint is not None:
-                result[index, :count] = from_codes(constraint(to_codes(clean[index, :count])))
+                fixed = from_codes(constraint(to_codes(clean[index, :count])))
+                result[index, :count, : fixed.shape[-1]] = fixed  # a pose behind the codes stays free
         return result
 
     return constrain

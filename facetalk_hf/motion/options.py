@@ -11,7 +11,7 @@ import math
 import numbers
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar, cast
 
 from ..errors import FaceTalkError
@@ -35,6 +35,9 @@ class Option:
         unit (`str`, *optional*): in the plural.
         unset (`str`, *optional*): what happens by default, where the default is no value.
         parts: names of the numbers that the option consists of, each of which may be given for every frame.
+        keyed (`bool`): parts are given by name, as a mapping or as text such as "happy=0.7,surprised=0.2"; those that
+            are left out are 0. Also anything with a method `at`, which makes them from times.
+        words: texts that may stand in place of a keyed option's parts.
         usual (`float`, *optional*): end of a slider where there is no upper bound.
         flag (`str`, *optional*): another name for the command line and the Space.
         live (`bool`): whether a stream can do it, frame by frame.
@@ -50,6 +53,8 @@ class Option:
     unit: str | None = None
     unset: str | None = None
     parts: tuple[str, ...] = ()
+    keyed: bool = False
+    words: tuple[str, ...] = ()
     usual: float | None = None
     flag: str | None = None
     live: bool = False
@@ -83,7 +88,10 @@ class Option:
     def docstring(self) -> str:
         """Write the entry for a docstring's Args, in the grammar of diffusers."""
         kind = f"`{self.kind.__name__}`"
-        if self.parts:
+        if self.keyed:
+            words = "".join(f', "{word}"' for word in self.words)
+            kind = f"`dict` of {', '.join(self.parts)} to {kind} or (N,) {self.kind.__name__}, the same as text{words}"
+        elif self.parts:
             kind = f"{' and '.join(self.parts)}, each {kind} or (N,) {self.kind.__name__}"
         default = f", defaults to {self.default!r}" if self.unset is None else ""
         unset = f" By default {self.unset}." if self.unset is not None else ""
@@ -93,6 +101,9 @@ class Option:
         """Raise [`FaceTalkError`] for a value of another kind or outside of the bounds, called `name` there."""
         name = name or self.name
         if self.kind is bool or (value is None and self.default is None):
+            return
+        if self.keyed:
+            self._check_named(value, name)
             return
         if not self.parts:
             given = numbers_of(value)
@@ -108,6 +119,17 @@ class Option:
         for part, item, (low, high) in zip(self.parts, values, self.bounds, strict=True):
             for number in item if isinstance(item, list) else [item]:
                 self._check_number(number, number, f"the {part} of {name}", low, high)
+
+    def _check_named(self, value: Any, name: str) -> None:
+        if hasattr(value, "at") or (isinstance(value, str) and value in self.words):
+            return
+        values = named_numbers(value, name)
+        if unknown := [key for key in values if key not in self.parts]:
+            raise FaceTalkError(f"{name} has no {unknown[0]!r}: there are {', '.join((*self.parts, *self.words))}")
+        for key, given in values.items():
+            row, (low, high) = numbers_of(given), self.bounds[self.parts.index(key)]
+            for number in row if isinstance(row, list) else [row]:
+                self._check_number(number, given if row is None else number, f"{key} of {name}", low, high)
 
     def _check_number(self, number: float | None, value: Any, name: str, low: float, high: float) -> None:
         whole = self.kind is int
@@ -154,6 +176,26 @@ def numbers_of(value: Any) -> Any:
     if not all(isinstance(item, numbers.Real) for item in row):
         return None
     return row if isinstance(value, (list, tuple)) else value
+
+
+def named_numbers(value: Any, name: str = "the option") -> dict[str, Any]:
+    """Read numbers by name from a mapping, or from text such as "happy=0.7,surprised=0.2"; a bare name is 1.
+
+    Raises:
+        FaceTalkError: neither, or text that does not read so.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): item for key, item in value.items()}
+    if not isinstance(value, str):
+        raise FaceTalkError(f"{name} must be numbers by name, such as happy=0.7, not {value}")
+    result = {}
+    for part in filter(None, (item.strip() for item in value.split(","))):
+        key, _, number = part.partition("=")
+        try:
+            result[key.strip()] = float(number or 1)
+        except ValueError:
+            raise FaceTalkError(f"{name} must be numbers by name, such as happy=0.7, not {value!r}") from None
+    return result
 
 
 def takes(

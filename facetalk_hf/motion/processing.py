@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..animation.head_animation import HeadAnimation, neck_pivot
+from ..blendshapes import LOOK_DEGREES
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
 from .blinks import LidMemory, replace_blinks, sharpen_blinks
@@ -18,6 +19,11 @@ from .controls import BLINK_CONTRAST, MOUTH_TEMPERATURE, MotionControls, has_lid
 from .editing import retime, speech_gate
 from .head_motion import head_motion
 from .smoothing import gaussian_filter
+
+
+# Opposite ways of an eye, and which number of a pose (from 1) turns it the first way, with its sign.
+_WAYS = (("Up", "Down", 2), ("Out", "In", 1), ("Up", "Down", 2), ("In", "Out", 1))
+_LOOKS = tuple(f"eyeLook{way}_{'LLRR'[index]}" for index, pair in enumerate(_WAYS) for way in pair[:2])
 
 
 class MotionProcessor:
@@ -49,15 +55,17 @@ class MotionProcessor:
         """Turn samples into codes, with the mouth's temperature lowered and half blinks decided.
 
         Args:
-            sample ((..., T, D) float): normalised, as the denoiser gives them.
-            expected ((..., T, D) float): the prediction from noise alone, the mean over all samples.
+            sample ((..., T, C) float): normalised, as the denoiser gives them; poses behind the codes are left out.
+            expected ((..., T, C) float): the prediction from noise alone, the mean over all samples.
             lids ([`LidMemory`], *optional*): lids before the first frame, which a stream keeps.
 
         Returns:
             `torch.Tensor` (..., T, D) float32 on the CPU.
         """
-        place = self.denoiser.code_mean.device
-        codes, mean = (self.denoiser.denormalize(item.to(place)).float().cpu() for item in (sample, expected))
+        place, size = self.denoiser.code_mean.device, self.denoiser.config["code_dim"]
+        codes, mean = (
+            self.denoiser.denormalize(item[..., :size].to(place)).float().cpu() for item in (sample, expected)
+        )
         codes = temper_mouth(codes, mean, self.head, self.controls.mouth_temperature)
         amount = self.controls.blink_contrast
         if amount is None:
@@ -81,9 +89,42 @@ class MotionProcessor:
         upper = ~self.channels.mouth
         return self.channels.change(scaled, (second - first) * self.channels.weights(codes)[..., upper], upper)
 
+    def poses(self, sample: torch.Tensor) -> torch.Tensor | None:
+        """Take the poses (..., T, P) float32 out of a normalised sample (..., T, C), on the CPU; `None` without any.
+
+        They are as the denoiser learnt them: `head_motion` scales them later.
+        """
+        poses = self.denoiser.split_sample(sample)[1]
+        return None if poses is None else poses.float().cpu()
+
+    def keep_gaze(self, codes: torch.Tensor, poses: torch.Tensor | None) -> torch.Tensor:
+        """Turn the eyes back by what the head does not turn, so that they look where they were to look.
+
+        Eyes make up for the motion of a head that was learnt; of that motion, `head_motion` decides how much is shown.
+
+        Args:
+            codes ((..., T, D) float): scaled. poses ((..., T, P) float, *optional*): as learnt.
+        """
+        names = shape_names(self.head) or ()
+        if poses is None or self.controls.head_motion == 1 or not set(_LOOKS) <= set(names):
+            return codes
+        channels, missing = self.channels, (1 - self.controls.head_motion) * poses
+        columns = [channels.names.index(name) for name in _LOOKS]
+        weights = channels.weights(codes)[..., columns]
+        change = torch.empty_like(weights)
+        for first, (plus, minus, axis) in enumerate(_WAYS):
+            degrees = weights.new_tensor((LOOK_DEGREES[plus], LOOK_DEGREES[minus]))
+            pair = weights[..., 2 * first : 2 * first + 2]
+            turn = missing[..., abs(axis) - 1] * (1 if axis > 0 else -1)
+            angle = pair[..., 0] * degrees[0] - pair[..., 1] * degrees[1] + turn
+            wanted = torch.stack((angle, -angle), -1).clamp(min=0) / degrees
+            change[..., 2 * first : 2 * first + 2] = wanted.clamp(max=1) - pair
+        return channels.change(codes, change, columns)
+
     def to_codes(self, sample: torch.Tensor) -> torch.Tensor:
-        """Turn a normalised sample (..., D) into scaled codes (..., D) float32."""
-        return self.scale(self.denoiser.denormalize(sample.to(self.denoiser.code_mean)).float())
+        """Turn a normalised sample (..., C) into scaled codes (..., D) float32."""
+        codes = sample[..., : self.denoiser.config["code_dim"]]
+        return self.scale(self.denoiser.denormalize(codes.to(self.denoiser.code_mean)).float())
 
     def from_codes(self, codes: torch.Tensor) -> torch.Tensor:
         """Turn scaled codes (..., D) into a normalised sample; the inverse of `to_codes`."""
@@ -137,20 +178,24 @@ def temper_mouth(
     return channels.change(codes, (temperature - 1) * deviation, channels.mouth)
 
 
-def finish_animation(animation: HeadAnimation, controls: MotionControls, rng: np.random.Generator) -> HeadAnimation:
+def finish_animation(
+    animation: HeadAnimation, controls: MotionControls, rng: np.random.Generator, poses: np.ndarray | None = None
+) -> HeadAnimation:
     """Add gaze and head motion to a decoded animation with its sound, and set its frame rate.
 
     Args:
         animation ([`HeadAnimation`]): at the model's frame rate. controls ([`MotionControls`]): checked.
         rng (`np.random.Generator`): head motion is drawn from it.
+        poses ((T, 6) float32, *optional*): head motion that was learnt, scaled, in place of drawn one.
     """
     if controls.gaze is not None:
         yaw, pitch = (_angles(item) for item in controls.gaze)
         animation = animation.with_gaze(yaw, pitch)
     if controls.head_motion:
-        poses = head_motion(
-            animation.audio, animation.sampling_rate, animation.num_frames, animation.fps, rng, controls.head_motion
-        )
+        if poses is None:
+            strength = controls.head_motion
+            sound = (animation.audio, animation.sampling_rate)
+            poses = head_motion(*sound, animation.num_frames, animation.fps, rng, strength)
         animation = animation.replace(poses=poses, pivot=neck_pivot(animation))
     return animation if controls.fps is None else retime(animation, controls.fps)
 

@@ -120,6 +120,10 @@ class MouthSteering:
         std, mean = denoiser.code_std.double().cpu(), denoiser.code_mean.double().cpu()
         self._read, self._offset = (basis * std[:, None]).float(), (mean @ basis).float()
         self._write = (dual / std[:, None]).T.float()
+        # Poses stand behind the codes, and no phone has a part in them.
+        padding = (0, 0, 0, denoiser.sample_dim - denoiser.config["code_dim"])
+        self._read = torch.nn.functional.pad(self._read, padding)
+        self._write = torch.nn.functional.pad(self._write.T, padding).T
         self._columns = [INDEX[name] for name in names]
         self._intensity = 1.0 if intensity is None else intensity
         # Shapes that the rules know nothing of are the speaker's own, but for what would part closed lips.

@@ -8,6 +8,7 @@ Everything is rules, nothing is captured: a score against this teacher measures 
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -90,6 +91,20 @@ _RAMP = 0.042
 _NEAR = 0.7  # how far "bh" shuts the lips: 2 mm stay open between open vowels
 _CLOSING, _OPENING = 0.16, 0.12  # seconds to come to rest in a pause and to leave it
 
+SHOWN: tuple[str, ...] = tuple(
+    name
+    for name in EXPRESSIONS
+    if name.startswith(("mouth", "jaw", "noseSneer")) and not name.startswith(("mouthClose", "mouthRoll"))
+)
+"""Weights that an expression has a part in beside speech; all others are not those of a mouth."""
+_SPREADING = ("mouthSmile", "mouthStretch", "mouthDimple", "mouthFrown")
+# Which shape's dominance a weight has under speech.
+_GOVERNED = {
+    "jawOpen": "jaw", "jawForward": "jaw", "mouthPucker": "pucker", "mouthFunnel": "funnel", "mouthStretch": "stretch",
+    "mouthSmile": "smile", "mouthDimple": "smile", "mouthFrown": "smile", "mouthLowerDown": "lower_down",
+    "mouthUpperUp": "upper_up", "noseSneer": "upper_up", "mouthPress": "press",
+}  # fmt: skip
+
 _DIPHTHONGS = {"ey": ("eh", "ih"), "ay": ("aa", "ih"), "oy": ("ao", "ih"), "aw": ("aa", "uh"), "ow": ("oh", "uh")}
 
 
@@ -140,8 +155,8 @@ def _activity(times: np.ndarray, segments: Sequence[Segment]) -> np.ndarray:
     return result
 
 
-def _blend(times: np.ndarray, segments: Sequence[Segment]) -> np.ndarray:
-    """Cohen and Massaro: sum(D T) / sum(D), D = alpha exp(-distance / tau). Returns (n, len(SHAPES))."""
+def _blend(times: np.ndarray, segments: Sequence[Segment]) -> tuple[np.ndarray, np.ndarray]:
+    """Cohen and Massaro: sum(D T) / sum(D), and sum(D), D = alpha exp(-distance / tau); each (n, len(SHAPES))."""
     target = np.stack([_TARGET[segment.phone] for segment in segments])
     alpha = np.stack([_DOMINANCE[segment.phone] for segment in segments])
     start = np.array([segment.start for segment in segments])
@@ -150,14 +165,15 @@ def _blend(times: np.ndarray, segments: Sequence[Segment]) -> np.ndarray:
     quarter = (end - start) / 4
     before = np.maximum(start + quarter - times[:, None], 0)
     after = np.maximum(times[:, None] - end + quarter, 0)
-    result = np.zeros((len(times), len(SHAPES)))
+    result, total = np.zeros((len(times), len(SHAPES))), np.zeros((len(times), len(SHAPES)))
     kernels: dict[tuple[float, float], np.ndarray] = {}
     for shape, key in enumerate(zip(_ANTICIPATION, _CARRY_OVER, strict=True)):
         if key not in kernels:
             kernels[key] = np.exp(-before / key[0] - after / key[1])
         weight = kernels[key] * alpha[:, shape]
-        result[:, shape] = weight @ target[:, shape] / (weight.sum(1) + 1e-9)
-    return result
+        total[:, shape] = weight.sum(1)
+        result[:, shape] = weight @ target[:, shape] / (total[:, shape] + 1e-9)
+    return result, total
 
 
 def _pool(track: np.ndarray, frames: int, fps: float, maximum: bool) -> np.ndarray:
@@ -201,19 +217,61 @@ def closed_lips(weights: np.ndarray) -> np.ndarray:
     return closed
 
 
+class Expression(NamedTuple):
+    """An expression to be shown under speech: target weights and their dominance, each (frames, 53) float."""
+
+    target: np.ndarray
+    dominance: np.ndarray
+
+
+def _mixed(raw: np.ndarray, speech: np.ndarray, expression: Expression, rounding: np.ndarray) -> np.ndarray:
+    """Blend weights of speech (frames, 53) with an expression by their dominances, as phones are blended.
+
+    Args:
+        raw, speech: weights, and the dominance of speech (frames, len(SHAPES)), which is 0 at rest.
+        rounding ((frames,) float): 0..1, how round the phones want the lips: corners that are drawn apart give way.
+    """
+    result = raw.copy()
+    for name in SHOWN:
+        column, kind = INDEX[name], SHAPES.index(_GOVERNED.get(name.split("_")[0], "shrug"))
+        own, shown = speech[:, kind], expression.dominance[:, column]
+        if name.startswith(_SPREADING):
+            own, shown = own * (1 + 2 * rounding), shown * (1 - 0.5 * rounding)
+        mean = (own * raw[:, column] + shown * expression.target[:, column]) / (own + shown + 1e-9)
+        result[:, column] = np.where(shown > 0, mean, raw[:, column])
+    return result
+
+
+# What holds under any expression: factors of weights for a shut mouth and for a lip under the teeth. Found by looking
+# at the lips of ICT-FaceKit's mean head under each emotion: docs/acting.py prints the gap that is left.
+_SHUT = {
+    "mouthStretch": 0.5, "mouthSmile": 0.4, "mouthFunnel": 1.0, "mouthShrugUpper": 1.0, "mouthLowerDown": 1.0,
+    "mouthUpperUp": 1.0, "mouthFrown": 0.4, "mouthDimple": 0.4, "noseSneer": 0.6, "mouthShrugLower": 0.4,
+}  # fmt: skip
+_BITTEN = {"mouthLowerDown": 1.0, "mouthShrugLower": 0.8, "mouthFrown": 0.4, "mouthDimple": 0.3}
+
+
 def mouth_weights(
-    segments: Sequence[Segment], frames: int, fps: float = 24, loudness: np.ndarray | None = None
+    segments: Sequence[Segment],
+    frames: int,
+    fps: float = 24,
+    loudness: np.ndarray | None = None,
+    expression: Expression | None = None,
+    articulation: float | np.ndarray = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Turn timed phones into weights of the mouth, by rules.
 
     Frame i stands for the time [i, i + 1) / fps. Weights are the mean over it, but closure and lip bite are the
-    maximum, because a /p/ lasts only 1.6 to 2.2 frames at 24 fps. In pauses every weight is exactly 0.
+    maximum, because a /p/ lasts only 1.6 to 2.2 frames at 24 fps. In pauses every weight is exactly 0, or exactly that
+    of the expression. Closures, bites and round lips hold under any expression and articulation.
 
     Args:
         segments: phones named as in `PHONES` or as a diphthong, seconds, sorted, without gaps (see `alphabets`).
         frames (`int`): number of frames.
         fps (`float`): frames a second.
         loudness (`(frames,)` float, *optional*): 0..1; the jaw opens by (0.6 + 0.5 loudness) times its target.
+        expression ([`Expression`], *optional*): of the face beneath; its part of mouth, jaw and nose is blended in.
+        articulation (`float` or `(frames,)` float, *optional*, defaults to 0): -1 mumbles, 1 is crisp.
 
     Returns:
         weights (frames, 53) float32 in the order of `EXPRESSIONS` and closure (frames,) float32 in 0..1.
@@ -221,37 +279,56 @@ def mouth_weights(
     weights = np.zeros((frames, len(EXPRESSIONS)), np.float32)
     segments = split_diphthongs(segments)
     if not any(segment.phone != SILENCE for segment in segments):
+        if expression is not None:
+            columns = [INDEX[name] for name in SHOWN]
+            weights[:, columns] = expression.target[:, columns]
         return weights, np.zeros(frames, np.float32)
     times = (np.arange(int(np.ceil(frames * RATE / fps)) + 2) + 0.5) / RATE
     early = [Segment(s.phone, s.start - _LEAD, s.end - _LEAD) for s in segments]
     gate = _activity(times, early)
-    blend = _pool(_blend(times, early) * gate[:, None], frames, fps, maximum=False)
+    blended, pull = _blend(times, early)
+    blend = _pool(blended * gate[:, None], frames, fps, maximum=False)
     closure = _pool(_closure(times, segments, ("m", "b", "p")), frames, fps, maximum=True)
     bite = _pool(_closure(times, segments, ("f", "v")), frames, fps, maximum=True)
     near = np.maximum(closure, _NEAR * _pool(_closure(times, segments, ("bh",)), frames, fps, maximum=True))
     track = dict(zip(SHAPES, blend.T, strict=True))
     loud = np.ones(frames) if loudness is None else 0.6 + 0.5 * np.asarray(loudness)
+    manner = np.broadcast_to(np.asarray(articulation, float), (frames,))
+    wide, round_ = 1 + np.where(manner < 0, 0.45, 0.3) * manner, 1 + 0.2 * manner
+    raw = np.zeros((frames, len(EXPRESSIONS)))
+
+    def columns(name: str) -> list[int]:
+        return [INDEX[full] for full in (name, f"{name}_L", f"{name}_R") if full in INDEX]
+
+    for name, value in {
+        "jawOpen": track["jaw"] * loud * wide,
+        "mouthPucker": track["pucker"] * round_,
+        "mouthFunnel": track["funnel"] * round_,
+        "mouthShrugUpper": track["shrug"],
+        "mouthStretch": track["stretch"] * wide,
+        "mouthSmile": track["smile"] * wide,
+        "mouthLowerDown": track["lower_down"] * wide,
+        "mouthUpperUp": track["upper_up"] * wide,
+    }.items():
+        raw[:, columns(name)] = value[:, None]
+    if expression is not None:
+        rounding = ((track["pucker"] + track["funnel"]) / 0.6).clip(0, 1)
+        raw = _mixed(raw, _pool(pull * gate[:, None], frames, fps, maximum=False), expression, rounding)
     # Closed lips hold the jaw back, and nothing that parts the lips may act on them.
     apart = 1 - near
-    jaw = track["jaw"] * loud * (1 - 0.4 * near) * (1 - 0.3 * bite)
+    raw[:, INDEX["jawOpen"]] *= (1 - 0.4 * near) * (1 - 0.3 * bite)
+    jaw = raw[:, INDEX["jawOpen"]]
     press = np.maximum(track["press"], 0.22 * closure) * closure
     roll = np.maximum(track["bite"], 0.5 * bite) * apart
-    values = {
-        "jawOpen": jaw,
-        "mouthClose": LIP_SEAL * near * jaw,
-        "mouthPucker": track["pucker"],
-        "mouthFunnel": track["funnel"] * apart,
-        "mouthRollLower": roll + 0.2 * press,
-        "mouthRollUpper": 0.4 * press,
-        "mouthShrugUpper": track["shrug"] * apart,
-        "mouthPress": press,
-        "mouthStretch": track["stretch"] * (1 - 0.5 * closure),
-        "mouthSmile": track["smile"] * (1 - 0.4 * closure),
-        "mouthLowerDown": track["lower_down"] * apart * (1 - bite),
-        "mouthUpperUp": np.maximum(track["upper_up"], 0.18 * bite) * apart,
-    }
-    for name, value in values.items():
-        for full in (name, f"{name}_L", f"{name}_R"):
-            if full in INDEX:
-                weights[:, INDEX[full]] = value
-    return np.clip(weights, 0, 1), closure.astype(np.float32)
+    raw[:, columns("mouthUpperUp")] = np.maximum(raw[:, columns("mouthUpperUp")], 0.18 * bite[:, None])
+    for name, share in _SHUT.items():
+        raw[:, columns(name)] *= 1 - share * (near if share == 1 else closure)[:, None]
+    for name, share in _BITTEN.items():
+        raw[:, columns(name)] *= 1 - share * bite[:, None]
+    # Lips that are pressed together by an expression alone give way as the jaw opens.
+    tight = raw[:, columns("mouthPress")] * (1 - 2.5 * jaw[:, None]).clip(0, 1) * (1 - bite[:, None])
+    raw[:, columns("mouthPress")] = np.maximum(tight, press[:, None])
+    raw[:, INDEX["mouthClose"]] = LIP_SEAL * near * jaw
+    raw[:, INDEX["mouthRollLower"]] = roll + 0.2 * press
+    raw[:, INDEX["mouthRollUpper"]] = 0.4 * press
+    return np.clip(raw, 0, 1).astype(np.float32), closure.astype(np.float32)

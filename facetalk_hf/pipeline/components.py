@@ -19,10 +19,12 @@ from ..errors import FaceTalkError
 from ..head.decoder import HeadDecoder, Identity
 from ..head.decoding import make_decoder
 from ..models.denoiser import FaceTalkDenoiser
+from ..models.guidance import guided_copies
 from ..models.nphm import NPHMModel
 from ..motion.blinks import blinks
 from ..motion.channels import Channels, shape_names
 from ..motion.controls import MotionControls
+from ..motion.emotions import told_conditions
 from ..motion.keyframes import LEAD, Constraint, Keyframes
 from ..motion.processing import finish_animation, seeded_rng
 from ..motion.steering import MouthTarget, heard_target, mouth_target, steerable
@@ -66,13 +68,20 @@ class FaceTalkComponents(HubPipeline):
         guidance_scale: float = 1.25,
         mouth_temperature: float | None = None,
         is_distilled: bool = False,
+        emotion_scale: float = 1.0,
     ):
         super().__init__()
         self.register_modules(denoiser=denoiser, scheduler=scheduler, head=head)
         self.register_modules(audio_encoder=audio_encoder, feature_extractor=feature_extractor)
         self.register_to_config(fps=fps, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
         self.register_to_config(mouth_temperature=mouth_temperature, is_distilled=is_distilled)
+        self.register_to_config(emotion_scale=emotion_scale)
         self._decoder: tuple[NPHMModel, HeadDecoder] | None = None
+
+    @property
+    def learnt_pose(self) -> bool:
+        """Whether the denoiser moves the head as well."""
+        return self.denoiser.config["pose_dim"] > 0
 
     @property
     def decoder(self) -> HeadDecoder:
@@ -96,13 +105,18 @@ class FaceTalkComponents(HubPipeline):
         """Fill in the model's own defaults where controls leave the choice to it.
 
         Raises:
-            FaceTalkError: another guidance scale or mouth temperature than those that distilled weights hold.
+            FaceTalkError: another guidance, emotion scale or mouth temperature than those that distilled weights hold.
         """
         controls = controls or MotionControls()
-        for name, words in (("guidance_scale", "guidance"), ("mouth_temperature", "mouth's temperature")):
+        held = {
+            "guidance_scale": "guidance",
+            "mouth_temperature": "mouth's temperature",
+            "emotion_scale": "emotion's scale",
+        }
+        for name, words in held.items():
             if self.config["is_distilled"] and getattr(controls, name) not in (None, self.config[name]):
                 raise FaceTalkError(f"few-step weights hold the {words}: leave {name} out, or sample in many steps")
-        own = ("num_inference_steps", "guidance_scale", "mouth_temperature")
+        own = ("num_inference_steps", "guidance_scale", "mouth_temperature", "emotion_scale")
         return replace(controls, **{name: self.config[name] for name in own if getattr(controls, name) is None})
 
     def check_inputs(
@@ -113,7 +127,7 @@ class FaceTalkComponents(HubPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = (),
     ) -> None:
         """Raise [`FaceTalkError`] for arguments that cannot be used, before anything is computed."""
-        controls.check(shape_names(self.head), output_type)
+        controls.check(shape_names(self.head), output_type, self.denoiser.config["condition_names"], self.learnt_pose)
         check_scheduler(self.scheduler, controls.num_inference_steps)
         if output_type not in OUTPUT_TYPES:
             raise FaceTalkError(f"output_type must be one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}")
@@ -177,7 +191,13 @@ class FaceTalkComponents(HubPipeline):
         ]
 
     def prepare_conditions(
-        self, features: torch.Tensor, num_samples: int, guidance_scale: float, intensity: float | None
+        self,
+        features: torch.Tensor,
+        num_samples: int,
+        guidance_scale: float,
+        intensity: float | None,
+        told: torch.Tensor | None = None,
+        emotion_scale: float = 1.0,
     ) -> dict[str, Any]:
         """Compute what the denoiser is conditioned on, once for all steps.
 
@@ -186,17 +206,44 @@ class FaceTalkComponents(HubPipeline):
             num_samples (`int`): results of each, side by side in the batch.
             guidance_scale (`float`): unless it is 1 the batch holds every element with and then without audio.
             intensity (`float`, *optional*): of [`MotionProcessor`].
+            told ((B, N, C) float, *optional*): of `prepare_acting`, of every clip.
+            emotion_scale (`float`, *optional*, defaults to 1): unless it is 1 every element is there untold as well.
 
         Returns:
             `dict`: arguments of the denoiser, on the pipeline's device.
         """
         features = features.repeat_interleave(num_samples, dim=0)
-        copies = 1 if guidance_scale == 1 else 2
-        keep = torch.arange(copies * len(features)) < len(features)
+        told = None if told is None else told.repeat_interleave(num_samples, dim=0)
+        keep, told = guided_copies(len(features), guidance_scale, emotion_scale, told)
+        copies, place = len(keep) // len(features), self.denoiser.device
         # Under offloading the denoiser still lies on the CPU here.
-        features = features.repeat(copies, 1, 1).to(self.denoiser.device, self.denoiser.dtype)
-        projected = self.denoiser.project_audio(features, keep.to(features.device))
+        features = features.repeat(copies, 1, 1).to(place, self.denoiser.dtype)
+        projected = self.denoiser.project_audio(features, keep.to(place), None if told is None else told.to(place))
         return {"projected_audio": [item.to(self._execution_device) for item in projected], "intensity": intensity}
+
+    def prepare_acting(
+        self, controls: MotionControls, waveforms: list[np.ndarray], frames: list[int]
+    ) -> tuple[torch.Tensor | None, float]:
+        """Lay out what the motion of every clip is told, (B, max N, C) float, and the emotion scale that it needs.
+
+        A model without such inputs is told nothing. Where nobody asks for emotion or style it is told that there is
+        none, and the scale is 1: what is neutral need not be pronounced, and costs no more.
+        """
+        names, rate = self.denoiser.config["condition_names"], self.feature_extractor.sampling_rate
+        if not names:
+            return None, 1.0
+        rows = [
+            told_conditions(controls, names, count, self.config["fps"], (waveform, rate))
+            for waveform, count in zip(waveforms, frames, strict=True)
+        ]
+        padded = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True)
+        return padded, self.acting_scale(controls)
+
+    def acting_scale(self, controls: MotionControls) -> float:
+        """Choose the emotion scale to sample with: 1 where the weights hold it, or where nobody asks for emotion."""
+        if self.config["is_distilled"] or not controls.acts or controls.emotion_scale is None:
+            return 1.0
+        return controls.emotion_scale
 
     def prepare_latents(
         self, frames: list[int], generator: Generators, latents: torch.Tensor | list[torch.Tensor] | None
@@ -206,12 +253,12 @@ class FaceTalkComponents(HubPipeline):
         Args:
             frames (`list[int]`): N of every element.
             generator: one for all elements, or one for each.
-            latents: (B, N, D) float or list of (N, D) float, to be used in place of drawn noise.
+            latents: (B, N, C) float or list of (N, C) float, to be used in place of drawn noise.
 
         Returns:
-            `torch.Tensor`: (B, max N, D) float32, zero beyond an element's end.
+            `torch.Tensor`: (B, max N, C) float32, zero beyond an element's end.
         """
-        device, size = self._execution_device, self.denoiser.config["code_dim"]
+        device, size = self._execution_device, self.denoiser.sample_dim
         if isinstance(generator, list) and len(generator) != len(frames):
             raise FaceTalkError(f"generator must be a list of {len(frames)}, one a result, not of {len(generator)}")
         if latents is None:
@@ -297,6 +344,7 @@ class FaceTalkComponents(HubPipeline):
         identity: Identity = None,
         generator: Generators = None,
         controls: MotionControls | None = None,
+        poses: Sequence[np.ndarray] | None = None,
     ) -> list[HeadAnimation]:
         """Decode expression codes into finished animations: the last step of a call.
 
@@ -311,6 +359,7 @@ class FaceTalkComponents(HubPipeline):
                 motion follows from it.
             controls ([`MotionControls`], *optional*): gaze, head motion and frame rate are added; a blink rate is
                 part of the codes already.
+            poses (sequence of (N, 6) float32, *optional*): of the call, where the model moves the head.
 
         Returns:
             list of [`HeadAnimation`], with their sound.
@@ -338,5 +387,5 @@ class FaceTalkComponents(HubPipeline):
             if controls.blink_rate is not None:
                 # These numbers have made the blinks: head motion is drawn from those after them.
                 blinks(animation.num_frames, animation.fps, rng, controls.blink_rate)
-            animations.append(finish_animation(animation, controls, rng))
+            animations.append(finish_animation(animation, controls, rng, None if poses is None else poses[index]))
         return animations

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from ..models.denoiser import FaceTalkDenoiser
+from ..models.guidance import guided
 
 
 Generators = torch.Generator | list[torch.Generator] | None
@@ -59,6 +60,7 @@ def denoise(
     constrain: Callable[[torch.Tensor], torch.Tensor] | None = None,
     on_step: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
     steer: Callable[[torch.Tensor, float], torch.Tensor] | None = None,
+    emotion_scale: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Denoise latents through all timesteps that the scheduler is set to.
 
@@ -67,9 +69,9 @@ def denoise(
         scheduler ([`~diffusers.SchedulerMixin`]): with its timesteps set.
         latents ((B, N, D) float): noise, scaled for the scheduler.
         frames (B `int`): number of frames of each element; the rest of N is padding.
-        conditions (`dict`): arguments of the denoiser beside sample and timestep; for guidance, of a batch of 2 B with
-            the second half unconditional.
-        guidance_scale (`float`): w of `x_0 = G(null) + w * (G(audio) - G(null))`; 1 needs no second half.
+        conditions (`dict`): arguments of the denoiser beside sample and timestep; for guidance, of the batch's copies
+            as `facetalk_hf.models.guidance.guided_copies` lays them out.
+        guidance_scale (`float`): w of `x_0 = G(null) + w * (G(audio) - G(null))`; 1 needs no copy without audio.
         generator: one for all elements, or one for each, for schedulers that draw noise.
         constrain (`Callable`, *optional*): replaces what is known of every predicted x_0, (B, N, D) -> (B, N, D).
             All schedulers here mix x_t from x_0 and noise, so where x_0 is always the same, x_t is that x_0 with the
@@ -77,6 +79,8 @@ def denoise(
         on_step (`Callable`, *optional*): called after each step as `on_step(i, timestep, latents)`, gives latents.
         steer (`Callable`, *optional*): moves every predicted x_0 towards what else is known of it, as `steer(x_0, r)`,
             r the variance of the noise in x_t over that of its signal; before `constrain`.
+        emotion_scale (`float`, *optional*, defaults to 1): adds `(s - 1) * (G(told) - G(untold))` to x_0; 1 needs no
+            copy without conditions.
 
     Returns:
         two `torch.Tensor` (B, N, D) float32: the sample, and the x_0 of the first step, steered but without guidance.
@@ -94,7 +98,7 @@ def denoise(
             for index, (count, source) in enumerate(zip(frames, sources, strict=True))
         ]
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-    copies = 1 if guidance_scale == 1 else 2
+    copies = 1 + (guidance_scale != 1) + (emotion_scale != 1)
     if frame_mask is not None:
         frame_mask = frame_mask.repeat(copies, 1).to(latents.device)
 
@@ -105,9 +109,8 @@ def denoise(
         if i == 0:
             expected = clean[: len(latents)]
             expected = expected if steer is None else steer(expected, math.inf)
-        if copies == 2:
-            clean, null = clean.chunk(2)
-            clean = null + guidance_scale * (clean - null)
+        if copies > 1:
+            clean = guided(clean.unflatten(0, (copies, -1)), guidance_scale, emotion_scale)
         if steer is not None:
             clean = steer(clean, noise_to_signal(scheduler, t))
         if constrain is not None:

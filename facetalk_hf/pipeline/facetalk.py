@@ -62,6 +62,7 @@ class FaceTalkPipeline(FaceTalkComponents):
         mouth_temperature (`float`, *optional*): the model's own, for calls that leave it out.
         is_distilled (`bool`, *optional*, defaults to `False`): guidance scale and mouth temperature are part of the
             weights, so that no call may ask for others.
+        emotion_scale (`float`, *optional*, defaults to 1.0): the model's own, for calls that leave it out.
     """
 
     @property
@@ -120,8 +121,8 @@ class FaceTalkPipeline(FaceTalkComponents):
             generator (`torch.Generator` or a list of them, *optional*): seeds. One generator serves the results in
                 order, so what a clip gets depends on those before it; with a list each result has its own, and a clip
                 gets in any batch what it gets alone.
-            latents (`torch.Tensor` or a list of them, *optional*): (B * num_samples, N, D) float, or a list of
-                (N, D) float: unit Gaussian noise in place of the generator's.
+            latents (`torch.Tensor` or a list of them, *optional*): (B * num_samples, N, C) float, or a list of
+                (N, C) float, C being the denoiser's `sample_dim`: unit Gaussian noise in place of the generator's.
             output_type (`str`, *optional*, defaults to `"animation"`): `"arkit"` gives ARKit's weights beside the
                 codes, for which no surface is made; `"expression"`, or `"pt"`, stops at the codes and needs no head.
             return_dict (`bool`, *optional*, defaults to `True`): whether to return a [`FaceTalkPipelineOutput`].
@@ -155,8 +156,10 @@ class FaceTalkPipeline(FaceTalkComponents):
         controls.check_length(frames)
 
         # 3. Encode it; from here on the samples of a clip stand side by side
+        told, emotion_scale = self.prepare_acting(controls, waveforms, frames)
+        acting = (processor.intensity, told, emotion_scale)
         features = self.encode_audio(waveforms, rate, controls.look_ahead)
-        conditions = self.prepare_conditions(features, samples, guidance_scale, processor.intensity)
+        conditions = self.prepare_conditions(features, samples, guidance_scale, *acting)
         heard = self.heard_lips(features, frames)
         targets = [known or found for known, found in zip(targets, heard, strict=True)]
         waveforms, frames = _repeat(waveforms, samples), _repeat(frames, samples)
@@ -184,12 +187,16 @@ class FaceTalkPipeline(FaceTalkComponents):
                 return latents
 
             inputs = (self.denoiser, self.scheduler, latents, frames, conditions, guidance_scale, generator)
-            sample, expected = denoise(*inputs, constrain, on_step, steer)
+            sample, expected = denoise(*inputs, constrain, on_step, steer, emotion_scale)
 
         # 6. Codes, each cut to its own length and edited; what is fixed is made exact at the end
-        codes, expressions = processor.postprocess(sample, expected), []
+        codes, learnt, expressions = processor.postprocess(sample, expected), processor.poses(sample), []
+        poses = None if learnt is None else []
         for index, (count, waveform, constraint) in enumerate(zip(frames, waveforms, constraints, strict=True)):
             scaled, rng = processor.scale(codes[index, :count]), seeded_rng(generator, index)
+            if learnt is not None and poses is not None:
+                scaled = processor.keep_gaze(scaled, learnt[index, :count])
+                poses.append(controls.head_motion * learnt[index, :count].numpy())
             edited = processor.edit(scaled, self.config["fps"], waveform, rate, rng)
             if steer is not None and controls.smoothing:
                 edited = steer.touch(index, edited, processor.controls.intensity)
@@ -198,16 +205,20 @@ class FaceTalkPipeline(FaceTalkComponents):
         # 7. Heads
         animations = None
         if output_type == "animation":
-            animations = self.animate(expressions, recordings, identity, generator, controls)
+            animations = self.animate(expressions, recordings, identity, generator, controls, poses)
             if controls.fps is not None:
                 expressions = [torch.as_tensor(animation.expressions) for animation in animations]
+                if poses is not None:
+                    still = [np.zeros((len(item), 6), np.float32) for item in expressions]
+                    moved = [animation.poses for animation in animations]
+                    poses = [zero if pose is None else pose for zero, pose in zip(still, moved, strict=True)]
 
         arkit = [self.arkit(item) for item in expressions] if output_type == "arkit" else None
 
         self.maybe_free_model_hooks()
         if not return_dict:
             return expressions, animations if arkit is None else arkit
-        return FaceTalkPipelineOutput(expressions=expressions, animations=animations, arkit=arkit)
+        return FaceTalkPipelineOutput(expressions=expressions, animations=animations, arkit=arkit, poses=poses)
 
     def few_steps(self, folder: str | os.PathLike | None = None) -> Self:
         """Make a pipeline that samples in few steps, with the LoRA of a folder fused into a copy of the denoiser.
@@ -266,7 +277,7 @@ class FaceTalkPipeline(FaceTalkComponents):
                 denoiser that needs the whole clip, a scheduler that draws noise.
         """
         controls = self.resolve_controls(controls)
-        controls.check_live()
+        controls.check_live(self.learnt_pose)
         self.check_inputs(controls)
         return SpeechStream(self, sampling_rate, controls, generator, hop, warm_up)
 

@@ -23,8 +23,8 @@ def few_step_denoiser(
     """Copy a denoiser with the LoRA of a folder fused into it.
 
     Returns:
-        the copy, and the arguments of [`FaceTalkPipeline`] for it: its number of steps; guidance and the mouth's
-        temperature are part of its weights, so both are 1.
+        the copy, and the arguments of [`FaceTalkPipeline`] for it: its number of steps; guidance, emotion scale and
+        the mouth's temperature are part of its weights, so all are 1.
 
     Raises:
         FaceTalkError: there is no LoRA in the folder, or it was made for other weights.

@@ -20,8 +20,11 @@ class FaceTalkPipelineOutput(BaseOutput):
         animations (`list` of [`HeadAnimation`], *optional*): the decoded heads, with `output_type="animation"`.
         arkit (`list` of `np.ndarray`, *optional*): (N, 52) float32, weights in the order of
             [`facetalk_hf.animation.arkit.ARKIT`], with `output_type="arkit"`.
+        poses (`list` of `np.ndarray`, *optional*): (N, 6) float32, motion of the head as `head_motion` scales it, see
+            [`HeadAnimation`]; `None` from a model that learnt none.
     """
 
     expressions: list[torch.Tensor]
     animations: list[HeadAnimation] | None = None
     arkit: list[np.ndarray] | None = None
+    poses: list[np.ndarray] | None = None

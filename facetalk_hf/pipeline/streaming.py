@@ -9,22 +9,25 @@ for every step: the result is that of sampling the whole clip at once.
 import copy
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from ..animation.head_animation import HeadAnimation
+from ..animation.head_animation import HeadAnimation, neck_pivot
 from ..audio.encoding import look_ahead_frames
 from ..audio.io import read_audio
 from ..audio.streaming import FeatureStream, StreamingResampler
+from ..conditions import STYLE
 from ..errors import FaceTalkError
 from ..head.decoder import Identity
 from ..models.incremental import IncrementalDenoiser
 from ..motion.blinks import LidMemory
 from ..motion.controls import MotionControls
+from ..motion.emotions import told_conditions
 from ..motion.processing import MotionProcessor
 from ..motion.steering import MouthSteering, heard_target, steerable
 from .components import OUTPUT_TYPES, FaceTalkComponents
@@ -42,6 +45,7 @@ class SpeechStreamOutput(BaseOutput):
         arkit ((n, 52) float, *optional*): weights in the order of `facetalk_hf.animation.arkit.ARKIT`, with
             `output_type="arkit"`.
         animation ([`HeadAnimation`], *optional*): the decoded head, with `output_type="animation"`.
+        poses ((n, 6) float32, *optional*): motion of the head as `head_motion` scales it, from a model that learnt it.
     """
 
     index: int
@@ -49,6 +53,7 @@ class SpeechStreamOutput(BaseOutput):
     expressions: torch.Tensor
     arkit: np.ndarray | None = None
     animation: HeadAnimation | None = None
+    poses: np.ndarray | None = None
 
 
 def sampling_table(scheduler: SamplingScheduler, num_inference_steps: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -101,6 +106,8 @@ class SpeechStream:
     Attributes:
         delay (`float`): seconds of sound after the start of a frame that must have come before the frame does.
         num_frames (`int`): frames given so far.
+        controls ([`MotionControls`]): emotion and style among them may be changed between two chunks, see `act`.
+        poses ((n, 6) float32, *optional*): motion of the head in the frames that `push` or `finish` gave last.
     """
 
     def __init__(
@@ -127,20 +134,23 @@ class SpeechStream:
             samples, _ = read_audio(warm_up, extractor.sampling_rate)
             self.features.statistics.update(extractor.log_mel(samples))
         self.resampler = StreamingResampler(self.sampling_rate, extractor.sampling_rate)
-        self.code_size = pipe.denoiser.config["code_dim"]
+        self.code_size, self.sample_size = pipe.denoiser.config["code_dim"], pipe.denoiser.sample_dim
+        self.fps, self.condition_names = pipe.config["fps"], pipe.denoiser.config["condition_names"]
+        self.controls, self.poses = controls, None if not pipe.learnt_pose else np.zeros((0, 6), np.float32)
         self.processor = MotionProcessor(controls, pipe.denoiser, pipe.head)
         steps, guidance_scale = controls.num_inference_steps, controls.guidance_scale
         assert steps is not None and guidance_scale is not None
         timesteps, table = sampling_table(pipe.scheduler, steps)
-        self.denoiser = IncrementalDenoiser(pipe.denoiser, timesteps, hop, guidance_scale, self.processor.intensity)
+        scales = (guidance_scale, self.processor.intensity, pipe.acting_scale(controls))
+        self.denoiser = IncrementalDenoiser(pipe.denoiser, timesteps, hop, *scales)
         self.table = table.to(self.denoiser.device)
         self.encoder, self.closing = pipe.audio_encoder, pipe.audio_encoder.config.closure_threshold
         self.steering: MouthSteering | None = None
         if self.closing is not None and steerable(pipe.head):
             self.steering = MouthSteering([None], hop, pipe.denoiser, pipe.head, 1.0, self.processor.intensity)
         # Noise comes in groups of 16 numbers; drawn in whole groups it is that of a clip at once.
-        self.noise = torch.zeros(0, self.code_size)
-        self.noise_block = 16 // math.gcd(16, self.code_size)
+        self.noise = torch.zeros(0, self.sample_size)
+        self.noise_block = 16 // math.gcd(16, self.sample_size)
         self.lids = LidMemory()
         self.num_frames = 0
         self.finished = False
@@ -151,6 +161,25 @@ class SpeechStream:
         extractor = self.features.extractor
         samples = self.features.samples_for(self.hop) / extractor.sampling_rate
         return samples + self.resampler.reach / self.sampling_rate
+
+    def act(self, **options: Any) -> None:
+        """Change emotion and style of the frames that are not made yet.
+
+        Args:
+            options: `emotion`, `energy`, `articulation`, `asymmetry`, as for the pipeline. The emotion scale stays
+                that of the stream's beginning, where it counted only if something was asked for.
+
+        Raises:
+            FaceTalkError: what cannot be used, or a model that was not trained with emotion and style.
+        """
+        if other := sorted(set(options) - {"emotion", *STYLE}):
+            raise FaceTalkError(f"{other[0]} cannot be changed in a stream")
+        controls = replace(self.controls, **options)
+        controls.check_ranges()
+        controls.check_live(self.poses is not None)
+        if controls.acts and not self.condition_names:
+            raise FaceTalkError("this model was not trained with emotion and style")
+        self.controls = controls
 
     def push(self, samples: np.ndarray | torch.Tensor, sampling_rate: int | None = None) -> torch.Tensor:
         """Take in sound and return the codes (n, D) float of the frames that it completes; n may be 0.
@@ -172,14 +201,17 @@ class SpeechStream:
                 f"a chunk must be a NumPy array or a tensor, not {type(samples).__name__}: of raw 16-bit sound, "
                 "np.frombuffer(chunk, np.int16) makes one"
             )
+        self.poses = None if self.poses is None else self.poses[:0]
         if samples.ndim == 1 and len(samples) == 0:
             return torch.zeros(0, self.code_size)
         waveform, rate = read_audio(samples, self.sampling_rate)
         # A second at a time: what is kept is cut at its front for every hop, and should be short.
-        codes = []
+        codes, poses = [], [self.poses]
         for start in range(0, len(waveform), rate):
             self.features.push(self.resampler.push(waveform[start : start + rate]))
             codes.append(self._advance())
+            poses.append(self.poses)
+        self.poses = None if self.poses is None else np.concatenate([item for item in poses if item is not None])
         return torch.cat(codes)
 
     def finish(self) -> torch.Tensor:
@@ -187,6 +219,7 @@ class SpeechStream:
 
         Silence takes the place of what is missing in the last frame. A stream without a sample has no frames.
         """
+        self.poses = None if self.poses is None else self.poses[:0]
         if self.finished:
             return torch.zeros(0, self.code_size)
         self.finished = True
@@ -196,25 +229,33 @@ class SpeechStream:
         codes = self._advance()
         beyond = self.num_frames - end
         self.num_frames = end
-        return codes[: len(codes) - beyond] if beyond > 0 else codes
+        count = len(codes) - max(beyond, 0)
+        self.poses = None if self.poses is None else self.poses[:count]
+        return codes[:count]
 
     def _advance(self) -> torch.Tensor:
-        codes = [torch.zeros(0, self.code_size)]
+        codes, poses = [torch.zeros(0, self.code_size)], [np.zeros((0, 6), np.float32)]
         while self.features.ready():
             sample, expected = self._denoise(self.features.pull())
-            codes.append(self.processor.scale(self.processor.postprocess(sample, expected, self.lids)))
+            scaled = self.processor.scale(self.processor.postprocess(sample, expected, self.lids))
+            if (learnt := self.processor.poses(sample)) is not None:
+                scaled = self.processor.keep_gaze(scaled, learnt)
+                poses.append(self.controls.head_motion * learnt.numpy())
+            codes.append(scaled)
             self.num_frames += self.hop
+        self.poses = None if self.poses is None else np.concatenate(poses)
         return torch.cat(codes)
 
     @torch.inference_mode()
     def _denoise(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Turn features (hop, A) of the next frames into normalised codes (hop, D): a sample, and the expected one."""
-        self.denoiser.begin(features)
+        told = told_conditions(self.controls, self.condition_names, self.hop, self.fps, first=self.num_frames)
+        self.denoiser.begin(features, None if told is None else torch.from_numpy(told))
         steer = self.steering
         if steer is not None:
             heard = self.encoder.predict_motion(features.to(self.encoder.dtype))
             steer.aim([heard_target(heard, self.closing)], self.hop)
-        known = self.table.new_zeros(len(self.table), self.hop * self.code_size)
+        known = self.table.new_zeros(len(self.table), self.hop * self.sample_size)
         known[0] = self._draw().to(known.device).flatten()
         for step in range(len(self.table) - 1):
             noisy = (self.table[step, : step + 1] @ known[: step + 1]).view(self.hop, -1)
@@ -226,7 +267,7 @@ class SpeechStream:
     def _draw(self) -> torch.Tensor:
         while len(self.noise) < self.hop:
             device = None if self.generator is None else self.generator.device
-            block = randn_tensor((self.noise_block, self.code_size), generator=self.generator, device=device)
+            block = randn_tensor((self.noise_block, self.sample_size), generator=self.generator, device=device)
             self.noise = torch.cat((self.noise, block.cpu()))
         noise, self.noise = self.noise[: self.hop], self.noise[self.hop :]
         return noise
@@ -257,11 +298,13 @@ def stream_outputs(
 
     def outputs() -> Iterator[SpeechStreamOutput]:
         for index, expressions in _blocks(stream, chunks):
-            output = SpeechStreamOutput(index, index / pipe.config["fps"], expressions)
+            output = SpeechStreamOutput(index, index / pipe.config["fps"], expressions, poses=stream.poses)
             if output_type == "arkit":
                 output.arkit = pipe.arkit(expressions)
             elif output_type == "animation":
                 output.animation = pipe.decode(expressions, identity)
+                if stream.poses is not None and stream.controls.head_motion:
+                    output.animation = output.animation.replace(poses=stream.poses, pivot=neck_pivot(output.animation))
             yield output
 
     return outputs()

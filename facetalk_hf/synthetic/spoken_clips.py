@@ -6,13 +6,11 @@ from typing import Any
 import numpy as np
 import scipy.signal
 
-from ..audio.analysis import loudness
 from ..data.corpus import encode_audio
 from ..phones.alphabets import SILENCE
 from ..phones.segments import Segment
-from ..phones.visemes import mouth_weights
+from .acting import draw_conditions, perform
 from .speech_engines import RATE, Speech
-from .upper_face import accompany
 
 
 FPS = 24
@@ -94,12 +92,12 @@ def silence_clip(rng: np.random.Generator) -> np.ndarray:
 
 
 def make_row(audio: np.ndarray, segments: list[Segment], rng: np.random.Generator, **fields: object) -> dict[str, Any]:
-    """Make a row of a corpus from a clip (S,) and its segments; the motion is that of the rules."""
+    """Make a row of a corpus from a clip (S,) and its segments: emotion and style at random, motion by the rules."""
     frames = max(1, int(np.ceil(len(audio) * FPS / RATE - 1e-6)))
-    weights, closure = mouth_weights(segments, frames, FPS, loudness(audio, RATE, frames, FPS))
-    weights = accompany(weights, audio, RATE, FPS, rng)
+    told = draw_conditions(frames, FPS, rng)
+    weights, closure, pose = perform(segments, audio, RATE, frames, FPS, told, rng)
     phones = [{"phone": phone, "start": start, "end": end} for phone, start, end in segments]
     return {
         "audio": encode_audio(audio, RATE), "sampling_rate": RATE, "weights": weights, "closure": closure, "fps": FPS,
-        "phones": phones, **fields,
+        "phones": phones, "head_pose": pose, "conditions": told, **fields,
     }  # fmt: skip
