@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Make docs/images/acting.jpg: seven moods x (a vowel, a shut mouth, rest), and print the gap of the lips there.
+"""Make docs/images/acting.jpg: seven moods x (a vowel, a shut mouth, rest), and print how far the lips are apart.
 
     python docs/acting.py                              # the rules that a denoiser is taught by, on the embedded head
     python docs/acting.py --model DIR --clip CLIP.wav  # a model that was trained with emotion and style

@@ -90,11 +90,12 @@ class IncrementalDenoiser:
     def begin(self, audio_features: torch.Tensor, conditions: torch.Tensor | None = None) -> None:
         """Begin the next frames, whose speech features are (hop, A) float, and their conditions (hop, C) float."""
         hop, copies = self.hop, self.copies
-        keep, conditions = guided_copies(1, self.guidance_scale, self.emotion_scale, conditions)
+        told = None if conditions is None else conditions[None]
+        keep, told = guided_copies(1, self.guidance_scale, self.emotion_scale, told)
         projected = self.denoiser.project_audio(
             audio_features[None].to(self.enter[1]).to(self.denoiser.norm_out.weight.dtype).repeat(copies, 1, 1),
             keep.to(self.device),
-            None if conditions is None else conditions.to(self.device),
+            None if told is None else told.to(self.device),
         )
         audio = torch.stack([part.flatten(0, 1) for part in projected]).float()  # (L, copies * hop, C)
         scale, shift = self.film[:, :, 1].unbind(2)

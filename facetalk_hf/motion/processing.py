@@ -118,7 +118,7 @@ class MotionProcessor:
             turn = missing[..., abs(axis) - 1] * (1 if axis > 0 else -1)
             angle = pair[..., 0] * degrees[0] - pair[..., 1] * degrees[1] + turn
             wanted = torch.stack((angle, -angle), -1).clamp(min=0) / degrees
-            change[..., 2 * first : 2 * first + 2] = wanted.clamp(max=1) - pair
+            change[..., 2 * first : 2 * first + 2] = wanted - pair
         return channels.change(codes, change, columns)
 
     def to_codes(self, sample: torch.Tensor) -> torch.Tensor:

@@ -246,7 +246,7 @@ def _mixed(raw: np.ndarray, speech: np.ndarray, expression: Expression, rounding
 # at the lips of ICT-FaceKit's mean head under each emotion: docs/acting.py prints the gap that is left.
 _SHUT = {
     "mouthStretch": 0.5, "mouthSmile": 0.4, "mouthFunnel": 1.0, "mouthShrugUpper": 1.0, "mouthLowerDown": 1.0,
-    "mouthUpperUp": 1.0, "mouthFrown": 0.4, "mouthDimple": 0.4, "noseSneer": 0.6, "mouthShrugLower": 0.4,
+    "mouthUpperUp": 1.0, "mouthFrown": 0.4, "mouthDimple": 0.4, "noseSneer": 0.8, "mouthShrugLower": 0.4,
 }  # fmt: skip
 _BITTEN = {"mouthLowerDown": 1.0, "mouthShrugLower": 0.8, "mouthFrown": 0.4, "mouthDimple": 0.3}
 

@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from facetalk_hf.audio.analysis import loudness, pitch
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
+from facetalk_hf.conditions import CONDITIONS
 from facetalk_hf.evaluation.metrics import lip_aperture
 from facetalk_hf.motion.blinks import blinks
 from facetalk_hf.phones.alphabets import ALPHABETS, SILENCE, normalise, normalise_all
 from facetalk_hf.phones.segments import Segment
 from facetalk_hf.phones.visemes import _DIPHTHONGS, PHONES, mouth_weights
+from facetalk_hf.synthetic.prosody import prosody
 from facetalk_hf.synthetic.upper_face import accompany
 
 
@@ -175,9 +177,11 @@ def test_the_rest_of_the_face_lives_and_leaves_the_mouth_alone():
     segments, frames = word("m", "aa", "n", "iy", pause=1.5)
     weights, _ = mouth_weights(segments, frames)
     audio = np.random.default_rng(0).normal(0, 0.05, frames * 16000 // 24)
-    face = accompany(weights, audio, 16000, 24, np.random.default_rng(3))
+    sounds, told = prosody(audio, 16000, segments, frames, 24), np.zeros((frames, len(CONDITIONS)))
+    gaze = (np.zeros((frames, 2)), [])
+    face = accompany(weights, sounds, gaze, 24, np.random.default_rng(3), told)
     mouth = [index for name, index in INDEX.items() if name.startswith(("mouth", "jaw"))]
     assert not face[:30][:, mouth].any()
     assert face.min() >= 0 and face.max() <= 1 and face.dtype == np.float32
     np.testing.assert_array_equal(face[:, INDEX["jawOpen"]], weights[:, INDEX["jawOpen"]])
-    assert (accompany(weights, audio, 16000, 24, np.random.default_rng(4)) != face).any()
+    assert (accompany(weights, sounds, gaze, 24, np.random.default_rng(4), told) != face).any()
