@@ -15,7 +15,7 @@ from .kokoro_times import name_phones
 UNSPACED = ("ja", "zh")
 """Languages that are written without spaces."""
 # Kinds of sentences and their shares. Natural ones make the phones as frequent as they are in speech: in the grammar
-# alone, whose words were chosen for their lips, m is twice as frequent as in any book, and n half as.
+# alone, whose words were chosen for their lips, m is twice as frequent as in natural text.
 _WITH_CLAUSES = {"natural": 0.72, "pairs": 0.08, "template": 0.10, "words": 0.05, "pseudo": 0.05}
 _WITHOUT = {"template": 0.55, "words": 0.20, "pseudo": 0.25}
 
