@@ -3,7 +3,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +46,10 @@ class Text:
         self.joins = self.slots.pop("join", [])
         self.words = sorted({word for values in self.slots.values() for value in values for word in value.split()})
         self._spaced = language not in UNSPACED
-        there = {"natural": self.clauses, "pairs": self.pairs, "template": self.templates, "words": self.words}
-        there["pseudo"] = list(self.parts)
+        there: dict[str, Sequence[object]] = {
+            "natural": self.clauses, "pairs": self.pairs, "template": self.templates, "words": self.words,
+            "pseudo": list(self.parts),
+        }  # fmt: skip
         shares = _WITH_CLAUSES if self.clauses else _WITHOUT
         self._kinds = [kind for kind in shares if there[kind]]
         self._shares = np.array([shares[kind] for kind in self._kinds]) / sum(shares[kind] for kind in self._kinds)
