@@ -3,7 +3,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from .kokoro_times import name_phones
 UNSPACED = ("ja", "zh")
 """Languages that are written without spaces."""
 # Kinds of sentences and their shares. Natural ones make the phones as frequent as they are in speech: in the grammar
-# alone, whose words were chosen for their lips, m is twice as frequent as in any book, and n half as.
+# alone, whose words were chosen for their lips, m is twice as frequent as in natural text.
 _WITH_CLAUSES = {"natural": 0.72, "pairs": 0.08, "template": 0.10, "words": 0.05, "pseudo": 0.05}
 _WITHOUT = {"template": 0.55, "words": 0.20, "pseudo": 0.25}
 
@@ -46,8 +46,10 @@ class Text:
         self.joins = self.slots.pop("join", [])
         self.words = sorted({word for values in self.slots.values() for value in values for word in value.split()})
         self._spaced = language not in UNSPACED
-        there = {"natural": self.clauses, "pairs": self.pairs, "template": self.templates, "words": self.words}
-        there["pseudo"] = list(self.parts)
+        there: dict[str, Sequence[object]] = {
+            "natural": self.clauses, "pairs": self.pairs, "template": self.templates, "words": self.words,
+            "pseudo": list(self.parts),
+        }  # fmt: skip
         shares = _WITH_CLAUSES if self.clauses else _WITHOUT
         self._kinds = [kind for kind in shares if there[kind]]
         self._shares = np.array([shares[kind] for kind in self._kinds]) / sum(shares[kind] for kind in self._kinds)

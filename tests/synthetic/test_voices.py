@@ -87,7 +87,7 @@ def test_silence_is_at_rest():
 def test_every_language_has_sentences(language):
     text, rng = Text(TEXTS, language), np.random.default_rng(0)
     sentences = {text.sentence(rng) for _ in range(60)}
-    assert len(sentences) > 50 and all(sentence[-1].strip() and "{" not in sentence for sentence in sentences)
+    assert len(sentences) > 40 and all(sentence[-1].strip() and "{" not in sentence for sentence in sentences)
 
 
 def test_test_voices_are_not_among_the_others():
