@@ -45,6 +45,7 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "text": ("string", "what is said"),
     "phones": ("phones", "list of `phone`, `start` and `end` in seconds"),
     "language": ("string", "of the text, ISO 639-1"),
+    "confidence": ("float32", "of the times of the phones, where they were found in a recording, 0 to 1"),
     "engine": ("string", "program that made the audio"),
     "source": ("string", "where the sequence was taken from"),
     "licence": ("string", "terms of the sequence"),

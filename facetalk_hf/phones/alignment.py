@@ -120,6 +120,16 @@ def align(samples: np.ndarray, sampling_rate: int, text: str, language: str = "e
     )
 
 
+def check_tools(language: str = "en") -> None:
+    """Check that what alignment needs is installed.
+
+    Raises:
+        FaceTalkError: pocketsphinx or espeak-ng is missing, or espeak-ng does not know the language.
+    """
+    _decoder(False)
+    read_word("a", language)
+
+
 @cache
 def _decoder(wide: bool) -> Any:
     """Make the decoder, once a process; the wide one looks at more hypotheses."""
