@@ -129,7 +129,7 @@ def _read_array(stream: Any, size: int, most: int, left: int) -> np.ndarray:
 
 def _fill(stream: BinaryIO, array: np.ndarray) -> None:
     """Read the bytes of an array."""
-    place = memoryview(array.view(np.uint8))  # type: ignore[arg-type]  # arrays of bytes are buffers
+    place = memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # arrays of bytes are buffers
     done = 0
     while done < len(place):
         part = stream.read(min(2**20, len(place) - done))

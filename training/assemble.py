@@ -13,8 +13,8 @@ from facetalk_hf.scripts import parse_config, run_script
 
 def main() -> None:
     # --encoder is what this script called it before there was a command.
-    words = ["--audio-encoder" if word == "--encoder" else word for word in sys.argv[1:]]
-    print(assemble(parse_config(AssembleOptions, __doc__, words)))
+    sys.argv = ["--audio-encoder" if word == "--encoder" else word for word in sys.argv]
+    print(assemble(parse_config(AssembleOptions, __doc__)))
 
 
 if __name__ == "__main__":

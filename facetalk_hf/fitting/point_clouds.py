@@ -149,8 +149,9 @@ def check_normals(normals: np.ndarray, points: np.ndarray, place: Path) -> np.nd
     if normals.shape != points.shape:
         raise FaceTalkError(f"{place}: normals have shape {normals.shape} for {len(points)} points")
     normals = np.where(np.isfinite(normals).all(1, keepdims=True), normals, 0)
-    normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    inwards = (normals * (points - points.mean(0))).sum(1).mean() < 0
+    with np.errstate(over="ignore", invalid="ignore"):  # of numbers that no cloud has
+        normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+        inwards = (normals * (points - points.mean(0))).sum(1).mean() < 0
     return -normals if inwards else normals
 
 

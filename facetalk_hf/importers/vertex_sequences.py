@@ -268,8 +268,10 @@ def read_lips(path: Path, count: int) -> np.ndarray:
             indices = read_npy(path)
         else:
             indices = np.array(path.read_text().replace(",", " ").split(), int)
-        if indices.dtype.kind not in "iu" and not (indices == np.round(to_float32(indices))).all():
-            raise ValueError("they are no whole numbers")
+        if indices.dtype.kind not in "iu":
+            values = to_float32(indices)
+            if not (np.isfinite(values).all() and (values == np.floor(values)).all()):
+                raise ValueError("they are no whole numbers")
         if indices.size and not 0 <= indices.min() <= indices.max() < count:
             raise ValueError(f"they go from {indices.min()} to {indices.max()}")
         mask = np.zeros(count, bool)

@@ -19,7 +19,7 @@ from ..models.nphm import NPHMModel
 from ..paths import BASIS, TINY, TINY_NAME
 from ..pipeline.facetalk import FaceTalkPipeline
 from ..scripts import REQUIRED, option
-from .training import PARTS
+from .training import PARTS, load_part
 
 
 @dataclass(kw_only=True)
@@ -48,10 +48,10 @@ def assemble(options: AssembleOptions) -> str:
         raise FaceTalkError(f"{options.denoiser} does not say its audio encoder: give --audio-encoder")
     extractor_name = options.feature_extractor or (None if options.audio_encoder else known.get("feature_extractor"))
     encoder, extractor = load_audio_encoder(encoder_name, extractor_name)
-    denoiser = _load(FaceTalkDenoiser, options.denoiser / "denoiser", "denoiser")
+    denoiser = load_part(FaceTalkDenoiser, options.denoiser / "denoiser", "denoiser")
     head_name = options.head or known.get("head")
     head_name = str(Path(TINY) / "head") if head_name == TINY_NAME else head_name
-    head = None if head_name is None else _load(NPHMModel, head_name, "head")
+    head = None if head_name is None else load_part(NPHMModel, head_name, "head")
     size = denoiser.config["code_dim"]
     if head is not None and head.config["expression_dim"] != size:
         raise FaceTalkError(f"the denoiser gives codes of {size} numbers, the head takes {head.config.expression_dim}")
@@ -60,9 +60,10 @@ def assemble(options: AssembleOptions) -> str:
         raise FaceTalkError(
             f"the encoder gives {given} features, the denoiser was trained on {wanted}: another encoder"
         )
+    scheduler = load_part(DPMSolverMultistepScheduler, options.denoiser / "scheduler", "scheduler")
     pipe = FaceTalkPipeline(
-        denoiser=denoiser, scheduler=_load(DPMSolverMultistepScheduler, options.denoiser / "scheduler", "scheduler"),
-        audio_encoder=encoder, feature_extractor=extractor, head=head, fps=options.fps or known.get("fps", 24.0),
+        denoiser=denoiser, scheduler=scheduler, audio_encoder=encoder,
+        feature_extractor=extractor, head=head, fps=options.fps or known.get("fps", 24.0),
     )  # fmt: skip
     pipe.to(dtype=getattr(torch, options.dtype))
     corpus = options.corpus or (Path(known["corpus"]) if known.get("corpus") else None)
@@ -115,12 +116,3 @@ def _parts(folder: Path) -> dict[str, Any]:
         return dict(json.loads((folder / PARTS).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise FaceTalkError(f"{folder / PARTS} is damaged: remove it, and name the parts") from error
-
-
-def _load(kind: Any, place: str | Path, what: str) -> Any:
-    """Load a component; whatever is wrong with it becomes one line."""
-    try:
-        return kind.from_pretrained(place)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise FaceTalkError(f"no {what} can be loaded from {place}: {reason}") from error

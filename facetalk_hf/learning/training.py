@@ -9,6 +9,7 @@ from accelerate.utils import set_seed
 
 from ..data import corpus
 from ..data.feature_cache import load_audio_encoder
+from ..errors import FaceTalkError
 from ..files import atomic_path
 from ..models.nphm import NPHMModel
 from .checkpointing import save_whole
@@ -47,7 +48,7 @@ def train_denoiser(options: DenoiserOptions) -> None:
     accelerator = trainer.accelerator
     encoder, extractor = load_audio_encoder(options.audio_encoder, options.feature_extractor)
     encoder.to(accelerator.device)
-    head = NPHMModel.from_pretrained(options.head) if options.head else None  # missing? say so at once
+    head = load_part(NPHMModel, options.head, "head") if options.head else None  # missing? say so at once
     with accelerator.main_process_first():  # the others read the cache, if there is one
         clips, online = read_split(options, "train", encoder, extractor)
         held_out = read_split(options, "validation", encoder, extractor) if options.validation_steps else None
@@ -94,3 +95,16 @@ def write_parts(options: DenoiserOptions, fps: float) -> None:
     }  # fmt: skip
     with atomic_path(options.output_dir / PARTS) as temporary:
         temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def load_part(kind: Any, place: str | Path, what: str) -> Any:
+    """Load a component of a model, `what` in words, from a folder or the Hub.
+
+    Raises:
+        FaceTalkError: there is none, or it is damaged, in one line.
+    """
+    try:
+        return kind.from_pretrained(place)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise FaceTalkError(f"no {what} can be loaded from {place}: {reason}") from error

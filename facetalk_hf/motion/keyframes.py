@@ -76,7 +76,7 @@ class Keyframes:
         for name, values in weights.items():
             channel = name if name == "*" else canonical_channel(str(name))
             if channel is None:
-                raise FaceTalkError(f"no channel is called {name!r}: use ARKit's names, such as jawOpen")
+                raise FaceTalkError(f"no channel is called {str(name)[:40]!r}: use ARKit's names, such as jawOpen")
             with np.errstate(over="ignore", invalid="ignore"):
                 values = np.asarray(values, np.float32)
             if np.isinf(values).any():
@@ -336,7 +336,7 @@ def _number(cell: str, name: str, line: int) -> float:
     except ValueError:
         value = float("nan")
     if not np.isfinite(value):
-        raise FaceTalkError(f"line {line}: {name} must be a number, not {cell.strip()!r}")
+        raise FaceTalkError(f"line {line}: {name[:40]} must be a number, not {cell.strip()[:40]!r}")
     return value
 
 
@@ -347,7 +347,7 @@ def _read_json(path: Path) -> Keyframes:
         raise FaceTalkError('it must be an object with "frames" or "channels"')
     for frame, weights in document.get("frames", {}).items():
         if not str(frame).strip().isdigit():
-            raise FaceTalkError(f"{frame!r} is no frame number: keyframes are numbered with whole numbers from 0")
+            raise FaceTalkError(f"{frame[:40]!r} is no frame number: keyframes are numbered with whole numbers from 0")
         keyframes.fix_channels([int(frame)], weights)
     curves = {
         name: [np.nan if value is None else value for value in curve] if isinstance(curve, list) else curve

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Pipelines are loaded and published: folders and Hub repositories, with one line for what is wrong with them."""
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -13,6 +14,12 @@ from ..errors import FaceTalkError
 from ..hub.extras import save_extras
 from ..hub.fetching import check_variant, fetch_weights
 from ..hub.publishing import upload, write_model
+
+
+# diffusers 0.42 warns at every `to(dtype)` of "modules that should be kept in float32: []", of which there are none.
+logging.getLogger("diffusers.models.modeling_utils").addFilter(
+    lambda record: "float32: []." not in record.getMessage()
+)
 
 
 class HubPipeline(DiffusionPipeline):
