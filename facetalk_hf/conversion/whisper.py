@@ -15,7 +15,9 @@ from .ctranslate2 import read_ctranslate2
 Tensors = dict[str, np.ndarray]
 
 
-def convert_whisper(path: str | os.PathLike, output: str | os.PathLike | None = None) -> WhisperForConditionalGeneration:
+def convert_whisper(
+    path: str | os.PathLike, output: str | os.PathLike | None = None
+) -> WhisperForConditionalGeneration:
     """Convert a model.bin of CTranslate2 to transformers' Whisper; sizes are read from its tensors.
 
     Args:
@@ -37,11 +39,17 @@ def convert_whisper(path: str | os.PathLike, output: str | os.PathLike | None = 
         config = _config(tensors)
         state = {f"model.{name}": value for part in ("encoder", "decoder") for name, value in _part(tensors, part)}
         state["proj_out.weight"] = tensors["decoder/projection/weight"]
-    except KeyError as error:
-        raise FaceTalkError(f"{path} is no Whisper model that is known here: it has no {error}") from error
+    except (KeyError, ValueError) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else f"its tensors don't fit ({error})"
+        raise FaceTalkError(f"{path} is no Whisper model that is known here: {why}") from error
     model = WhisperForConditionalGeneration(config).eval()
     dtype = torch.from_numpy(state["proj_out.weight"][:1].copy()).dtype
-    model.to(dtype).load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state.items()})
+    try:
+        model.to(dtype).load_state_dict({name: torch.from_numpy(value.copy()) for name, value in state.items()})
+    except RuntimeError as error:
+        raise FaceTalkError(
+            f"{path} holds tensors that don't fit a Whisper model: {str(error).splitlines()[-1].strip()}"
+        ) from error
     if output is not None:
         try:
             Path(output).mkdir(parents=True, exist_ok=True)
@@ -56,7 +64,8 @@ def _config(tensors: Tensors) -> WhisperConfig:
     """Sizes of a model, from its tensors; ids of tokens are those of the multilingual or the English models."""
     width, mels, _ = tensors["encoder/conv1/weight"].shape
     vocabulary = len(tensors["decoder/embeddings/weight"])
-    first = 50257 if vocabulary < 51865 else 50258  # <|startoftranscript|>; <|endoftext|> is the one before
+    # <|startoftranscript|>; <|endoftext|> is the one before
+    first = min(50257 if vocabulary < 51865 else 50258, vocabulary - 1)
     return WhisperConfig(
         vocab_size=vocabulary, num_mel_bins=mels, d_model=width,
         encoder_layers=_layers(tensors, "encoder"), decoder_layers=_layers(tensors, "decoder"),
