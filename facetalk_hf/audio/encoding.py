@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Speech features at the frame rate, from log-mel and wav2vec2-family encoders."""
+"""Speech features at the frame rate, from log-mel and wav2vec2-family encoders, and from Whisper's."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -13,26 +13,9 @@ from transformers import PreTrainedModel, SequenceFeatureExtractor
 from ..errors import FaceTalkError
 from ..models.audio_encoder import LogMelEncoder, LogMelEncoderConfig
 from .io import num_frames
-
-
-def resample_to_frames(features: torch.Tensor, offset: float, hop: float, frames: int, fps: float) -> torch.Tensor:
-    """Interpolate feature vectors linearly in time at the centres of the video frames.
-
-    Feature j stands at `offset + j * hop` seconds, frame i at `(i + 0.5) / fps`; outside the first and last feature
-    their value holds. Unlike stretching one length to the other (FaceFormer), this keeps its time when a clip is cut.
-
-    Args:
-        features: (L, C) float.
-
-    Returns:
-        `torch.Tensor`: (N, C) float.
-    """
-    position = (torch.arange(frames, dtype=torch.float64, device=features.device) + 0.5) / fps
-    position = ((position - offset) / hop).clamp(0, len(features) - 1)
-    left = position.floor().long()
-    right = (left + 1).clamp_max(len(features) - 1)
-    weight = (position - left).to(features.dtype)[:, None]
-    return features[left] * (1 - weight) + features[right] * weight
+from .resampling import resample_to_frames
+from .whisper import MODEL_TYPE as WHISPER
+from .whisper import encode_whisper
 
 
 def look_ahead_frames(model: PreTrainedModel, seconds: float | None, fps: float) -> int | None:
@@ -70,11 +53,11 @@ def encode_speech(
     """Encode clips of any lengths; each gives what it would give alone.
 
     A model of the wav2vec 2.0 family runs as in the paper (section 3): convolutional features of each clip, linear
-    resampling to N frames, feature projection and transformer over the batch with a mask. [`LogMelEncoder`] has its
-    own frame grid.
+    resampling to N frames, feature projection and transformer over the batch with a mask. Whisper's encoder sees one
+    clip at a time, and its features are resampled (`encode_whisper`). [`LogMelEncoder`] has its own frame grid.
 
     Args:
-        model: [`LogMelEncoder`], `Wav2Vec2Model`, `HubertModel` or `WavLMModel`, in eval mode.
+        model: [`LogMelEncoder`], `Wav2Vec2Model`, `HubertModel`, `WavLMModel` or `WhisperModel`, in eval mode.
         feature_extractor: the one that belongs to it.
         waveforms: list of (S,) float in -1..1.
         fps (`float`, *optional*, defaults to 24.0): video frames a second.
@@ -108,6 +91,9 @@ def encode_speech(
         hidden_states = hidden_states.last_hidden_state
         return hidden_states, mask
     look_ahead_frames(model, look_ahead, fps)
+    if model.config.model_type == WHISPER:
+        clips = [encode_whisper(model, extractor, waveform, fps, sampling_rate) for waveform in waveforms]
+        return nn.utils.rnn.pad_sequence(clips, batch_first=True), _mask(clips)
     return _encode_wav2vec2(model, extractor, waveforms, fps, sampling_rate)
 
 
@@ -122,7 +108,7 @@ def _encode_wav2vec2(
     if not all(hasattr(model, part) for part in ("feature_extractor", "feature_projection", "encoder")):
         raise FaceTalkError(
             f"{type(model).__name__} is no audio encoder that is known here, use a LogMelEncoder, Wav2Vec2Model, "
-            "HubertModel or WavLMModel"
+            "HubertModel, WavLMModel or WhisperModel"
         )
     if getattr(model, "adapter", None) is not None:
         raise FaceTalkError("audio encoders with an adapter change the frame rate, use a model without one")
@@ -139,9 +125,14 @@ def _encode_wav2vec2(
         features = model.feature_extractor(values)[0].T
         frames = num_frames(len(waveform), sampling_rate, fps)
         clips.append(resample_to_frames(features, field / 2 / sampling_rate, hop / sampling_rate, frames, fps))
-    lengths = torch.tensor([len(clip) for clip in clips], device=model.device)
-    mask = torch.arange(int(lengths.max()), device=model.device)[None] < lengths[:, None]
+    mask = _mask(clips)
     hidden_states = model.feature_projection(nn.utils.rnn.pad_sequence(clips, batch_first=True))
     hidden_states = hidden_states[0] if isinstance(hidden_states, tuple) else hidden_states
     hidden_states = model.encoder(hidden_states, attention_mask=mask).last_hidden_state
     return hidden_states * mask[..., None], mask
+
+
+def _mask(clips: list[torch.Tensor]) -> torch.Tensor:
+    """Make (B, N) bool, true within each of the clips (N_i, A)."""
+    lengths = torch.tensor([len(clip) for clip in clips], device=clips[0].device)
+    return torch.arange(int(lengths.max()), device=clips[0].device)[None] < lengths[:, None]

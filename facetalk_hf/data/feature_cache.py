@@ -14,6 +14,8 @@ from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel, Seque
 from ..audio.encoding import encode_speech
 from ..audio.io import num_frames
 from ..audio.log_mel import LogMelFeatureExtractor
+from ..audio.whisper import MODEL_TYPE as WHISPER
+from ..audio.whisper import whisper_encoder
 from ..errors import FaceTalkError
 from ..models.audio_encoder import LogMelEncoder, LogMelEncoderConfig
 from ..paths import TINY, TINY_NAME
@@ -28,7 +30,9 @@ COLUMNS = ("id", "audio", "sampling_rate", "expression", "fps", "head_pose", "co
 def load_audio_encoder(
     encoder: str | Path, feature_extractor: str | Path | None = None
 ) -> tuple[PreTrainedModel, SequenceFeatureExtractor]:
-    """Load our log-mel encoder from a folder, or one of the wav2vec 2.0 family from a folder or the Hub; frozen.
+    """Load our log-mel encoder from a folder, or one of the wav2vec 2.0 family or Whisper's from a folder or the Hub.
+
+    All are frozen; a Whisper model leaves its decoder behind.
 
     Raises:
         FaceTalkError: there is none, with the reason.
@@ -48,6 +52,8 @@ def load_audio_encoder(
         model_class = LogMelEncoder if ours else AutoModel
         extractor_class = LogMelFeatureExtractor if ours else AutoFeatureExtractor
         model = model_class.from_pretrained(encoder, dtype=torch.float32).eval().requires_grad_(False)
+        if model.config.model_type == WHISPER:
+            model = whisper_encoder(model)
         return model, extractor_class.from_pretrained(feature_extractor or encoder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -53,7 +53,7 @@ class FaceTalkPipeline(FaceTalkComponents):
         denoiser ([`FaceTalkDenoiser`]): predicts the clean expression codes x_0.
         scheduler ([`~diffusers.SchedulerMixin`]): any scheduler of diffusers with `prediction_type="sample"`.
         audio_encoder ([`~transformers.PreTrainedModel`]): [`LogMelEncoder`], or `Wav2Vec2Model`, `HubertModel`,
-            `WavLMModel`.
+            `WavLMModel`, `WhisperModel`.
         feature_extractor ([`~transformers.SequenceFeatureExtractor`]): the one that belongs to the audio encoder.
         head ([`NPHMModel`], *optional*): decodes the codes. Without it only `output_type="expression"` is possible.
         fps (`float`, *optional*, defaults to 24.0): video frames a second.

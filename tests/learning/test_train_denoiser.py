@@ -13,6 +13,7 @@ import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import LoggerType
 from ball_head import head  # noqa: F401
+from components import make_whisper
 from denoiser_training import MODEL, SCRIPT, arguments, data, script, trained, weights  # noqa: F401
 from diffusers import DPMSolverMultistepScheduler
 from safetensors.torch import load_file
@@ -246,6 +247,22 @@ def test_online_audio_gives_what_the_cache_gives_for_a_part_of_a_clip(data):
     batch = SegmentDataset(clips, 12).__getitems__([0, 1, 2])
     assert (batch["start"] == cached["start"]).all() and not set(batch["start"].tolist()) <= set(clips.starts.tolist())
     torch.testing.assert_close(online(batch), cached["audio"], atol=2e-3, rtol=2e-3)
+
+
+@torch.no_grad()
+def test_whisper_is_an_audio_encoder(script, data, tmp_path):
+    """A Whisper of 1 s windows: clips are shorter and longer than one, and online audio gives what the cache gives."""
+    for part in make_whisper():
+        part.save_pretrained(tmp_path / "encoder")
+    with torch.enable_grad():
+        options = ("--audio-encoder", str(tmp_path / "encoder"), "--validation-steps", "0")
+        script.main([*arguments(data, tmp_path / "out", steps=1), *options])
+    assert FaceTalkDenoiser.from_pretrained(tmp_path / "out" / "denoiser").config.audio_dim == 24
+    encoder = load_audio_encoder(tmp_path / "encoder")
+    clips, online = read_speech(data / "corpus", "train", *encoder)
+    cached = SegmentDataset(encode_corpus(data / "corpus", "train", *encoder, data / "cache"), 12).__getitems__([0, 1])
+    made = online(SegmentDataset(clips, 12).__getitems__([0, 1]))
+    torch.testing.assert_close(made, cached["audio"], atol=5e-3, rtol=2e-3)
 
 
 def test_a_missing_tracker_is_one_line(script, data, tmp_path):

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from components import CODE_DIM, codes, make_head, make_pipeline, make_wav2vec2
+from components import CODE_DIM, codes, make_head, make_pipeline, make_wav2vec2, make_whisper
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from safetensors.torch import load_file
 from transformers import Wav2Vec2FeatureExtractor
 
 from facetalk_hf import FaceTalkPipeline
+from facetalk_hf.audio.whisper import whisper_encoder
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.models.lora import save_lora
 
@@ -66,6 +67,16 @@ def test_wav2vec2_inside(tmp_path):
     pipe = make_pipeline(audio_encoder=make_wav2vec2(), feature_extractor=Wav2Vec2FeatureExtractor())
     pipe.save_pretrained(tmp_path)
     assert torch.equal(codes(FaceTalkPipeline.from_pretrained(tmp_path))[0], codes(pipe)[0])
+
+
+def test_whisper_inside(tmp_path):
+    whole, extractor = make_whisper()
+    pipe = make_pipeline(audio_encoder=whisper_encoder(whole), feature_extractor=extractor)
+    pipe.save_pretrained(tmp_path)
+    loaded = FaceTalkPipeline.from_pretrained(tmp_path)
+    assert torch.equal(codes(loaded)[0], codes(pipe)[0])
+    with_decoder = make_pipeline(audio_encoder=whole, feature_extractor=extractor)
+    assert torch.equal(codes(with_decoder)[0], codes(pipe)[0])
 
 
 def test_components_make_the_same_pipeline(pipe):

@@ -23,6 +23,7 @@ from components import (
     make_pipeline,
     make_scheduler,
     make_wav2vec2,
+    make_whisper,
     seed,
     speech_like,
 )
@@ -345,6 +346,9 @@ def test_models_that_cannot_work_live():
     wav2vec2 = {"audio_encoder": make_wav2vec2(), "feature_extractor": Wav2Vec2FeatureExtractor()}
     with pytest.raises(FaceTalkError, match="use a LogMelEncoder"):
         causal_pipeline(**wav2vec2).open_stream(RATE)
+    whisper = dict(zip(("audio_encoder", "feature_extractor"), make_whisper(), strict=True))
+    with pytest.raises(FaceTalkError, match="WhisperModel hears the whole clip"):
+        causal_pipeline(**whisper).open_stream(RATE)
 
 
 # The command

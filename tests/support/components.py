@@ -4,7 +4,7 @@
 import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler
-from transformers import Wav2Vec2Config, Wav2Vec2Model
+from transformers import Wav2Vec2Config, Wav2Vec2Model, WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
 from facetalk_hf import (
     FaceTalkDenoiser,
@@ -62,6 +62,20 @@ def make_wav2vec2(config_class=Wav2Vec2Config, model_class=Wav2Vec2Model, **conf
         "conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2,
     }  # fmt: skip
     return model_class(config_class(**(size | config))).eval()
+
+
+def make_whisper(model_class=WhisperModel, **config) -> tuple[torch.nn.Module, WhisperFeatureExtractor]:
+    """A Whisper model whose window is 1 s, and its feature extractor."""
+    torch.manual_seed(0)
+    size = {
+        "vocab_size": 60, "num_mel_bins": 16, "d_model": 24, "encoder_layers": 2, "decoder_layers": 1,
+        "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32,
+        "max_source_positions": 50, "max_target_positions": 20, "pad_token_id": 1, "bos_token_id": 1,
+        "eos_token_id": 1, "decoder_start_token_id": 2, "suppress_tokens": None, "begin_suppress_tokens": None,
+    }  # fmt: skip
+    size |= config
+    extractor = WhisperFeatureExtractor(feature_size=size["num_mel_bins"], chunk_length=1)
+    return randomize(model_class(WhisperConfig(**size)), 0.05), extractor
 
 
 def make_scheduler() -> DPMSolverMultistepScheduler:
