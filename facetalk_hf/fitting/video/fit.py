@@ -70,9 +70,9 @@ def fit_video(
     seen = observe(marks)
     camera = default_camera(marks, config, focal)
     log(f"  finding the person from {min(config.frames, int(marks.found.sum()))} of {len(marks.times)} frames")
-    code, camera = fit_person(head, marks, seen, camera, measured, config, identity, focal is not None)
-    decoder = BlendshapeDecoder(head)
-    points = mesh_points(decoder, code, measured.places, measured.offsets)
+    person = fit_person(head, marks, seen, camera, measured, config, identity, focal is not None)
+    decoder, camera, code = BlendshapeDecoder(head), person.camera, person.code
+    points = mesh_points(decoder, code, measured.places, measured.offsets + person.offsets)
     terms = FrameTerms(names, points, measured, camera, config)
     parts, solutions = marks.segments(), []
     for number, part in enumerate(parts):

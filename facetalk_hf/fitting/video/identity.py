@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The person and the camera, from the frames of a video that say most."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,27 @@ from .camera import Camera, HeadPoses, first_poses
 from .landmarks import POINTS, FaceLandmarks
 from .person import IRISES, FacePoints, LandmarkMap, identity_axes, identity_shapes
 from .solver import POSE, FrameTerms, Seen, VideoConfig
+
+
+HOLD = {"jawOpen": 1.0, "eyeBlink": 1.0, "eyeLook": 1.0, "jaw": 5.0, "mouth": 5.0, "": 30.0}
+"""Factors of the prior on codes while a person is found, by how names begin: what a face always shows is its shape."""
+
+LIPS = (
+    *(0, 11, 12, 13, 14, 15, 16, 17, 37, 38, 39, 40, 41, 42, 61, 62, 72, 73, 74, 76, 77, 78, 80, 81, 82, 84, 85, 86),
+    *(87, 88, 89, 90, 91, 95, 96, 146, 178, 179, 180, 181, 183, 184, 185, 191, 267, 268, 269, 270, 271, 272, 291),
+    *(292, 302, 303, 304, 306, 307, 308, 310, 311, 312, 314, 315, 316, 317, 318, 319, 320, 321, 324, 325, 375, 402),
+    *(403, 404, 405, 407, 408, 409, 415),
+)
+"""Landmarks of the lips: a constant gap between them is an open mouth, not a shape."""
+
+
+@dataclass
+class Person:
+    """Whom a video shows: identity `code` (Z,), `camera`, and what landmarks are off by, `offsets` (478, 3) in mm."""
+
+    code: np.ndarray
+    camera: Camera
+    offsets: np.ndarray
 
 
 def select_frames(marks: FaceLandmarks, count: int) -> np.ndarray:
@@ -35,8 +56,8 @@ def select_frames(marks: FaceLandmarks, count: int) -> np.ndarray:
 def fit_person(
     head: NPHMModel, marks: FaceLandmarks, seen: Seen, camera: Camera, measured: LandmarkMap, config: VideoConfig,
     known: np.ndarray | None = None, fix_focal: bool = False,
-) -> tuple[np.ndarray, Camera]:  # fmt: skip
-    """Find the identity code (Z,) float32 and the camera's focal length.
+) -> Person:  # fmt: skip
+    """Find the identity, the camera's focal length, and what is left of the landmarks in all frames alike.
 
     Poses and weights of the selected frames, the shares of the axes of identity (a Gaussian prior) and the logarithm
     of the focal length are one Gauss-Newton problem; the frames' unknowns are eliminated (Schur complement).
@@ -56,10 +77,11 @@ def fit_person(
     poses = start_poses(mean_base, targets, part, camera, skin)
     weights, shares, log = np.zeros((len(frames), len(names))), np.zeros(len(shapes)), 0.0
     prior = 1 / config.focal_spread**2
+    hold = np.array([next(factor for start, factor in HOLD.items() if name.startswith(start)) for name in names])
     for _ in range(config.iterations + 4):
         now = Camera(camera.focal * np.exp(log), camera.center)
         base = mean_base + np.tensordot(shares, shapes, 1)
-        terms = FrameTerms(names, FacePoints(base, targets, normals_of(base)), skin, now, config)
+        terms = FrameTerms(names, FacePoints(base, targets, normals_of(base)), skin, now, config, hold)
         hessian, gradient, _ = terms.build(part, poses, weights)
         rows, error, weight = terms.linearize(part, poses, weights)
         common = shared_rows(terms, poses, weights, now, shapes[:, terms.used])
@@ -88,7 +110,24 @@ def fit_person(
         if np.abs(step).max(initial=0) < 0.01 and np.abs(inner[:, POSE:]).max() < 0.02:
             break
     code = mean + shares @ axes[: len(shares)] if known is None else known
-    return np.asarray(code, np.float32), Camera(float(camera.focal * np.exp(log)), camera.center)
+    camera = Camera(float(camera.focal * np.exp(log)), camera.center)
+    return Person(np.asarray(code, np.float32), camera, constant_offsets(terms, part, poses, weights, config))
+
+
+def constant_offsets(
+    terms: FrameTerms, seen: Seen, poses: HeadPoses, weights: np.ndarray, config: VideoConfig
+) -> np.ndarray:
+    """Estimate what each landmark (478, 3) in mm is off by in all frames: least squares with a Gaussian prior."""
+    points = poses.place(terms.faces(weights))
+    error = terms.camera.error(points, seen.pixels[:, terms.used])
+    weight = terms.information(points, poses, error, seen.trust) / config.landmarks
+    local = terms.camera.rows(points) @ poses.rotations[:, None]
+    spread = np.where(np.isin(terms.used, LIPS), config.lip_offset, config.offset)
+    hessian = np.einsum("tn,tnki,tnkj->nij", weight, local, local)
+    hessian += (len(points) * np.median(weight) / 4 / spread**2)[:, None, None] * np.eye(3)
+    result = np.zeros((POINTS, 3))
+    result[terms.used] = -np.linalg.solve(hessian, np.einsum("tn,tnki,tnk->ni", weight, local, error)[..., None])[..., 0]
+    return result
 
 
 def shared_rows(

@@ -16,6 +16,12 @@ POSE = 6
 CHUNK = 48
 """Frames whose Jacobians are held at a time."""
 LIDS = ("eyeBlink", "eyeSquint", "eyeWide")
+RARE = {
+    "jawForward": 12.0, "jawLeft": 8.0, "jawRight": 8.0, "mouthLeft": 4.0, "mouthRight": 4.0, "mouthShrug": 6.0,
+    "noseSneer": 6.0, "mouthFrown": 6.0, "cheek": 8.0, "mouthPress": 4.0, "mouthDimple": 4.0, "browDown": 3.0,
+    "eyeWide": 4.0, "eyeSquint": 2.0, "mouthRoll": 2.0, "mouthClose": 2.0,
+}  # fmt: skip
+"""Factors of the prior on codes, by how names begin: shapes that speech seldom uses and that resemble others' motion."""
 
 
 @dataclass
@@ -35,6 +41,7 @@ class VideoConfig:
         focal, focal_spread: prior of the focal length in widths of the picture's longer side, and its standard
             deviation in natural logarithm.
         axes: of identity that are fitted. frames: that identity and focal length are found from.
+        offset, lip_offset: mm, standard deviations of what landmarks of a person are constantly off by beside that.
     """
 
     landmarks: float = 0.25
@@ -57,6 +64,8 @@ class VideoConfig:
     focal_spread: float = 0.35
     axes: int = 24
     frames: int = 14
+    offset: float = 1.5
+    lip_offset: float = 0.5
 
 
 @dataclass
@@ -88,15 +97,19 @@ class FrameTerms:
 
     Args:
         names: of the W weights. points (`FacePoints`): the person's landmarks. measured (`LandmarkMap`).
+        hold ((W,), *optional*): factors of `config.code`.
     """
 
     def __init__(
-        self, names: Sequence[str], points: FacePoints, measured: LandmarkMap, camera: Camera, config: VideoConfig
-    ) -> None:
+        self, names: Sequence[str], points: FacePoints, measured: LandmarkMap, camera: Camera, config: VideoConfig,
+        hold: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
         self.used = np.flatnonzero(np.isfinite(measured.noise))
         self.base, self.targets = points.base[self.used], points.targets[:, self.used]
         self.normals, self.noise = points.normals[self.used], measured.noise[self.used]
         self.names, self.measured, self.camera, self.config = tuple(names), measured, camera, config
+        rare = [next((f for start, f in RARE.items() if name.startswith(start)), 1.0) for name in self.names]
+        self.code = config.code * np.array(rare) * (1 if hold is None else hold)
         self.pivot = np.average(self.base, axis=0, weights=self.noise**-2)
         self.left = [i for i, name in enumerate(self.names) if name.endswith("_L")]
         self.right = [self.names.index(self.names[i][:-1] + "R") for i in self.left]
@@ -155,8 +168,8 @@ class FrameTerms:
     def _priors(self, seen: Seen, weights: np.ndarray, hessian: np.ndarray, gradient: np.ndarray) -> None:
         """Add scores, code, box and evenness of left and right, in place."""
         config, (count, size) = self.config, weights.shape
-        diagonal = np.full((count, size), config.code)
-        gradient += config.code * weights
+        diagonal = np.tile(self.code, (count, 1))
+        gradient += self.code * weights
         outside = weights - weights.clip(0, 1)
         gradient += config.box * outside
         diagonal += config.box * (outside != 0)
