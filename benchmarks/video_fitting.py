@@ -7,7 +7,6 @@ People, light, cameras and backgrounds differ and none of the people helped to m
 is 1280 x 720 h264. Videos and the tracker's landmarks are kept in --cache. The table goes to docs/fitting.md.
 """
 
-import dataclasses
 import json
 import time
 from dataclasses import dataclass
@@ -24,11 +23,11 @@ from facetalk_hf.audio.io import load_audio
 from facetalk_hf.blendshapes import INDEX
 from facetalk_hf.evaluation.studies import markdown_table, write_between_markers
 from facetalk_hf.files import atomic_path
+from facetalk_hf.fitting.video.camera import HeadPoses
 from facetalk_hf.fitting.video.fit import FittedVideo, fit_video, relative_poses
 from facetalk_hf.fitting.video.landmarks import FaceLandmarks, read_landmarks
 from facetalk_hf.fitting.video.reading import read_pictures
 from facetalk_hf.fitting.video.tracker import find_weights, track_video
-from facetalk_hf.fitting.video.camera import HeadPoses
 from facetalk_hf.head.loading import load_head
 from facetalk_hf.mesh.pose import axis_rotations
 from facetalk_hf.rendering.renderer import HeadRenderer, write_mp4
@@ -37,6 +36,7 @@ from facetalk_hf.scripts import REQUIRED, option, parse_config, run_script
 
 WIDTH, HEIGHT, FPS, CRF = 1280, 720, 24, 30
 FIRST_SEED = 900
+SHAPES = ("mouthSmile_L", "mouthFunnel", "jawOpen")
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
@@ -111,12 +111,6 @@ def film(animation: HeadAnimation, path: Path, number: int) -> None:
         )  # fmt: skip
 
 
-def events(flags: np.ndarray) -> np.ndarray:
-    """Middles of the runs of a flag (T,)."""
-    edges = np.diff(np.concatenate([[0], flags.astype(int), [0]]))
-    return (np.flatnonzero(edges > 0) + np.flatnonzero(edges < 0) - 1) / 2
-
-
 def recall(true: np.ndarray, found: np.ndarray, reach: int = 1) -> tuple[int, int]:
     """How many of the true flag's runs touch a found frame within `reach`, and how many there are."""
     edges = np.diff(np.concatenate([[0], true.astype(int), [0]]))
@@ -139,15 +133,14 @@ def score(fitted: FittedVideo, truth: dict, marks: FaceLandmarks) -> dict:
     off = np.abs(angles - wanted)
     look = lambda w: w[:, INDEX["eyeLookOut_L"]] - w[:, INDEX["eyeLookIn_L"]]  # noqa: E731
     hits, hits_back = recall(true_lids, lids), recall(lids, true_lids)
-    names = ("mouthSmile_L", "mouthFunnel", "jawOpen", "browInnerUp_L")
     return {
         "found": float(marks.found.mean()), "aperture r": correlate(gap, true_gap),
-        "aperture error": float(np.abs(gap - true_gap).mean()),
-        "stops": stops, "stops back": false, "pucker r": correlate(*(w[:, INDEX["mouthPucker"]] for w in (ours, true))),
+        "aperture error": float(np.abs(gap - true_gap).mean()), "stops": stops, "stops back": false,
+        "pucker r": correlate(*(w[:, INDEX["mouthPucker"]] for w in (ours, true))),
         "blinks": hits, "blinks back": hits_back, "gaze r": correlate(look(ours), look(true)),
         "angle error": off.mean(0).tolist(), "angle error 95": np.percentile(off, 95, axis=0).tolist(),
         "angle r": [correlate(a, b) for a, b in zip(angles.T, wanted.T, strict=True)],
-        **{f"{name} r": correlate(ours[:, INDEX[name]], true[:, INDEX[name]]) for name in names},
+        **{f"{name} r": correlate(ours[:, INDEX[name]], true[:, INDEX[name]]) for name in SHAPES},
         "residual": float(np.nanmean(fitted.residual)), "focal": fitted.camera.focal / float(truth["focal"]),
         "rest": float(gap[true_gap < 0.5].mean()) if (true_gap < 0.5).any() else None,
     }  # fmt: skip
@@ -173,7 +166,7 @@ def summary(rows: list[dict]) -> list[tuple[str, str, str]]:
         ("blinks F1, of", f"{blink:.2f}, {sum(r['blinks'][1] for r in rows)}", "0.90"),
         ("yaw, pitch, roll error, degrees", ", ".join(f"{value:.2f}" for value in angle), "2"),
         ("gaze r", f"{mean('gaze r'):.2f}", "–"),
-        ("smile, funnel, jaw r", ", ".join(f"{mean(n + ' r'):.2f}" for n in ("mouthSmile_L", "mouthFunnel", "jawOpen")), "–"),
+        ("smile, funnel, jaw r", ", ".join(f"{mean(name + ' r'):.2f}" for name in SHAPES), "–"),
         ("CPU seconds a frame: read and track, fit", f"{mean('track s'):.3f} + {mean('fit s'):.3f}", "0.15"),
     ]  # fmt: skip
 
@@ -205,11 +198,13 @@ def main(argv: list[str] | None = None) -> None:
             row = score(fitted, dict(file), marks)
         row |= {"fit s": fitted.cpu_seconds / len(fitted.animation), "track s": float(clock.read_text())}
         rows.append(row)
-        print(number, {name: value if isinstance(value, list | tuple) else round(value, 3) for name, value in row.items() if value is not None})
-    lines = summary(rows)
-    print(markdown_table(["", "measured", "bar"], [list(line) for line in lines]))
+        print(number, {name: round(value, 3) for name, value in row.items() if isinstance(value, float)})
+    table = markdown_table([f"{len(rows)} videos of {options.seconds:g} s", "measured", "bar"], summary(rows))
+    print(table)
     with atomic_path(options.output) as temporary:
-        temporary.write_text(json.dumps({"options": {k: str(v) for k, v in dataclasses.asdict(options).items() if k in ("heads", "seconds")}, "rows": rows}, indent=1))
+        temporary.write_text(json.dumps({"heads": len(rows), "seconds": options.seconds, "rows": rows}, indent=1))
+    if options.page is not None:
+        write_between_markers(options.page, "video", table)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,15 @@ def fit(
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help="A video, or its landmarks (npz); or a folder with a ply, obj or npz a frame, numbered, or clouds.npz.",
+            help="A video, or its landmarks (npz); or a folder: a ply, obj or npz a frame, numbered, or clouds.npz.",
         ),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="FILE.npz|DIR",
+            "--output",
+            "-o",
+            metavar="FILE.npz|DIR",
             help="Where the results go. Of clouds, always a folder, whose kept windows are used again.",
         ),
     ],
@@ -42,7 +44,8 @@ def fit(
     landmarks: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Clouds: 68 landmarks a frame (T, 68, 3) in their space, npy. Video: a tracker's, npz."
+            metavar="FILE",
+            help="Clouds: 68 a frame (T, 68, 3) in their space, npy. Video: a tracker's, npz.",
         ),
     ] = None,
     unit: Annotated[
@@ -59,7 +62,8 @@ def fit(
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Weights of the objective, FittingConfig or VideoConfig as yaml.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights of the objective as yaml: FittingConfig, VideoConfig."),
     ] = None,
     points: Annotated[int, typer.Option(metavar="N", help="Points a frame that are used.")] = 1600,
     face: Annotated[int, typer.Option(metavar="N", help="Video: whose face, 1 for the largest.")] = 1,

@@ -86,7 +86,8 @@ def fit_one_video(request: VideoRequest) -> None:
     off = report["residual_mm"]
     typer.echo(
         f"{request.source}: {report['frames']} frames at {report['fps']:g} fps, face in {100 * report['found']:.0f} %"
-        + (f", landmarks {off:.2f} mm off" if off is not None else "") + ("" if audio is not None else ", no sound")
+        + (f", landmarks {off:.2f} mm off" if off is not None else "")
+        + ("" if audio is not None else ", no sound")
     )
     typer.echo(f"  {target}")
 

@@ -4,7 +4,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +153,7 @@ def resample(
 
 
 def relative_poses(poses: HeadPoses, pivot: np.ndarray) -> np.ndarray:
-    """Convert poses before the camera to those of `HeadAnimation` (T, 6): its angles, and mm about the middle place."""
+    """Convert poses before the camera to those of `HeadAnimation` (T, 6): angles, and mm about the middle place."""
     turn = poses.rotations
     pitch = -np.arcsin((-turn[:, 1, 2]).clip(-1, 1))
     yaw = np.arctan2(turn[:, 0, 2], turn[:, 2, 2])
@@ -197,7 +197,7 @@ def make_report(fitted: FittedVideo) -> dict:
         "frames": len(animation), "fps": animation.fps, "found": float((fitted.confidence > 0).mean()),
         "segments": fitted.segments, "residual_mm": float(np.mean(fitted.residual[known])) if known.any() else None,
         "residual_frames_mm": [None if np.isnan(value) else round(float(value), 3) for value in fitted.residual],
-        "blinks": int(shut.sum()), "aperture_mm": [float(value) for value in np.percentile(_aperture(animation), [5, 50, 95])],
+        "blinks": int(shut.sum()), "aperture_mm": np.percentile(_aperture(animation), [5, 50, 95]).tolist(),
         "head_degrees": {name: [float(column.min()), float(column.max())]
                          for name, column in zip(("yaw", "pitch", "roll"), angles.T, strict=True)},
         "camera": {"focal_pixels": fitted.camera.focal, "center": list(fitted.camera.center),
@@ -208,8 +208,3 @@ def make_report(fitted: FittedVideo) -> dict:
 
 def _aperture(animation: HeadAnimation) -> np.ndarray:
     return np.zeros(1) if animation.lip_aperture is None else animation.lip_aperture
-
-
-def config_of(values: VideoConfig) -> dict:
-    """List the weights of the objective, for reports."""
-    return asdict(values)

@@ -126,7 +126,9 @@ def constant_offsets(
     hessian = np.einsum("tn,tnki,tnkj->nij", weight, local, local)
     hessian += (len(points) * np.median(weight) / 4 / spread**2)[:, None, None] * np.eye(3)
     result = np.zeros((POINTS, 3))
-    result[terms.used] = -np.linalg.solve(hessian, np.einsum("tn,tnki,tnk->ni", weight, local, error)[..., None])[..., 0]
+    result[terms.used] = -np.linalg.solve(hessian, np.einsum("tn,tnki,tnk->ni", weight, local, error)[..., None])[
+        ..., 0
+    ]
     return result
 
 
@@ -140,9 +142,7 @@ def shared_rows(
     return np.concatenate([by_shape, (points[..., :2] * (1, -1))[..., None]], -1)
 
 
-def start_poses(
-    base: np.ndarray, targets: np.ndarray, seen: Seen, camera: Camera, measured: LandmarkMap
-) -> HeadPoses:
+def start_poses(base: np.ndarray, targets: np.ndarray, seen: Seen, camera: Camera, measured: LandmarkMap) -> HeadPoses:
     """Estimate poses (T) of the head at rest; landmarks that expressions move count little, frames not seen none."""
     used = np.isfinite(measured.noise)
     moves = np.linalg.norm(targets, axis=2).max(0)

@@ -68,7 +68,7 @@ def controls(head: NPHMModel, code: torch.Tensor) -> np.ndarray:
 
 
 def carry_points(head: NPHMModel, places: np.ndarray, code: torch.Tensor) -> np.ndarray:
-    """Carry canonical places (N, 3) in mm of the code zero to those (N, 3) of another identity: a thin-plate spline."""
+    """Carry canonical places (N, 3) in mm of the code zero to another identity by a thin-plate spline."""
     rest = controls(head, torch.zeros_like(code))
     # A trace of smoothing: controls of a mouth corner or a lid lie so close that noise would fold the space there.
     return RBFInterpolator(rest, controls(head, code), kernel="thin_plate_spline", smoothing=1e-3)(places)
@@ -77,7 +77,7 @@ def carry_points(head: NPHMModel, places: np.ndarray, code: torch.Tensor) -> np.
 def check_head(head: NPHMModel) -> None:
     """Refuse a head that videos cannot be fitted with: it needs landmarks, named weights and linear motion."""
     if head.config.official_ensemble is not None or not head.is_linear or not head.config.expression_names:
-        raise FaceTalkError("videos are fitted with heads that have named weights and linear motion, as facetalk-tiny's")
+        raise FaceTalkError("videos are fitted with heads of named weights and linear motion, as facetalk-tiny's")
 
 
 def canonical_vertices(head: NPHMModel, geometry: HeadGeometry) -> np.ndarray:
@@ -133,7 +133,11 @@ def mesh_points(decoder: BlendshapeDecoder, code: np.ndarray, places: np.ndarray
         for index, side in zip(IRISES, (-1, 1), strict=True):
             ball = eyes[geometry.base[eyes, 0] * side > 0]
             pupil = ball[geometry.base[ball, 2].argmax()]
-            base[index], targets[:, index], normals[index] = geometry.base[pupil], geometry.targets[:, pupil], (0, 0, 1)
+            base[index], targets[:, index], normals[index] = (
+                geometry.base[pupil],
+                geometry.targets[:, pupil],
+                (0, 0, 1),
+            )
     return FacePoints(base + offsets, targets, normals)
 
 
@@ -169,5 +173,3 @@ def identity_axes(head: NPHMModel, count: int) -> tuple[np.ndarray, np.ndarray]:
     mean = codes.mean(0)
     _, scale, axes = np.linalg.svd((codes - mean) / np.sqrt(len(codes) - 1), full_matrices=False)
     return mean, (scale[:, None] * axes)[: min(count, len(codes) - 1)]
-
-

@@ -84,4 +84,6 @@ def write_side_by_side(path: Path, source: Path, marks: FaceLandmarks, fitted: F
 def _cut(image: np.ndarray, crop: Crop, scale: float, size: int) -> np.ndarray:
     """Cut the square out of a picture (h, w, 3) that was made smaller by `scale`: (size, size, 3) uint8."""
     box = tuple(scale * edge for edge in (crop.left, crop.top, crop.left + crop.side, crop.top + crop.side))
-    return np.array(Image.fromarray(image).transform((size, size), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR))
+    return np.array(
+        Image.fromarray(image).transform((size, size), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR)
+    )

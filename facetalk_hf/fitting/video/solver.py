@@ -21,7 +21,7 @@ RARE = {
     "noseSneer": 6.0, "mouthFrown": 6.0, "cheek": 8.0, "mouthPress": 4.0, "mouthDimple": 4.0, "browDown": 3.0,
     "eyeWide": 4.0, "eyeSquint": 2.0, "mouthRoll": 2.0, "mouthClose": 2.0,
 }  # fmt: skip
-"""Factors of the prior on codes, by how names begin: shapes that speech seldom uses and that resemble others' motion."""
+"""Factors of the prior on codes, by how names begin: shapes that speech seldom uses and that resemble others."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class VideoConfig:
         offset, lip_offset: mm, standard deviations of what landmarks of a person are constantly off by beside that.
     """
 
-    landmarks: float = 0.25
+    landmarks: float = 0.03
     outlier: float = 4.0
     scores: float = 1.0
     code: float = 3.0
@@ -259,4 +259,3 @@ def pose_changes(poses: HeadPoses, pivot: np.ndarray) -> np.ndarray:
     turn = poses.rotations[1:] @ poses.rotations[:-1].transpose(0, 2, 1)
     center = poses.rotations @ pivot + poses.translations
     return np.concatenate([Rotation.from_matrix(turn).as_rotvec().reshape(-1, 3), np.diff(center, axis=0)], 1)
-

@@ -24,7 +24,7 @@ ADDRESS = (
 )
 SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
 FACES = 4
-"""Faces that are followed at a time. With one, MediaPipe smooths over time, which shut lips and lids do not survive."""
+"""Faces that are followed at a time. With one, MediaPipe smooths over time, which a short closure does not survive."""
 
 
 def find_weights(path: Path | None = None) -> Path:
@@ -46,11 +46,11 @@ def find_weights(path: Path | None = None) -> Path:
             content = answer.read()
     except (OSError, ValueError) as error:
         raise FaceTalkError(
-            f"the tracker's weights are not here and cannot be fetched ({error}): download {ADDRESS} and name the file "
-            f"by --tracker or {VARIABLE}"
+            f"the tracker's weights are not here and cannot be fetched ({error}): download {ADDRESS} "
+            f"and name the file by --tracker or {VARIABLE}"
         ) from error
     if hashlib.sha256(content).hexdigest() != SHA256:
-        raise FaceTalkError(f"{ADDRESS} is not the file that was expected (sha256 {SHA256}); get it by hand: {VARIABLE}")
+        raise FaceTalkError(f"{ADDRESS} is not the expected file, sha256 {SHA256}: get that one and set {VARIABLE}")
     with atomic_path(cache) as temporary:
         temporary.write_bytes(content)
     return cache
@@ -92,20 +92,13 @@ def track_video(
     """
     tracks: list[Track] = []
     times, size = [], (0, 0)
-    with _landmarker(weights) as (detect, names):
+    with Landmarker(weights) as landmarker:
         for number, picture in enumerate(pictures):
             if number and picture.size != size:
                 break  # another stream was appended: its pixels are not comparable
             size = picture.size
             times.append(picture.time)
-            height, width = picture.image.shape[:2]
-            unit = np.array([width, height, width], np.float32) / np.float32(picture.scale)
-            result = detect(picture.image, picture.time)
-            seen = [
-                (np.array([[p.x, p.y, p.z] for p in points], np.float32) * unit, _scores(scores, names))
-                for points, scores in zip(result.face_landmarks, result.face_blendshapes, strict=True)
-            ]
-            _extend(tracks, number, times, seen)
+            _extend(tracks, number, times, landmarker.detect(picture))
             if progress is not None:
                 progress(number + 1)
     if not tracks:
@@ -138,9 +131,7 @@ def choose_tracks(tracks: list[Track], face: int) -> list[Track]:
     return people[face - 1]
 
 
-def _extend(
-    tracks: list[Track], number: int, times: list[float], seen: list[tuple[np.ndarray, np.ndarray]]
-) -> None:
+def _extend(tracks: list[Track], number: int, times: list[float], seen: list[tuple[np.ndarray, np.ndarray]]) -> None:
     """Give each face of a frame to the track that was nearest to it within half a second, or to a new one."""
     recent = [track for track in tracks if times[number] - times[track.frames[-1]] < 0.5]
     pairs = []
@@ -165,18 +156,18 @@ def _extend(
             tracks[-1].add(number, *face)
 
 
-def _scores(categories: Any, names: dict[str, int]) -> np.ndarray:
-    result = np.zeros(len(SCORES), np.float32)
-    for category in categories:
-        if category.category_name in names:
-            result[names[category.category_name]] = category.score
-    return result
+class Landmarker:
+    """Opens MediaPipe's Face Landmarker; a context that closes it.
 
+    Args:
+        weights (`Path`): face_landmarker.task. faces (`int`): how many are looked for.
+        follow (`bool`): frames follow each other; else every picture is looked at by itself.
 
-class _landmarker:
-    """Opens MediaPipe's Face Landmarker; as a context it gives a function (image, time in s) -> its result."""
+    Raises:
+        FaceTalkError: mediapipe is missing, or the weights are not its own.
+    """
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, faces: int = FACES, follow: bool = True) -> None:
         try:
             import mediapipe
             from mediapipe.tasks.python import vision
@@ -185,25 +176,40 @@ class _landmarker:
             raise FaceTalkError(
                 "videos are tracked by mediapipe: pip install 'facetalk-hf[video]', or give --landmarks FILE.npz"
             ) from error
-        self.mediapipe, self.last = mediapipe, -1
+        self.mediapipe, self.follow, self.last = mediapipe, follow, -1
+        mode = vision.RunningMode.VIDEO if follow else vision.RunningMode.IMAGE
         options = vision.FaceLandmarkerOptions(
-            base_options=BaseOptions(model_asset_path=str(weights)), running_mode=vision.RunningMode.VIDEO,
-            num_faces=FACES, output_face_blendshapes=True,
+            base_options=BaseOptions(model_asset_path=str(weights)), running_mode=mode, num_faces=faces,
+            output_face_blendshapes=True,
         )  # fmt: skip
         try:
             self.landmarker = vision.FaceLandmarker.create_from_options(options)
         except (RuntimeError, ValueError) as error:
             raise FaceTalkError(f"{weights} is not MediaPipe's face_landmarker.task") from error
 
-    def __enter__(self) -> tuple[Callable[[np.ndarray, float], Any], dict[str, int]]:
-        return self.detect, {name: index for index, name in enumerate(SCORES)}
+    def __enter__(self) -> "Landmarker":
+        return self
 
     def __exit__(self, *error: object) -> None:
         self.landmarker.close()
 
-    def detect(self, image: np.ndarray, time: float) -> Any:
-        """Find the faces of one picture."""
-        self.last = max(self.last + 1, round(1000 * time))  # milliseconds that rise
-        return self.landmarker.detect_for_video(
-            self.mediapipe.Image(image_format=self.mediapipe.ImageFormat.SRGB, data=image), self.last
-        )
+    def detect(self, picture: Picture) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Find the faces of a picture: of each the points (478, 3) in pixels of the file and the scores (52,)."""
+        image = self.mediapipe.Image(image_format=self.mediapipe.ImageFormat.SRGB, data=picture.image)
+        if self.follow:
+            self.last = max(self.last + 1, round(1000 * picture.time))  # milliseconds that rise
+            result = self.landmarker.detect_for_video(image, self.last)
+        else:
+            result = self.landmarker.detect(image)
+        height, width = picture.image.shape[:2]
+        unit = np.array([width, height, width], np.float32) / np.float32(picture.scale)
+        return [
+            (np.array([[p.x, p.y, p.z] for p in points], np.float32) * unit, _scores(scores))
+            for points, scores in zip(result.face_landmarks, result.face_blendshapes, strict=True)
+        ]
+
+
+def _scores(categories: Any) -> np.ndarray:
+    """Put MediaPipe's scores into the order of `SCORES`."""
+    known = {category.category_name: category.score for category in categories}
+    return np.array([known.get(name, 0.0) for name in SCORES], np.float32)
