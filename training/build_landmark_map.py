@@ -209,10 +209,12 @@ def main(argv: list[str] | None = None) -> None:
     views = view_candidates(decoder, candidates, samples)
     turns, seen = samples["pose"][:, :3, :3], samples["points"][..., :2]
     calm = np.flatnonzero((samples["weights"].sum(1) < 1.5) & (np.abs(turns[:, 0, 2]) < 0.2))
+    coarse = np.arange(0, len(candidates), 4)
+    pixels, hidden = views.pixels[calm][:, coarse], 40 * (views.facing[calm][:, coarse] < 0.05)
     places, offsets, noise = np.zeros((478, 3)), np.zeros((478, 3)), np.full(478, np.inf)
     for landmark in tqdm(range(min(IRISES)), desc="landmarks"):
-        error = np.linalg.norm(views.pixels[calm] - seen[calm, landmark][:, None], axis=2) * views.scale[calm, None]
-        first = np.median(error + 40 * (views.facing[calm] < 0.05), 0).argmin()
+        error = np.linalg.norm(pixels - seen[calm, landmark][:, None], axis=2) * views.scale[calm, None]
+        first = coarse[np.minimum(error + hidden, 30).mean(0).argmin()]
         near = np.flatnonzero(np.linalg.norm(candidates - candidates[first], axis=1) < 16)
         best, offsets[landmark], noise[landmark] = solve_landmark(views, turns, seen[:, landmark], near)
         places[landmark] = candidates[best]

@@ -50,10 +50,11 @@ def read_pictures(path: Path, largest: int = LARGEST) -> Iterator[Picture]:
                 raise FaceTalkError(f"{path} has no picture in it, give a video of somebody's face")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            start, rate = stream.start_time, float(stream.average_rate or 25)
+            start, rate = stream.start_time or 0, float(stream.average_rate or 25)
             for frame in container.decode(stream):
-                known = frame.pts is not None and frame.time_base is not None
-                time = float((frame.pts - (start or 0)) * frame.time_base) if known else count / rate
+                time = count / rate
+                if frame.pts is not None and frame.time_base is not None:
+                    time = float((frame.pts - start) * frame.time_base)
                 if time <= last:
                     continue
                 last = time
