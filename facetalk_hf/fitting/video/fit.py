@@ -97,7 +97,8 @@ def fit_video(
 def solve_long(terms: FrameTerms, seen: Seen, points: FacePoints, measured: LandmarkMap) -> Solution:
     """Solve a segment of any length: windows of `config.window` frames, which overlap and hold what is behind them."""
     config, total = terms.config, len(seen.trust)
-    poses = start_poses(points.base, points.targets, seen, terms.camera, measured)
+    pieces = [seen.take(slice(first, first + config.window)) for first in range(0, total, config.window)]
+    poses = join_poses([start_poses(points.base, points.targets, piece, terms.camera, measured) for piece in pieces])
     weights = np.zeros((total, len(terms.names)))
     weights[:, terms.names.index("jawOpen")] = 0.05
     done, residual = 0, np.zeros(total)
@@ -145,7 +146,9 @@ def resample(
     for part in parts:
         begin, end = marks.times[[part.start, part.stop - 1]]
         known |= (times >= begin - 1e-6) & (times <= end + 1e-6)
-    nearest = np.abs(at[:, None] - times).argmin(0) if len(at) < 3000 else np.searchsorted(at, inside)
+    after = np.searchsorted(at, inside).clip(max=len(at) - 1)
+    earlier = np.maximum(after - 1, 0)
+    nearest = np.where(inside - at[earlier] < at[after] - inside, earlier, after)
     trust = np.concatenate([np.where(marks.found, marks.confidence, 0)[part] for part in parts])[nearest]
     return (
         HeadPoses(rotations, move), share, np.where(known, off[nearest], np.nan), np.where(known, trust, 0)

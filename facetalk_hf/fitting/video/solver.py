@@ -256,6 +256,8 @@ def solve_chain(hessian: np.ndarray, gradient: np.ndarray, links: np.ndarray, be
 
 def pose_changes(poses: HeadPoses, pivot: np.ndarray) -> np.ndarray:
     """Compute the turns and moves (T - 1, 6) from each pose to the next, as [`HeadPoses.moved`] takes them."""
+    if len(poses.rotations) < 2:
+        return np.zeros((0, POSE))
     turn = poses.rotations[1:] @ poses.rotations[:-1].transpose(0, 2, 1)
     center = poses.rotations @ pivot + poses.translations
     return np.concatenate([Rotation.from_matrix(turn).as_rotvec().reshape(-1, 3), np.diff(center, axis=0)], 1)
