@@ -203,7 +203,7 @@ def test_damaged_weights_are_one_line(tmp_path: Path) -> None:
 def test_uneven_frames_come_to_an_even_rate(filmed: tuple) -> None:
     marks = filmed[0]
     times = np.arange(FRAMES) / 30 + np.where(np.arange(FRAMES) % 3 == 1, 0.02, 0)
-    uneven = FaceLandmarks(marks.points, marks.scores, np.ones(FRAMES), times, SIZE)
+    uneven = FaceLandmarks(np.nan_to_num(marks.points), marks.scores, np.ones(FRAMES), times, SIZE)
     poses = HeadPoses(np.tile(np.eye(3), (FRAMES, 1, 1)), times[:, None] * np.array([1.0, 2.0, 3.0]))
     solved = Solution(poses, np.tile(times[:, None], (1, 53)), np.zeros(FRAMES))
     even = even_times(times, 25)

@@ -8,20 +8,12 @@ import numpy as np
 from ...models.nphm import NPHMModel
 from .camera import Camera, HeadPoses, first_poses
 from .landmarks import POINTS, FaceLandmarks
-from .person import IRISES, FacePoints, LandmarkMap, identity_axes, identity_shapes
+from .person import IRISES, LIPS, FacePoints, LandmarkMap, identity_axes, identity_shapes
 from .solver import POSE, FrameTerms, Seen, VideoConfig
 
 
 HOLD = {"jawOpen": 1.0, "eyeBlink": 1.0, "eyeLook": 1.0, "jaw": 5.0, "mouth": 5.0, "": 30.0}
 """Factors of the prior on codes while a person is found, by how names begin: what a face always shows is its shape."""
-
-LIPS = (
-    *(0, 11, 12, 13, 14, 15, 16, 17, 37, 38, 39, 40, 41, 42, 61, 62, 72, 73, 74, 76, 77, 78, 80, 81, 82, 84, 85, 86),
-    *(87, 88, 89, 90, 91, 95, 96, 146, 178, 179, 180, 181, 183, 184, 185, 191, 267, 268, 269, 270, 271, 272, 291),
-    *(292, 302, 303, 304, 306, 307, 308, 310, 311, 312, 314, 315, 316, 317, 318, 319, 320, 321, 324, 325, 375, 402),
-    *(403, 404, 405, 407, 408, 409, 415),
-)
-"""Landmarks of the lips: a constant gap between them is an open mouth, not a shape."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ from scipy.linalg import solveh_banded
 from scipy.spatial.transform import Rotation
 
 from .camera import Camera, HeadPoses, join_poses, pose_rows
-from .person import FacePoints, LandmarkMap
+from .person import LIPS, FacePoints, LandmarkMap
 
 
 POSE = 6
@@ -29,7 +29,7 @@ class VideoConfig:
     """Weights of the objective; errors of landmarks in mm at the face, codes in blendshape weights.
 
     Args:
-        landmarks: factor of the landmarks' information: neighbours are wrong together.
+        landmarks: factor of the landmarks' information: neighbours are wrong together. lips: more of it, for the lips.
         outlier: errors, in multiples of a landmark's noise, at which its IRLS weight has fallen to a quarter.
         scores: factor of the information of the blendshape scores.
         code: of |w|^2 / 2. box: of |outside 0..1|^2 / 2. symmetry: of |left - right|^2 / 2.
@@ -45,6 +45,7 @@ class VideoConfig:
     """
 
     landmarks: float = 0.03
+    lips: float = 5.0
     outlier: float = 4.0
     scores: float = 1.0
     code: float = 3.0
@@ -109,6 +110,7 @@ class FrameTerms:
         self.normals, self.noise = points.normals[self.used], measured.noise[self.used]
         self.names, self.measured, self.camera, self.config = tuple(names), measured, camera, config
         rare = [next((f for start, f in RARE.items() if name.startswith(start)), 1.0) for name in self.names]
+        self.gain = config.landmarks / self.noise**2 * np.where(np.isin(self.used, LIPS), config.lips, 1.0)
         self.code = config.code * np.array(rare) * (1 if hold is None else hold)
         self.pivot = np.average(self.base, axis=0, weights=self.noise**-2)
         self.left = [i for i, name in enumerate(self.names) if name.endswith("_L")]
@@ -130,7 +132,7 @@ class FrameTerms:
         facing = np.einsum("tnc,tnc->tn", self.normals @ poses.rotations.transpose(0, 2, 1), toward)
         off = np.linalg.norm(error, axis=-1) / self.noise / self.config.outlier
         return (
-            trust[:, None] * self.config.landmarks / self.noise**2 / (1 + off**2) ** 2
+            trust[:, None] * self.gain / (1 + off**2) ** 2
             * np.clip(0.3 + 1.4 * facing, 0.03, 1)
         )  # fmt: skip
 
