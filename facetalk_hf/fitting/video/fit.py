@@ -174,7 +174,7 @@ def write_results(path: Path, fitted: FittedVideo, source: str, extra: dict | No
     animation = fitted.animation
     more: dict[str, np.ndarray] = {
         "audio": np.zeros(0, np.float32) if animation.audio is None else animation.audio,
-        "sampling_rate": np.int64(animation.sampling_rate), "residual": fitted.residual.astype(np.float32),
+        "sampling_rate": np.array(animation.sampling_rate), "residual": fitted.residual.astype(np.float32),
         "confidence": fitted.confidence.astype(np.float32), "segments": np.array(fitted.segments, np.int64),
         "camera": np.array([fitted.camera.focal, *fitted.camera.center]),
         "rotations": fitted.head_poses.rotations.astype(np.float32),
