@@ -50,10 +50,11 @@ def load_animation(
             values = arrays[KEYS.get(name, name)]
             fields[name] = values if values.size else None
         fields |= {name: arrays[name] for name in ("poses", "pivot") if name in arrays}  # only where the head moves
-        if has_geometry(arrays):
-            fields |= {name: arrays[name] for name in GEOMETRY}
+        if "audio" in arrays:
             fields["audio"] = arrays["audio"] if arrays["audio"].size else None
             fields["sampling_rate"] = int(arrays["sampling_rate"])
+        if has_geometry(arrays):
+            fields |= {name: arrays[name] for name in GEOMETRY}
             return HeadAnimation(**fields)
         if decode is None:
             names = len(fields["target_names"])
@@ -95,14 +96,16 @@ def _reason(error: Exception) -> str:
 
 
 @register_writer("npz", needs_head=False)
-def write_npz(path: str | os.PathLike, animation: HeadAnimation, geometry: bool = False) -> Path:
+def write_npz(
+    path: str | os.PathLike, animation: HeadAnimation, geometry: bool = False, more: dict[str, Any] | None = None
+) -> Path:
     """Write the motion as an npz: the same animation gives the same bytes.
 
     Keys: `expression` (T, D) codes, `fps`, `identity` (Z,), `seed` (-1 where unknown), `landmarks` (T, 68, 3) in mm,
     `lip_aperture` (T,) in mm, `weights` (T, R), `target_names` (R,); what the animation lacks is an array of size 0.
     Where the head moves also `poses` (T, 6), degrees and mm, and `pivot` (3,).
     With `geometry` also `base`, `targets`, `faces`, `colors`, `parts`, `audio` and `sampling_rate`. `comment` says
-    that the head is synthetic.
+    that the head is synthetic. `more` adds arrays, such as the `audio` and `sampling_rate` of a motion without head.
     """
     arrays: dict[str, Any] = {
         "comment": np.array(SYNTHETIC_NOTE),
@@ -122,6 +125,7 @@ def write_npz(path: str | os.PathLike, animation: HeadAnimation, geometry: bool 
             arrays[name] = getattr(animation, name)
         arrays["audio"] = _or_empty(animation.audio, (0,))
         arrays["sampling_rate"] = np.int64(animation.sampling_rate)
+    arrays |= more or {}
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         # numpy dates every member 1980, so nothing in the file tells when it was written.
         np.savez(stream, **arrays)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`facetalk fit`: a folder of point clouds in, identity and expression codes out."""
+"""`facetalk fit`: a video or a folder of point clouds in, identity and expression codes out."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,9 +14,21 @@ from .common import check_model, check_number, quiet_libraries
 
 def fit(
     clouds: Annotated[
-        Path, typer.Argument(metavar="CLOUDS_DIR", help="A ply, obj or npz a frame, numbered; or clouds.npz.")
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A video, or its landmarks (npz); or a folder: a ply, obj or npz a frame, numbered, or clouds.npz.",
+        ),
     ],
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the results; kept windows are used again.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE.npz|DIR",
+            help="Where the results go. Of clouds, always a folder, whose kept windows are used again.",
+        ),
+    ],
     model: Annotated[
         str,
         typer.Option(
@@ -30,12 +42,18 @@ def fit(
         Path | None, typer.Option(metavar="FILE|DIR", help="Known poses s, R, t: npz, json or NPHM's three npy files.")
     ] = None,
     landmarks: Annotated[
-        Path | None, typer.Option(metavar="FILE.npy", help="68 landmarks a frame (T, 68, 3) in the clouds' space.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Clouds: 68 a frame (T, 68, 3) in their space, npy. Video: a tracker's, npz.",
+        ),
     ] = None,
     unit: Annotated[
         Literal["auto", Unit], typer.Option(metavar="|".join(["auto", *UNITS]), help="Unit of the points.")
     ] = "auto",
-    fps: Annotated[float, typer.Option(metavar="N", help="Frames a second of the video.")] = 24.0,
+    fps: Annotated[
+        float | None, typer.Option(metavar="N", help="Frames a second.", show_default="24, or the video's own")
+    ] = None,
     rough_pose: Annotated[
         Path | None,
         typer.Option(
@@ -44,12 +62,38 @@ def fit(
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Weights of the objective, FittingConfig as yaml or json.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights of the objective as yaml: FittingConfig, VideoConfig."),
     ] = None,
     points: Annotated[int, typer.Option(metavar="N", help="Points a frame that are used.")] = 1600,
-    video: Annotated[bool, typer.Option("--video/--no-video", help="Write the side-by-side video.")] = True,
+    face: Annotated[int, typer.Option(metavar="N", help="Video: whose face, 1 for the largest.")] = 1,
+    focal: Annotated[
+        float | None, typer.Option(metavar="N", help="Video: focal length in pixels.", show_default="found")
+    ] = None,
+    tracker: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Video: MediaPipe's face_landmarker.task.", show_default="kept, or fetched once"
+        ),
+    ] = None,
+    video: Annotated[
+        bool | None,
+        typer.Option("--video/--no-video", help="Write the side-by-side video.", show_default="of clouds only"),
+    ] = None,
 ) -> None:
-    """Fit a head to point clouds of somebody talking."""
+    """Fit a head to a video of somebody talking, or to point clouds."""
+    if clouds.is_file() or not clouds.exists() and clouds.suffix:
+        from .fit_video import VideoRequest, fit_one_video
+
+        if not clouds.exists():
+            raise FaceTalkError(f"no such file: {clouds}")
+        fit_one_video(
+            VideoRequest(
+                clouds, output, model, identity, landmarks, face, focal, tracker, fps, config, bool(video)
+            )
+        )  # fmt: skip
+        return
+    fps = 24.0 if fps is None else fps
     from ..fitting.point_clouds import SEQUENCE_FILE, frame_files
 
     check_number("--fps", fps, 1, 1000)
@@ -80,7 +124,7 @@ def fit(
     fitted = fit_sequence(head, inputs, output, settings, log=typer.echo)
     result, report = fitted.fit, fitted.report
     write_plot(output / "report.png", fitted.field, result)
-    if video:
+    if video is None or video:
         seen = [frame.points.numpy() for frame in fitted.observations]
         code = fitted.field.identity[0].numpy()
         write_comparison(output / "comparison.mp4", head, code, result, seen, settings.fps)

@@ -97,7 +97,7 @@ def generate(
 
         for index, (source, (clip, sampling_rate), samples) in enumerate(zip(audio, clips, targets, strict=True)):
             # A generator for each file: a result does not depend on the other files of the command.
-            options = {"keyframes": fixed, "generator": torch.Generator().manual_seed(seed)}
+            options: dict[str, Any] = {"keyframes": fixed, "generator": torch.Generator().manual_seed(seed)}
             options |= {"phones": spoken[index], "text": texts[index], "language": language}
             if pipe.head is None:
                 animations = animate_vertices(pipe, clip, sampling_rate, head, controls, **options)

@@ -3,11 +3,15 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import FaceTalkError
+
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass
@@ -87,25 +91,35 @@ def read_config(path: Path | None, points: int, fps: float) -> FittingConfig:
     Raises:
         FaceTalkError: a file that cannot be read, or what `FittingConfig` does not know or refuses.
     """
-    import yaml
-
-    values: Any = {}
-    if path is not None:
-        try:
-            values = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # json is yaml
-        except Exception as error:  # YAMLError, and of odd scalars what Python's types raise
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise FaceTalkError(f"cannot read {path}: {reason}") from error
-        known = {name: type(default) for name, default in asdict(FittingConfig()).items()}
-        if not isinstance(values, dict):
-            raise FaceTalkError(f"{path} is no list of settings such as `temporal: 0.1`")
-        if unknown := [str(name) for name in values if name not in known]:
-            raise FaceTalkError(f"{path}: no setting {unknown[0]}; there are {', '.join(known)}")
-        for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or (known[name] is int and value % 1):
-                raise FaceTalkError(f"{path}: {name} must be a number{' without fraction' * (known[name] is int)}")
-            values[name] = known[name](value)
+    values = read_settings(path, FittingConfig())
     try:
         return FittingConfig(**({"points": points, "fps": fps} | values))
     except FaceTalkError as error:
         raise FaceTalkError(f"{path}: {error}" if path else str(error)) from error
+
+
+def read_settings(path: Path | None, defaults: "DataclassInstance") -> dict[str, Any]:
+    """Read numbers for the fields of a dataclass from a yaml or json file; an empty dict without one.
+
+    Raises:
+        FaceTalkError: a file that cannot be read, or what the dataclass does not know or is no number.
+    """
+    import yaml
+
+    if path is None:
+        return {}
+    try:
+        values = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # json is yaml
+    except Exception as error:  # YAMLError, and of odd scalars what Python's types raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise FaceTalkError(f"cannot read {path}: {reason}") from error
+    known = {name: type(default) for name, default in asdict(defaults).items()}
+    if not isinstance(values, dict):
+        raise FaceTalkError(f"{path} is no list of settings such as `temporal: 0.1`")
+    if unknown := [str(name) for name in values if name not in known]:
+        raise FaceTalkError(f"{path}: no setting {unknown[0]}; there are {', '.join(known)}")
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or (known[name] is int and value % 1):
+            raise FaceTalkError(f"{path}: {name} must be a number{' without fraction' * (known[name] is int)}")
+        values[name] = known[name](value)
+    return values

@@ -280,8 +280,8 @@ def mouth_weights(
     segments = split_diphthongs(segments)
     if not any(segment.phone != SILENCE for segment in segments):
         if expression is not None:
-            columns = [INDEX[name] for name in SHOWN]
-            weights[:, columns] = expression.target[:, columns]
+            shown = [INDEX[name] for name in SHOWN]
+            weights[:, shown] = expression.target[:, shown]
         return weights, np.zeros(frames, np.float32)
     times = (np.arange(int(np.ceil(frames * RATE / fps)) + 2) + 0.5) / RATE
     early = [Segment(s.phone, s.start - _LEAD, s.end - _LEAD) for s in segments]

@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import FaceTalkError
 from ..mesh.geometry import Surface, unit
 from ..mesh.parts import EYES, SKIN
-from ..mesh.pose import apply_pose
+from ..mesh.pose import apply_pose, axis_rotations
 from .drawable import Drawable
 from .occlusion import BakedLight, mouth_depth
 from .shading import FILL, KEY, RIM, linear_to_srgb, shade, srgb_to_linear
@@ -89,7 +89,7 @@ class HeadRenderer:
         tall = high[1] - bottom
         center = np.array([(low[0] + high[0]) / 2, bottom + 0.53 * tall, (low[2] + high[2]) / 2], np.float32)
         stretch = [max(1.0, self.width / self.height), max(1.0, self.height / self.width)]
-        self._tan = np.tan(np.radians(12.0)) * np.array(stretch, np.float32)
+        self._tan, self._shift = np.tan(np.radians(12.0)) * np.array(stretch, np.float32), np.zeros(2, np.float32)
         distance = 0.53 * tall / np.tan(np.radians(12.0)) + (high[2] - low[2]) / 8
         toward = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)], np.float32)
         right = np.array([np.cos(yaw), 0, -np.sin(yaw)], np.float32)
@@ -99,17 +99,35 @@ class HeadRenderer:
             ((direction / np.linalg.norm(direction)) @ self._axes, color) for direction, color in (KEY, FILL, RIM)
         ]
 
+    def film(self, eye: np.ndarray, focal: float, center: tuple[float, float] | None = None) -> None:
+        """Put a pinhole camera that looks along -z, +y up, in place of the one that frames the head.
+
+        Args:
+            eye ((3,) float, mm): where it is. focal (`float`): focal length in pixels.
+            center (two `float`, *optional*): where its axis meets the picture, in pixels; the middle where absent.
+        """
+        self._eye, self._axes = np.asarray(eye, np.float32), np.eye(3, dtype=np.float32)
+        self._tan = np.array([self.width, self.height], np.float32) / np.float32(2 * focal)
+        x, y = center or (self.width / 2, self.height / 2)
+        self._shift = np.array([2 * x / self.width - 1, 1 - 2 * y / self.height], np.float32)
+        self._lights = [(direction / np.linalg.norm(direction), color) for direction, color in (KEY, FILL, RIM)]
+
+    def light_from(self, turn: float, gain: float = 1.0) -> None:
+        """Turn all lights about the vertical by `turn` degrees, to the picture's right, and scale them by `gain`."""
+        matrix = axis_rotations(1, np.radians([turn]))[0].astype(np.float32)
+        self._lights = [(matrix @ direction, color * np.float32(gain)) for direction, color in self._lights]
+
     def _rays(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return unit directions through image positions in pixels (0 at the left and top edge), (n, 3) float32."""
-        u = (x * np.float32(2.0 / self.width) - 1.0) * self._tan[0]
-        v = (1.0 - y * np.float32(2.0 / self.height)) * self._tan[1]
+        u = (x * np.float32(2.0 / self.width) - 1.0 - self._shift[0]) * self._tan[0]
+        v = (1.0 - y * np.float32(2.0 / self.height) - self._shift[1]) * self._tan[1]
         rays = np.stack([u, v, np.full_like(u, -1.0)], 1) @ self._axes
         return unit(rays.astype(np.float32))
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Project points (..., 3) in mm to image positions (..., 2) float in pixels."""
         local = (np.asarray(points) - self._eye) @ self._axes.T
-        ratio = local[..., :2] / -local[..., 2:] / self._tan
+        ratio = local[..., :2] / -local[..., 2:] / self._tan + self._shift
         return np.stack([(ratio[..., 0] + 1) * self.width / 2, (1 - ratio[..., 1]) * self.height / 2], -1)
 
     def _backdrop(self, middle: np.ndarray, corner: np.ndarray) -> np.ndarray:

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: MIT
+"""Videos -> codes, from landmarks that a known head would give: no tracker is needed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facetalk_hf import TINY, FaceTalkError
+from facetalk_hf.animation.head_animation import HeadAnimation
+from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
+from facetalk_hf.cli.main import main
+from facetalk_hf.fitting.video.camera import Camera, HeadPoses
+from facetalk_hf.fitting.video.fit import FittedVideo, even_times, fit_video, relative_poses, resample
+from facetalk_hf.fitting.video.landmarks import SCORES, FaceLandmarks, read_landmarks
+from facetalk_hf.fitting.video.person import landmark_map, mesh_points
+from facetalk_hf.fitting.video.reading import read_pictures
+from facetalk_hf.fitting.video.solver import Solution, solve_chain
+from facetalk_hf.fitting.video.tracker import Track, choose_tracks, find_weights, track_video
+from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
+from facetalk_hf.head.loading import load_head
+from facetalk_hf.mesh.pose import axis_rotations
+from facetalk_hf.rendering.video import write_mp4
+
+
+FRAMES, FOCAL, SIZE = 30, 900.0, (640, 480)
+LOST = slice(12, 14)
+
+
+@pytest.fixture(scope="module")
+def filmed() -> tuple[FaceLandmarks, np.ndarray, HeadPoses, np.ndarray]:
+    """Landmarks of a person who speaks, blinks once and turns; true weights, poses and lip aperture."""
+    head = load_head(TINY)
+    decoder, measured, at = BlendshapeDecoder(head), landmark_map(), np.arange(FRAMES)
+    code = decoder.identity_code("random:5")
+    weights = np.zeros((FRAMES, 53))
+    weights[:, INDEX["jawOpen"]] = 0.25 * (1 - np.cos(2 * np.pi * at / 10)) / 2
+    weights[:, INDEX["mouthPucker"]] = 0.5 * np.sin(np.pi * at / FRAMES) ** 2
+    for side in "LR":
+        weights[20:23, INDEX[f"eyeBlink_{side}"]] = (0.7, 1.0, 0.6)
+    points = mesh_points(decoder, code, measured.places, measured.offsets)
+    turn = axis_rotations(1, np.radians(20 * np.sin(at / 8))) @ axis_rotations(0, np.radians(5 * np.cos(at / 6)))
+    poses = HeadPoses(turn, np.tile([20.0, -10.0, -700.0], (FRAMES, 1)))
+    places = poses.place(points.base + np.tensordot(weights, points.targets, 1))
+    pixels = Camera(FOCAL, (SIZE[0] / 2, SIZE[1] / 2)).project(places)
+    pixels += np.random.default_rng(0).normal(0, 0.3, pixels.shape)
+    marks = np.concatenate([pixels, np.zeros((FRAMES, 478, 1))], 2)
+    marks[LOST] = np.nan
+    confidence = np.isfinite(marks[:, 0, 0]).astype(float)
+    seen = FaceLandmarks(marks, np.full((FRAMES, len(SCORES)), np.nan), confidence, at / 25, SIZE)
+    codes = (weights @ head.expression_basis.float().numpy().T).astype(np.float32)
+    return seen, weights, poses, decoder.lip_aperture(codes, code)
+
+
+@pytest.fixture(scope="module")
+def fitted(filmed: tuple) -> FittedVideo:
+    return fit_video(load_head(TINY), filmed[0], audio=np.zeros(19200, np.float32))
+
+
+def test_mouth_lids_and_head_come_back(filmed: tuple, fitted: FittedVideo) -> None:
+    _, weights, poses, aperture = filmed
+    animation = fitted.animation
+    assert len(animation) == FRAMES and animation.fps == 25 and animation.target_names == EXPRESSIONS
+    assert np.corrcoef(animation.lip_aperture, aperture)[0, 1] > 0.97
+    assert np.abs(animation.lip_aperture - aperture).mean() < 1.5
+    lids = animation.weights[:, INDEX["eyeBlink_L"]] > 0.5
+    assert lids[20:23].any() and not lids[:18].any() and not lids[25:].any()
+    angles, true = relative_poses(fitted.head_poses, np.zeros(3)), relative_poses(poses, np.zeros(3))
+    assert np.abs(angles[:, :3] - true[:, :3]).mean(0).max() < 2
+    assert np.corrcoef(animation.weights[:, INDEX["mouthPucker"]], weights[:, INDEX["mouthPucker"]])[0, 1] > 0.8
+
+
+def test_frames_without_face_are_filled_and_told(fitted: FittedVideo) -> None:
+    assert np.array_equal(np.flatnonzero(fitted.confidence == 0), np.arange(FRAMES)[LOST])
+    assert np.isfinite(fitted.animation.weights).all() and fitted.segments == [(0, FRAMES)]
+    # Pose matrices of the animation are those before the camera, but for one move.
+    matrices = fitted.animation.pose_matrices()
+    assert matrices is not None and np.abs(matrices[:, :3, :3] - fitted.head_poses.rotations).max() < 1e-4
+
+
+def test_command_fits_landmarks_of_any_tracker(filmed: tuple, tmp_path: Path) -> None:
+    marks, target = filmed[0], tmp_path / "talk.npz"
+    path = tmp_path / "marks.npz"
+    np.savez(path, points=marks.points[::3, :, :2], times=marks.times[::3] + 7, size=np.array(SIZE))
+    with pytest.raises(SystemExit) as leaving:
+        main(["fit", str(path), "-o", str(target), "--focal", str(FOCAL)])
+    assert not leaving.value.code
+    animation = HeadAnimation.load(target)
+    assert len(animation) == FRAMES // 3 and animation.poses is not None and animation.audio is None
+    with np.load(target) as file:
+        assert file["camera"][0] == FOCAL and file["residual"].shape == (FRAMES // 3,)
+    assert (tmp_path / "talk.report.json").is_file()
+
+
+def test_segments_end_at_cuts_and_long_losses(filmed: tuple) -> None:
+    marks = filmed[0]
+    assert marks.segments() == [slice(0, FRAMES)]
+    points = marks.points.copy()
+    points[20:] += (250, 0, 0)
+    cut = FaceLandmarks(points, marks.scores, marks.confidence, marks.times, SIZE)
+    assert cut.segments() == [slice(0, 20), slice(20, FRAMES)]
+    confidence = marks.confidence.copy()
+    confidence[2:9] = 0
+    lost = FaceLandmarks(marks.points, marks.scores, confidence, marks.times, SIZE)
+    assert lost.segments() == [slice(0, 2), slice(9, FRAMES)]
+
+
+def test_landmarks_of_other_form_are_refused(filmed: tuple, tmp_path: Path) -> None:
+    marks = filmed[0]
+    marks.save(tmp_path / "kept.npz")
+    again = read_landmarks(tmp_path / "kept.npz")
+    assert np.array_equal(again.points, marks.points, equal_nan=True) and again.size == SIZE
+    np.savez(tmp_path / "few.npz", points=np.zeros((4, 68, 2)), times=np.arange(4.0), size=np.array(SIZE))
+    np.savez(tmp_path / "back.npz", points=np.zeros((4, 478, 2)), times=np.zeros(4), size=np.array(SIZE))
+    (tmp_path / "text.npz").write_text("no")
+    for name in ("few", "back", "text", "none"):
+        with pytest.raises(FaceTalkError):
+            read_landmarks(tmp_path / f"{name}.npz")
+
+
+def test_faces_are_told_apart_by_size() -> None:
+    big, small = (np.random.default_rng(0).random((478, 3)).astype(np.float32) * side for side in (200, 80))
+    first, later, other = Track(), Track(), Track()
+    for frame in range(10):
+        (first if frame < 5 else later).add(frame, big, np.zeros(52, np.float32))
+        other.add(frame, small, np.zeros(52, np.float32))
+    assert choose_tracks([other, first, later], 1) == [first, later]
+    assert choose_tracks([other, first, later], 2) == [other]
+    with pytest.raises(FaceTalkError):
+        choose_tracks([other, first, later], 3)
+
+
+def picture_file(path: Path, frames: int = 12) -> Path:
+    """A video 64 x 48 whose upper left corner is red."""
+    image = np.full((48, 64, 3), 90, np.uint8)
+    image[:16, :16] = (250, 20, 20)
+    return write_mp4(path, [image] * frames, 25)
+
+
+def test_rotated_video_is_read_upright(tmp_path: Path) -> None:
+    path = picture_file(tmp_path / "talk.mp4")
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 4 + 40  # of the first track: turned clockwise by 90 degrees for display
+    turned = [0, 1 << 16, 0, -(1 << 16) & 0xFFFFFFFF, 0, 0, 0, 0, 1 << 30]
+    content[matrix : matrix + 36] = b"".join(int(value).to_bytes(4, "big") for value in turned)
+    path.write_bytes(content)
+    picture = next(read_pictures(path))
+    assert picture.image.shape == (64, 48, 3) and picture.size == (48, 64)
+    red = picture.image[..., 0].astype(int) - picture.image[..., 1]
+    assert red[:12, -12:].min() > 100 and red[-12:].max() < 60  # upper left became upper right
+
+
+def test_files_that_are_no_whole_video(tmp_path: Path) -> None:
+    path = picture_file(tmp_path / "talk.mp4", 50)
+    assert [round(picture.time * 25) for picture in read_pictures(path)] == list(range(50))
+    broken = tmp_path / "half.mp4"
+    broken.write_bytes(path.read_bytes()[:400])
+    (tmp_path / "text.mp4").write_text("no video")
+    for name in ("half.mp4", "text.mp4", "none.mp4"):
+        with pytest.raises(FaceTalkError):
+            next(read_pictures(tmp_path / name))
+
+
+def test_chain_is_solved_as_the_whole_system() -> None:
+    rng, count, size = np.random.default_rng(0), 4, 3
+    factor = rng.normal(size=(count, size, size))
+    hessian = factor @ factor.transpose(0, 2, 1) + np.eye(size)
+    gradient, links, bends = rng.normal(size=(count, size)), rng.random((count - 1, size)), rng.normal(size=(3, size))
+    whole, right = np.zeros((count * size, count * size)), gradient.copy()
+    for t in range(count):
+        whole[t * size :, t * size :][:size, :size] += hessian[t]
+    for t in range(count - 1):
+        step = np.zeros((size, count * size))
+        step[:, t * size : (t + 1) * size], step[:, (t + 1) * size : (t + 2) * size] = -np.eye(size), np.eye(size)
+        whole += step.T @ (links[t][:, None] * step)
+        right[t + 1] += bends[t]
+        right[t] -= bends[t]
+    expected = -np.linalg.solve(whole, right.ravel()).reshape(count, size)
+    assert np.allclose(solve_chain(hessian, gradient, links, bends), expected, atol=1e-5)
+
+
+def test_missing_weights_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FaceTalkError, match="no such file"):
+        find_weights(tmp_path / "none.task")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("FACETALK_FACE_LANDMARKER", raising=False)
+    monkeypatch.setattr("facetalk_hf.fitting.video.tracker.ADDRESS", (tmp_path / "gone").as_uri())
+    with pytest.raises(FaceTalkError, match="FACETALK_FACE_LANDMARKER"):
+        find_weights()
+    (tmp_path / "other").write_bytes(b"something else")
+    monkeypatch.setattr("facetalk_hf.fitting.video.tracker.ADDRESS", (tmp_path / "other").as_uri())
+    with pytest.raises(FaceTalkError, match="sha256"):
+        find_weights()
+
+
+def test_damaged_weights_are_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("mediapipe", reason="needs mediapipe: pip install 'facetalk-hf[video]'")
+    (tmp_path / "bad.task").write_bytes(b"no weights")
+    with pytest.raises(FaceTalkError, match="face_landmarker"):
+        track_video(read_pictures(picture_file(tmp_path / "talk.mp4")), tmp_path / "bad.task")
+
+
+def test_uneven_frames_come_to_an_even_rate(filmed: tuple) -> None:
+    marks = filmed[0]
+    times = np.arange(FRAMES) / 30 + np.where(np.arange(FRAMES) % 3 == 1, 0.02, 0)
+    uneven = FaceLandmarks(np.nan_to_num(marks.points), marks.scores, np.ones(FRAMES), times, SIZE)
+    poses = HeadPoses(np.tile(np.eye(3), (FRAMES, 1, 1)), times[:, None] * np.array([1.0, 2.0, 3.0]))
+    solved = Solution(poses, np.tile(times[:, None], (1, 53)), np.zeros(FRAMES))
+    even = even_times(times, 25)
+    assert np.allclose(np.diff(even), 1 / 25) and abs(even[-1] - times[-1]) < 1 / 25
+    moved, weights, _, confidence = resample(uneven, [slice(0, FRAMES)], [solved], even)
+    inside = even <= times[-1]
+    assert np.allclose(weights[inside, 0], even[inside]) and np.allclose(
+        moved.translations[inside, 1], 2 * even[inside]
+    )
+    assert confidence[inside].all()
+    assert even_times(np.arange(8) / 24, 24).tolist() == (np.arange(8) / 24).tolist()
