@@ -29,7 +29,7 @@ def whisper_encoder(model: WhisperModel) -> WhisperModel:
         "begin_suppress_tokens": None, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0,
         "decoder_start_token_id": 0,
     }  # fmt: skip
-    slim = WhisperModel(WhisperConfig.from_dict(model.config.to_dict() | changes)).to(model.dtype)
+    slim = WhisperModel(WhisperConfig.from_dict(model.config.to_dict() | changes)).to(dtype=model.dtype)  # type: ignore[call-arg]
     for parameter in slim.decoder.parameters():
         parameter.data.zero_()  # two encoders of the same weights are the same model, and have the same cache
     slim.encoder = model.encoder

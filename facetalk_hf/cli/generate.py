@@ -2,7 +2,7 @@
 """`facetalk generate`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 

@@ -2,6 +2,7 @@
 """Whisper as CTranslate2 keeps it (faster-whisper) -> a folder that transformers loads."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -83,17 +84,22 @@ def _layers(tensors: Tensors, part: str) -> int:
     return len({name.split("/")[1] for name in tensors if name.startswith(f"{part}/layer_") and name.count("/") > 2})
 
 
-def _part(tensors: Tensors, part: str):
+Named = Iterator[tuple[str, np.ndarray]]
+
+
+def _part(tensors: Tensors, part: str) -> Named:
     """Yield names of transformers and arrays of the encoder or the decoder."""
 
-    def named(theirs: str, ours: str, kinds=(("weight", "weight"), ("bias", "bias"))):
+    def named(
+        theirs: str, ours: str, kinds: tuple[tuple[str, str], ...] = (("weight", "weight"), ("bias", "bias"))
+    ) -> Named:
         for their_kind, our_kind in kinds:
             yield f"{part}.{ours}.{our_kind}", tensors[f"{part}/{theirs}/{their_kind}"]
 
-    def norm(theirs: str, ours: str):
+    def norm(theirs: str, ours: str) -> Named:
         yield from named(theirs, ours, (("gamma", "weight"), ("beta", "bias")))
 
-    def projections(theirs: str, ours: str, names: str):
+    def projections(theirs: str, ours: str, names: str) -> Named:
         """Split a fused projection: keys have no bias in Whisper, CTranslate2 puts zeros."""
         for kind in ("weight", "bias"):
             rows = np.split(tensors[f"{part}/{theirs}/{kind}"], len(names))

@@ -265,7 +265,7 @@ class SegmentDataset(torch.utils.data.Dataset):
                     more[name][row, :length] = getattr(clips, name)[start : start + length]
             if pose_noise is not None:
                 rng.standard_normal(out=pose_noise[row], dtype=np.float32)
-        batch = {"codes": codes, "noise": noise, "audio": audio, "frame_mask": mask}
+        batch: dict[str, np.ndarray] = {"codes": codes, "noise": noise, "audio": audio, "frame_mask": mask}
         batch |= {"timestep": timestep, "audio_keep": keep, "intensity": intensity, "start": starts} | more
         return {key: torch.from_numpy(value) for key, value in batch.items()}
 

@@ -97,8 +97,8 @@ class DiffusionObjective:
         self, prediction: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Compare normalised samples, whatever predicted them: (B, N, C), (B, N, C), (B, N) -> (B,) float."""
-        poses = (item[..., self.code_dim :] for item in (prediction, target))
-        prediction, target = (item[..., : self.code_dim] for item in (prediction, target))
+        poses = prediction[..., self.code_dim :], target[..., self.code_dim :]
+        prediction, target = prediction[..., : self.code_dim], target[..., : self.code_dim]
         loss = sample_loss(prediction, target, mask)
         if self.velocity_weight:
             loss = loss + self.velocity_weight * velocity_loss(prediction, target, mask)

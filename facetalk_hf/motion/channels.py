@@ -36,7 +36,7 @@ class Channels:
         return codes @ self.basis.to(codes)
 
     def change(
-        self, codes: torch.Tensor, difference: torch.Tensor, columns: torch.Tensor | slice = slice(None)
+        self, codes: torch.Tensor, difference: torch.Tensor, columns: torch.Tensor | list[int] | slice = slice(None)
     ) -> torch.Tensor:
         """Change codes (..., D) so that the weights of `columns` are larger by `difference` (..., n)."""
         return codes + difference @ self.dual[:, columns].to(codes).T

@@ -45,7 +45,10 @@ class EmotionCurve:
 
     def at(self, times: np.ndarray) -> dict[str, np.ndarray]:
         """Return the values (T,) of every name at times (T,) in s."""
-        return {name: np.interp(times, *(np.asarray(item, float) for item in key)) for name, key in self.keys.items()}
+        return {
+            name: np.interp(times, np.asarray(seconds, float), np.asarray(values, float))
+            for name, (seconds, values) in self.keys.items()
+        }
 
 
 def read_emotions(path: str | os.PathLike) -> EmotionCurve:
@@ -110,7 +113,7 @@ def told_conditions(
     if emotion == "auto":
         if sound is not None:
             values["arousal"] = arousal(*sound, frames, fps)
-    elif hasattr(emotion, "at"):
+    elif isinstance(emotion, Curve):
         values |= emotion.at((np.arange(frames) + first + 0.5) / fps)
     elif emotion is not None and emotion != "neutral":
         values |= named_numbers(emotion)

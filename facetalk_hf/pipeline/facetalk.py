@@ -191,7 +191,7 @@ class FaceTalkPipeline(FaceTalkComponents):
 
         # 6. Codes, each cut to its own length and edited; what is fixed is made exact at the end
         codes, learnt, expressions = processor.postprocess(sample, expected), processor.poses(sample), []
-        poses = None if learnt is None else []
+        poses: list[np.ndarray] | None = None if learnt is None else []
         for index, (count, waveform, constraint) in enumerate(zip(frames, waveforms, constraints, strict=True)):
             scaled, rng = processor.scale(codes[index, :count]), seeded_rng(generator, index)
             if learnt is not None and poses is not None:

@@ -234,7 +234,8 @@ class SpeechStream:
         return codes[:count]
 
     def _advance(self) -> torch.Tensor:
-        codes, poses = [torch.zeros(0, self.code_size)], [np.zeros((0, 6), np.float32)]
+        codes = [torch.zeros(0, self.code_size)]
+        poses: list[np.ndarray] = [np.zeros((0, 6), np.float32)]
         while self.features.ready():
             sample, expected = self._denoise(self.features.pull())
             scaled = self.processor.scale(self.processor.postprocess(sample, expected, self.lids))
