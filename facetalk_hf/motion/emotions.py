@@ -113,7 +113,7 @@ def told_conditions(
     if emotion == "auto":
         if sound is not None:
             values["arousal"] = arousal(*sound, frames, fps)
-    elif isinstance(emotion, Curve):
+    elif emotion is not None and not isinstance(emotion, (str, Mapping)):
         values |= emotion.at((np.arange(frames) + first + 0.5) / fps)
     elif emotion is not None and emotion != "neutral":
         values |= named_numbers(emotion)
