@@ -45,7 +45,8 @@ class EmotionCurve:
 
     def at(self, times: np.ndarray) -> dict[str, np.ndarray]:
         """Return the values (T,) of every name at times (T,) in s."""
-        return {name: np.interp(times, *(np.asarray(item, float) for item in key)) for name, key in self.keys.items()}
+        return {name: np.interp(times, np.asarray(key[0], float), np.asarray(key[1], float))
+                for name, key in self.keys.items()}  # fmt: skip
 
 
 def read_emotions(path: str | os.PathLike) -> EmotionCurve:
@@ -110,7 +111,7 @@ def told_conditions(
     if emotion == "auto":
         if sound is not None:
             values["arousal"] = arousal(*sound, frames, fps)
-    elif hasattr(emotion, "at"):
+    elif emotion is not None and hasattr(emotion, "at"):
         values |= emotion.at((np.arange(frames) + first + 0.5) / fps)
     elif emotion is not None and emotion != "neutral":
         values |= named_numbers(emotion)
