@@ -297,7 +297,7 @@ def mouth_weights(
     wide, round_ = 1 + np.where(manner < 0, 0.45, 0.3) * manner, 1 + 0.2 * manner
     raw = np.zeros((frames, len(EXPRESSIONS)))
 
-    def columns(name: str) -> list[int]:
+    def sides(name: str) -> list[int]:
         return [INDEX[full] for full in (name, f"{name}_L", f"{name}_R") if full in INDEX]
 
     for name, value in {
@@ -310,7 +310,7 @@ def mouth_weights(
         "mouthLowerDown": track["lower_down"] * wide,
         "mouthUpperUp": track["upper_up"] * wide,
     }.items():
-        raw[:, columns(name)] = value[:, None]
+        raw[:, sides(name)] = value[:, None]
     if expression is not None:
         rounding = ((track["pucker"] + track["funnel"]) / 0.6).clip(0, 1)
         raw = _mixed(raw, _pool(pull * gate[:, None], frames, fps, maximum=False), expression, rounding)
@@ -320,14 +320,14 @@ def mouth_weights(
     jaw = raw[:, INDEX["jawOpen"]]
     press = np.maximum(track["press"], 0.22 * closure) * closure
     roll = np.maximum(track["bite"], 0.5 * bite) * apart
-    raw[:, columns("mouthUpperUp")] = np.maximum(raw[:, columns("mouthUpperUp")], 0.18 * bite[:, None])
+    raw[:, sides("mouthUpperUp")] = np.maximum(raw[:, sides("mouthUpperUp")], 0.18 * bite[:, None])
     for name, share in _SHUT.items():
-        raw[:, columns(name)] *= 1 - share * (near if share == 1 else closure)[:, None]
+        raw[:, sides(name)] *= 1 - share * (near if share == 1 else closure)[:, None]
     for name, share in _BITTEN.items():
-        raw[:, columns(name)] *= 1 - share * bite[:, None]
+        raw[:, sides(name)] *= 1 - share * bite[:, None]
     # Lips that are pressed together by an expression alone give way as the jaw opens.
-    tight = raw[:, columns("mouthPress")] * (1 - 2.5 * jaw[:, None]).clip(0, 1) * (1 - bite[:, None])
-    raw[:, columns("mouthPress")] = np.maximum(tight, press[:, None])
+    tight = raw[:, sides("mouthPress")] * (1 - 2.5 * jaw[:, None]).clip(0, 1) * (1 - bite[:, None])
+    raw[:, sides("mouthPress")] = np.maximum(tight, press[:, None])
     raw[:, INDEX["mouthClose"]] = LIP_SEAL * near * jaw
     raw[:, INDEX["mouthRollLower"]] = roll + 0.2 * press
     raw[:, INDEX["mouthRollUpper"]] = 0.4 * press

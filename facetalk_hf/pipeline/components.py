@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The components of FaceTalk's pipeline, and the steps before and after sampling that call and stream share."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, overload
@@ -263,8 +264,12 @@ class FaceTalkComponents(HubPipeline):
             raise FaceTalkError(f"generator must be a list of {len(frames)}, one a result, not of {len(generator)}")
         if latents is None:
             generators = generator if isinstance(generator, list) else [generator] * len(frames)
+            # Noise comes in groups of 16 numbers; drawn in whole groups it is that of a stream.
+            block = 16 // math.gcd(16, size) if self.learnt_pose else 1
             noise = [
-                randn_tensor((count, size), generator=source, device=device, dtype=torch.float32)
+                randn_tensor((-(-count // block) * block, size), generator=source, device=device, dtype=torch.float32)[
+                    :count
+                ]
                 for count, source in zip(frames, generators, strict=True)
             ]
         else:
