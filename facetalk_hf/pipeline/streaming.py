@@ -201,8 +201,12 @@ class SpeechStream:
                 f"a chunk must be a NumPy array or a tensor, not {type(samples).__name__}: of raw 16-bit sound, "
                 "np.frombuffer(chunk, np.int16) makes one"
             )
+        if samples.ndim != 1:
+            raise FaceTalkError(
+                f"a chunk must be one channel, an array of one dimension, not of shape {samples.shape}"
+            )
         self.poses = None if self.poses is None else self.poses[:0]
-        if samples.ndim == 1 and len(samples) == 0:
+        if len(samples) == 0:
             return torch.zeros(0, self.code_size)
         waveform, rate = read_audio(samples, self.sampling_rate)
         # A second at a time: what is kept is cut at its front for every hop, and should be short.

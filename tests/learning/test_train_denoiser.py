@@ -44,7 +44,7 @@ def test_result_is_two_components(trained):
 
 def test_rotation_of_checkpoints(trained):
     names = sorted(path.name for path in trained.iterdir())
-    assert names == ["checkpoint-4", "checkpoint-6", "denoiser", "scheduler"]
+    assert names == ["checkpoint-4", "checkpoint-6", "denoiser", "parts.json", "scheduler"]
 
 
 def test_moving_average_is_what_is_saved(trained):
