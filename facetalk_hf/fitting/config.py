@@ -3,15 +3,11 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..errors import FaceTalkError
-
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 
 @dataclass
@@ -98,7 +94,7 @@ def read_config(path: Path | None, points: int, fps: float) -> FittingConfig:
         raise FaceTalkError(f"{path}: {error}" if path else str(error)) from error
 
 
-def read_settings(path: Path | None, defaults: "DataclassInstance") -> dict[str, Any]:
+def read_settings(path: Path | None, defaults: Any) -> dict[str, Any]:
     """Read numbers for the fields of a dataclass from a yaml or json file; an empty dict without one.
 
     Raises:

@@ -33,7 +33,7 @@ class LogMelEncoderConfig(PreTrainedConfig):
             than i + this one. 10 frames at 24 fps are 0.42 s. At least 1, or 2 with several layers in the stem; at
             most that + layers * (kernel - 1).
         look_ahead_choices (`list[int]`, *optional*): look-aheads in frames, each up to `look_ahead_frames`, that the
-            encoder has learnt to do with; it is told which (see [`LogMelEncoder.forward`]). `None` for no choice.
+            encoder has learnt to do with; it is told which (see `LogMelEncoder.forward`). `None` for no choice.
         num_motion (`int`, *optional*, defaults to 53): blendshape weights of the motion head.
         num_phones (`int`, *optional*, defaults to 0): phones that the phone head tells apart at twice the frame rate,
             which trains the encoder; 0 for no such head.

@@ -74,10 +74,6 @@ class MotionControls:
     smoothing: float = option(
         0.0, low=0, usual=0.1, unit="seconds", help="Width of a Gaussian over time, of which 0.02 to 0.04 calms."
     )
-    phone_strength: float = option(
-        1.0, low=0, high=1,
-        help="How far known phones move the mouth, from what the sound lets expect (0) to what they ask (1).",
-    )  # fmt: skip
     blink_contrast: float | None = option(
         None, low=0, high=1, unset=f"{BLINK_CONTRAST:g} where the head has lids", live=True,
         help="How far half blinks are shut or left out.",
@@ -97,6 +93,10 @@ class MotionControls:
     fps: float | None = option(
         None, low=1, high=1000, unit="frames a second", unset="the model's own", decoded=True,
         help="Frame rate of animations and their codes, at the same speed.",
+    )  # fmt: skip
+    phone_strength: float = option(
+        1.0, low=0, high=1,
+        help="How far known phones move the mouth, from what the sound lets expect (0) to what they ask (1).",
     )  # fmt: skip
     look_ahead: float | None = option(
         None, low=0.04, usual=0.42, unit="seconds", unset="the model's own", live=True,

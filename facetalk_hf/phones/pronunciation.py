@@ -11,7 +11,7 @@ from .alphabets import SILENCE, normalise
 
 # Of the common alphabet, those whose name in the English acoustic model is not their own in capitals. The model hears
 # the nearest sound there is; the phone that is reported stays the one that was read.
-_NEAREST = {"ax": "AH", "oh": "OW", "rr": "D", "uy": "IY", "oe": "ER"}
+_NEAREST = {"ax": "AH", "bh": "V", "oh": "OW", "rr": "D", "uy": "IY", "oe": "ER"}
 _LANGUAGES = {"en": "en-us", "fr": "fr-fr", "zh": "cmn", "pt": "pt"}
 """Languages whose voice of espeak-ng has another name than the language."""
 

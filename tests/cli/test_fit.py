@@ -109,7 +109,7 @@ BAD = {
     "landmarks' shape": (rewrite("frame_02.npz", landmarks=np.zeros((51, 3))), "frame_02.npz: landmarks have shape"),
     "landmarks of some": (rewrite("frame_02.npz", landmarks=np.zeros((68, 3))), "frame_00.npz has no landmarks"),
     "normals' shape": (rewrite("frame_02.npz", normals=np.zeros((9, 3))), "frame_02.npz: normals have shape (9, 3)"),
-    "no points": (rewrite("frame_02.npz", points=None, colour=POINTS), "frame_02.npz holds neither points"),
+    "no points": (rewrite("frame_02.npz", points=None, colour=POINTS), "it holds neither points nor vertices"),
     "broken": (lambda folder: (folder / "frame_02.npz").write_bytes(b"PK"), "cannot read"),
 }
 

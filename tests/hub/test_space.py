@@ -150,7 +150,7 @@ def test_the_endpoint_has_all_controls_and_does_what_the_library_does(client, cl
     for item in options_of(MotionControls):
         for name in [f"{item.name}_{part}" for part in item.parts] or [item.flag or item.name]:
             assert name in ("num_samples", "phone_strength") or defaults[name] == (
-                None if item.parts else item.default
+                (0 if item.keyed else None) if item.parts else item.default
             ), name
     chosen = {"intensity": 1.3, "upper_face_intensity": 0.5, "blink_rate": 20, "head_motion": 1, "fps": 30}
     found = client.predict(handle_file(clip), seed=4, gaze_yaw=5, **chosen, api_name="/animate")[2][0]

@@ -52,7 +52,7 @@ def test_sigkill_at_any_moment_changes_nothing(script, data, tmp_path):  # noqa:
     killed, whole = weights(tmp_path / "killed"), weights(tmp_path / "whole")
     assert all(torch.equal(value, killed[name]) for name, value in whole.items())
     names = [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("killed", "whole")]
-    assert names[0] == names[1] == ["checkpoint-6", "denoiser", "scheduler"]
+    assert names[0] == names[1] == ["checkpoint-6", "denoiser", "parts.json", "scheduler"]
 
 
 def test_two_processes_are_one_with_twice_the_batch(data, tmp_path):  # noqa: F811

@@ -35,6 +35,7 @@ def test_model_index_is_a_contract(tmp_path):
         "_class_name": "FaceTalkPipeline",
         "audio_encoder": ["facetalk_hf.models.audio_encoder", "LogMelEncoder"],
         "denoiser": ["facetalk_hf.models.denoiser", "FaceTalkDenoiser"],
+        "emotion_scale": 1.0,
         "feature_extractor": ["facetalk_hf.audio_features", "LogMelFeatureExtractor"],
         "fps": 24.0,
         "guidance_scale": 1.25,

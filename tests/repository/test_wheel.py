@@ -77,7 +77,16 @@ def test_metadata(wheel):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert metadata["Name"] == project["name"] and metadata["Version"] == facetalk_hf.__version__
     assert metadata["License-Expression"] == "MIT" and metadata["Requires-Python"] == ">=3.11"
-    assert set(metadata.get_all("Provides-Extra")) == {"train", "demo", "usd", "video", "voices", "docs", "dev"}
+    assert set(metadata.get_all("Provides-Extra")) == {
+        "align",
+        "train",
+        "demo",
+        "usd",
+        "video",
+        "voices",
+        "docs",
+        "dev",
+    }
     assert "facetalk = facetalk_hf.cli.main:main" in scripts
 
 
