@@ -22,7 +22,7 @@ BLINKS = 13.0
 """A minute, apart from those that go with the ends of phrases and with large saccades."""
 
 AT_PHRASE_END, AT_SACCADE, APART = 0.55, 0.4, 0.8
-"""Chance of a blink at either, and seconds between two; ours, so that the rate is that of people (docs)."""
+"""Chance of a blink at either, and seconds between two; ours. docs/training.md has the rate beside that of people."""
 
 
 def wander(frames: int, fps: float, seconds: float, rng: np.random.Generator) -> np.ndarray:
