@@ -200,15 +200,8 @@ def closed_lips(weights: np.ndarray) -> np.ndarray:
     """Close the lips of weights (N, 53) as `mouth_weights` does for m, b, p; the rest of the face stays as it is."""
     closed = weights.copy()
     jaw = 0.6 * weights[:, INDEX["jawOpen"]]
-    apart = (
-        "mouthFunnel",
-        "mouthShrugUpper",
-        "mouthLowerDown_L",
-        "mouthLowerDown_R",
-        "mouthUpperUp_L",
-        "mouthUpperUp_R",
-    )
-    closed[:, [INDEX[name] for name in apart]] = 0
+    apart = [INDEX[name] for name in EXPRESSIONS if _SHUT.get(name.split("_")[0]) == 1]
+    closed[:, apart] = 0
     closed[:, INDEX["jawOpen"]] = jaw
     closed[:, INDEX["mouthClose"]] = LIP_SEAL * jaw
     for name, least in (("mouthPress_L", 0.22), ("mouthPress_R", 0.22), ("mouthRollUpper", 0.09)):
