@@ -34,7 +34,12 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add("--from", dest="kind", choices=tuple(ABOUT), default="speech", help="what the input is")
     add("--input", type=Path, nargs="+", default=[], help="folder; several but for vertices")
-    add("--speech", type=Path, nargs="+", help="corpora of build_speech.py, align_speech.py: --from speech --input DIR")
+    add(
+        "--speech",
+        type=Path,
+        nargs="+",
+        help="corpora of build_speech.py and align_speech.py: --input of --from speech",
+    )
     add("--output-dir", type=Path, required=True)
     add("--head", type=Path, help="speech: folder of the head")
     add("--audio", type=Path, help="fits, vertices: folder of NAME.wav, where sounds lie apart")

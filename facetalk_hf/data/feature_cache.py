@@ -135,7 +135,7 @@ def encode_corpus(
     heard: deque[np.ndarray] = deque(maxlen=BABBLE)
 
     def vary(samples: np.ndarray, row: dict) -> tuple[np.ndarray, float | None]:
-        """Samples as they are to be heard, and the look-ahead in seconds; all chance comes from the row's name."""
+        """Draw from the row's name the samples that are heard, and the look-ahead in seconds."""
         rng = np.random.default_rng([3, zlib.crc32(row["id"].encode())])
         heard.append(samples)
         if rng.random() < (augmentation or 0):
