@@ -117,8 +117,10 @@ def main() -> None:
     if not pipe.config["is_distilled"]:
         print("without the condition and with its scale: told apart")
         for scale in SCALES:
-            row = [float((classifier(actor.weights(actor(mood, args.amount, emotion_scale=scale)[0])).argmax(1) == number)
-                         .mean()) for number, mood in enumerate(MOODS[1:], 1)]  # fmt: skip
+            row = []
+            for number, mood in enumerate(MOODS[1:], 1):
+                found = classifier(actor.weights(actor(mood, args.amount, emotion_scale=scale)[0]))
+                row.append(float((found.argmax(1) == number).mean()))
             result["scales"][scale] = float(np.mean(row))
             print(f"  scale {scale}: {result['scales'][scale]:.3f}", flush=True)
 
