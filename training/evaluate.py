@@ -46,7 +46,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, help="score against the motion of a corpus")
     parser.add_argument(
-        "--recordings", type=Path, action="append", help="score on aligned recordings, JSON; may be given again"
+        "--recordings",
+        type=Path,
+        action="append",
+        help="score lip events: JSON list of aligned recordings, or a corpus",
     )
     parser.add_argument("--model", required=True, help="folder or Hub id of a pipeline")
     parser.add_argument("--output", type=Path, required=True)
