@@ -4,6 +4,7 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,10 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from ..errors import FaceTalkError
-
-
-COLUMNS_PER_FRAME = 4
-"""Log-mel columns in a video frame; the encoder's strides."""
+from ..units import COLUMNS_PER_FRAME
 
 
 class LogMelEncoderConfig(PreTrainedConfig):
@@ -244,6 +242,13 @@ class LogMelEncoder(PreTrainedModel):
         if not (self.config.return_dict if return_dict is None else return_dict):
             return (hidden_states,)
         return BaseModelOutput(last_hidden_state=hidden_states)
+
+    @torch.no_grad()
+    def encode_columns(self, columns: np.ndarray, mask: np.ndarray, look_ahead: int) -> np.ndarray:
+        """Encode normalised columns of a clip: (4 N, M + 1) float32 and mask (N,) bool to features (N, A) float32."""
+        values = torch.from_numpy(columns)[None].to(self.device, self.dtype)
+        hidden = self(values, torch.from_numpy(mask)[None].to(self.device), look_ahead=look_ahead)
+        return hidden.last_hidden_state[0].float().cpu().numpy()
 
     def predict_motion(self, last_hidden_state: torch.Tensor) -> MotionPrediction:
         """Predict mouth motion by regression: features (B, N, A) to weights (B, N, 53), closure logits (B, N)."""

@@ -132,7 +132,7 @@ class SpeechStream:
             raise FaceTalkError(f"the audio encoder works at {rates}")
         if warm_up is not None:
             samples, _ = read_audio(warm_up, extractor.sampling_rate)
-            self.features.statistics.update(extractor.log_mel(samples))
+            self.features.statistics.update(extractor.log_mel(samples).numpy())
         self.resampler = StreamingResampler(self.sampling_rate, extractor.sampling_rate)
         self.code_size, self.sample_size = pipe.denoiser.config["code_dim"], pipe.denoiser.sample_dim
         self.fps, self.condition_names = pipe.config["fps"], pipe.denoiser.config["condition_names"]
@@ -241,7 +241,7 @@ class SpeechStream:
         codes = [torch.zeros(0, self.code_size)]
         poses: list[np.ndarray] = [np.zeros((0, 6), np.float32)]
         while self.features.ready():
-            sample, expected = self._denoise(self.features.pull())
+            sample, expected = self._denoise(torch.from_numpy(self.features.pull()))
             scaled = self.processor.scale(self.processor.postprocess(sample, expected, self.lids))
             if (learnt := self.processor.poses(sample)) is not None:
                 scaled = self.processor.keep_gaze(scaled, learnt)
@@ -258,7 +258,7 @@ class SpeechStream:
         self.denoiser.begin(features, None if told is None else torch.from_numpy(told))
         steer = self.steering
         if steer is not None:
-            heard = self.encoder.predict_motion(features.to(self.encoder.dtype))
+            heard = self.encoder.predict_motion(features.to(self.encoder.device, self.encoder.dtype))
             steer.aim([heard_target(heard, self.closing)], self.hop)
         known = self.table.new_zeros(len(self.table), self.hop * self.sample_size)
         known[0] = self._draw().to(known.device).flatten()
