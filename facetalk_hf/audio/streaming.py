@@ -15,7 +15,7 @@ from ..errors import FaceTalkError
 from ..units import COLUMNS_PER_FRAME
 from . import columns
 from .columns import NATS_PER_DECIBEL, Layout
-from .io import num_frames
+from .io import num_frames, read_audio
 
 
 class ColumnEncoder(Protocol):
@@ -30,6 +30,30 @@ class ColumnEncoder(Protocol):
 
     def encode_columns(self, columns: np.ndarray, mask: np.ndarray, look_ahead: int) -> np.ndarray:
         """Encode normalised columns (4 N, M + 1) float32 of the frames in a mask (N,) bool to features (N, A)."""
+
+
+def read_chunk(samples: Any, sampling_rate: int | None, rate: int) -> np.ndarray:
+    """Read a chunk of a stream at `rate` Hz, (S,) float32; S may be 0.
+
+    Args:
+        samples: (S,) numbers, an array or a tensor; integers are scaled by the range of their type.
+        sampling_rate (`int`, *optional*): Hz, to be checked.
+
+    Raises:
+        FaceTalkError: no row of finite numbers, or another rate.
+    """
+    if sampling_rate is not None and sampling_rate != rate:
+        raise FaceTalkError(f"a chunk at {sampling_rate} Hz in a stream at {rate} Hz: resample it")
+    if isinstance(samples, (bytes, bytearray, memoryview, str)) or not hasattr(samples, "ndim"):
+        raise FaceTalkError(
+            f"a chunk must be a NumPy array or a tensor, not {type(samples).__name__}: of raw 16-bit sound, "
+            "np.frombuffer(chunk, np.int16) makes one"
+        )
+    if samples.ndim != 1:
+        raise FaceTalkError(
+            f"a chunk must be one channel, an array of one dimension, not of shape {samples.shape}"
+        )
+    return read_audio(samples, rate)[0] if len(samples) else np.zeros(0, np.float32)
 
 
 class StreamingResampler:

@@ -226,8 +226,9 @@ class LogMelEncoder(PreTrainedModel):
             half_mask = mask.repeat_interleave(2, dim=1)
             column_mask = mask.repeat_interleave(COLUMNS_PER_FRAME, dim=1)
             input_features = input_features * column_mask
-        columns = F.pad(input_features, (0, 0, 2, 1)).unfold(1, 5, 2)
-        hidden_states = self.stem_in(columns.flatten(2))
+        padded, last = F.pad(input_features, (0, 0, 2, 1)), input_features.shape[1] - 1
+        columns = torch.stack([padded[:, first : first + last : 2] for first in range(5)], dim=-1)
+        hidden_states = self.stem_in(columns.flatten(2))  # `unfold` would do, but cannot be exported
         hidden_states = self.stem_block(hidden_states if mask is None else hidden_states * half_mask, half_mask)
         for block, right in zip(self.stem_blocks, stem_rights[1:], strict=True):
             hidden_states = block(hidden_states, half_mask, right)

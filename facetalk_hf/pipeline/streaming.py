@@ -20,7 +20,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from ..animation.head_animation import HeadAnimation, neck_pivot
 from ..audio.encoding import look_ahead_frames
 from ..audio.io import read_audio
-from ..audio.streaming import FeatureStream, StreamingResampler
+from ..audio.streaming import FeatureStream, StreamingResampler, read_chunk
 from ..conditions import STYLE
 from ..errors import FaceTalkError
 from ..head.decoder import Identity
@@ -194,21 +194,10 @@ class SpeechStream:
         """
         if self.finished:
             raise FaceTalkError("the stream has ended, open another one")
-        if sampling_rate is not None and sampling_rate != self.sampling_rate:
-            raise FaceTalkError(f"a chunk at {sampling_rate} Hz in a stream at {self.sampling_rate} Hz: resample it")
-        if isinstance(samples, (bytes, bytearray, memoryview, str)) or not hasattr(samples, "ndim"):
-            raise FaceTalkError(
-                f"a chunk must be a NumPy array or a tensor, not {type(samples).__name__}: of raw 16-bit sound, "
-                "np.frombuffer(chunk, np.int16) makes one"
-            )
-        if samples.ndim != 1:
-            raise FaceTalkError(
-                f"a chunk must be one channel, an array of one dimension, not of shape {samples.shape}"
-            )
+        waveform, rate = read_chunk(samples, sampling_rate, self.sampling_rate), self.sampling_rate
         self.poses = None if self.poses is None else self.poses[:0]
-        if len(samples) == 0:
+        if len(waveform) == 0:
             return torch.zeros(0, self.code_size)
-        waveform, rate = read_audio(samples, self.sampling_rate)
         # A second at a time: what is kept is cut at its front for every hop, and should be short.
         codes, poses = [], [self.poses]
         for start in range(0, len(waveform), rate):
