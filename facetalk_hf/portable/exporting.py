@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..animation.arkit import ARKIT, weights_to_arkit
+from ..animation.glb import write_glb
 from ..audio.columns import ColumnLayout, log_mel_of_windows, mel_filterbank, window_samples
 from ..audio.encoding import look_ahead_frames
 from ..audio.streaming import RunningStatistics
@@ -20,6 +21,7 @@ from ..blendshapes import INDEX, LOOK_DEGREES
 from ..conditions import BOUNDS, POSE
 from ..errors import FaceTalkError
 from ..files import atomic_path
+from ..head.decoding import make_decoder
 from ..models.audio_encoder import LogMelEncoder
 from ..motion.channels import Channels, shape_names
 from ..motion.eyes import LID_COMPANIONS, LID_DECISION, LID_REST, LID_SOFTNESS
@@ -32,7 +34,7 @@ from .visemes import viseme_table
 
 OPSET = 18
 VERSION = 1
-CONFIG, ENCODER, MOTION = "config.json", "encoder.onnx", "motion.onnx"
+CONFIG, ENCODER, MOTION, HEAD = "config.json", "encoder.onnx", "motion.onnx", "head.glb"
 
 
 @torch.no_grad()
@@ -197,3 +199,22 @@ def _onnx() -> Any:
     except ImportError as error:
         raise FaceTalkError("writing ONNX files needs the package onnx: pip install 'facetalk_hf[onnx]'") from error
     return onnx
+
+
+def export_head(pipe: FaceTalkPipeline, folder: str | os.PathLike, resolution: int = 80) -> dict[str, int]:
+    """Write `head.glb`: the mean head at rest with all shapes as morph targets, by our names, for three.js and others.
+
+    Args:
+        pipe ([`FaceTalkPipeline`]): with a head that has a surface. folder (`str` or `os.PathLike`): where to.
+        resolution (`int`, *optional*, defaults to 80): cells along the head.
+
+    Returns:
+        bytes of the file by its name.
+    """
+    if pipe.head is None:
+        raise FaceTalkError("this model has no head to write")
+    decoder = make_decoder(pipe.head, resolution=resolution)
+    animation = decoder(np.zeros((1, pipe.denoiser.config["code_dim"]), np.float32), None)
+    # One frame in which every shape is at 1 says how exact each has to be.
+    path = write_glb(Path(folder) / HEAD, animation.replace(weights=np.ones_like(animation.weights)), tolerance=0.5)
+    return {HEAD: path.stat().st_size}
