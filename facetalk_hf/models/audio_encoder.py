@@ -226,12 +226,7 @@ class LogMelEncoder(PreTrainedModel):
             half_mask = mask.repeat_interleave(2, dim=1)
             column_mask = mask.repeat_interleave(COLUMNS_PER_FRAME, dim=1)
             input_features = input_features * column_mask
-        padded, last = F.pad(input_features, (0, 0, 2, 1)), input_features.shape[1] - 1
-        columns = torch.stack([padded[:, first : first + last : 2] for first in range(5)], dim=-1)
-        hidden_states = self.stem_in(columns.flatten(2))  # `unfold` would do, but cannot be exported
-        hidden_states = self.stem_block(hidden_states if mask is None else hidden_states * half_mask, half_mask)
-        for block, right in zip(self.stem_blocks, stem_rights[1:], strict=True):
-            hidden_states = block(hidden_states, half_mask, right)
+        hidden_states = self.stem(input_features, half_mask, stem_rights)
         hidden_states = self.stem_out(hidden_states.unflatten(1, (-1, 2)).flatten(2))
         if self.config.look_ahead_choices:
             hidden_states = hidden_states + self.look_ahead_embedding.weight[self.look_aheads.index(look_ahead)]
@@ -243,6 +238,19 @@ class LogMelEncoder(PreTrainedModel):
         if not (self.config.return_dict if return_dict is None else return_dict):
             return (hidden_states,)
         return BaseModelOutput(last_hidden_state=hidden_states)
+
+    def stem(
+        self, input_features: torch.Tensor, half_mask: torch.Tensor | None, rights: list[int]
+    ) -> torch.Tensor:
+        """Encode masked columns (B, 4 N, M + 1) at twice the frame rate, (B, 2 N, C); `rights` are its look-aheads."""
+        padded, last = F.pad(input_features, (0, 0, 2, 1)), input_features.shape[1] - 1
+        columns = torch.stack([padded[:, first : first + last : 2] for first in range(5)], dim=-1)
+        hidden_states = self.stem_in(columns.flatten(2))  # `unfold` would do, but cannot be exported
+        hidden_states = hidden_states if half_mask is None else hidden_states * half_mask
+        hidden_states = self.stem_block(hidden_states, half_mask)
+        for block, right in zip(self.stem_blocks, rights[1:], strict=True):
+            hidden_states = block(hidden_states, half_mask, right)
+        return hidden_states
 
     @torch.no_grad()
     def encode_columns(self, columns: np.ndarray, mask: np.ndarray, look_ahead: int) -> np.ndarray:

@@ -185,7 +185,9 @@ def _compact(model: Any, smallest: int = 64) -> None:
             steps = np.round(lost / scale).astype(np.int8)
             kept.append(onnx.numpy_helper.from_array(steps, f"{name}.lost"))
             kept.append(onnx.numpy_helper.from_array(np.array(scale), f"{name}.scale"))
-            front.append(onnx.helper.make_node("DequantizeLinear", [f"{name}.lost", f"{name}.scale"], [f"{name}.fine"]))
+            # Not DequantizeLinear, which onnxruntime computes again in every run.
+            front.append(onnx.helper.make_node("Cast", [f"{name}.lost"], [f"{name}.steps"], to=onnx.TensorProto.FLOAT))
+            front.append(onnx.helper.make_node("Mul", [f"{name}.steps", f"{name}.scale"], [f"{name}.fine"]))
             front.append(onnx.helper.make_node("Add", [whole, f"{name}.fine"], [name]))
     nodes = [*front, *graph.node]
     del graph.initializer[:], graph.node[:]

@@ -3,19 +3,21 @@
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..blendshapes import EXPRESSIONS, INDEX
-from ..models.audio_encoder import LogMelEncoder
+from ..models.audio_encoder import LogMelBlock, LogMelEncoder
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
 from ..motion.channels import Channels
 from ..motion.processing import temper_mouth
 from ..motion.steering import APART, RAMP, MouthSteering
 from ..phones.visemes import LIP_SEAL, closed_lips
+from ..units import COLUMNS_PER_FRAME
 
 
 class Ear(nn.Module):
@@ -39,14 +41,35 @@ class Ear(nn.Module):
             features (hop, A); and, where closures are heard, what [`MouthSteering`] takes: the mouth's target (hop,
             K), contact (hop, 1) and least distance (hop,).
         """
-        hidden = self.encoder(columns[None], mask[None], look_ahead=self.look_ahead).last_hidden_state
-        features = hidden[0, self.past : self.past + self.hop]
+        features = self._encode(columns[None], mask[None, :, None])[0]
         threshold = self.encoder.config.closure_threshold
         if self.columns is None or threshold is None:
             return (features,)
         heard = self.encoder.predict_motion(features)
         target, contact, least = heard_closures(heard.weights, heard.closure_logits, threshold)
         return features, target[:, list(self.columns)], contact[:, None], least
+
+
+    def _encode(self, columns: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Compute `LogMelEncoder.forward` of the hop's frames alone: no block sees more than these need."""
+        encoder, half_mask = self.encoder, mask.repeat_interleave(2, dim=1)
+        stem_rights, rights = encoder._rights(self.look_ahead)
+        halves = encoder.stem(columns * mask.repeat_interleave(COLUMNS_PER_FRAME, dim=1), half_mask, stem_rights)
+        hidden = encoder.stem_out(halves.unflatten(1, (-1, 2)).flatten(2))
+        if encoder.config.look_ahead_choices:
+            hidden = hidden + encoder.look_ahead_embedding.weight[encoder.look_aheads.index(self.look_ahead)]
+        blocks = [cast(LogMelBlock, block) for block in encoder.blocks]
+        lefts = [block.depthwise.kernel - 1 - block.depthwise.right for block in blocks]
+        first, end = self.past - sum(lefts), self.past + self.hop + sum(rights)
+        hidden, mask = (hidden * mask)[:, first:end], mask[:, first:end]
+        for block, left, right in zip(blocks, lefts, rights, strict=True):
+            conv, end = block.depthwise.conv, hidden.shape[1] - right
+            weight = conv.weight[:, :, : left + 1 + right]
+            part = F.conv2d(hidden.transpose(1, 2).unsqueeze(-1), weight, conv.bias, groups=conv.groups)
+            part = block.pointwise_in(block.norm(part.squeeze(-1).transpose(1, 2)))
+            mask = mask[:, left:end]
+            hidden = (hidden[:, left:end] + block.pointwise_out(F.silu(part))) * mask
+        return encoder.norm(hidden) * mask
 
 
 def heard_closures(
