@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .motion.keyframes import Keyframes, read_keyframes
     from .pipeline.facetalk import FaceTalkPipeline
     from .pipeline.output import FaceTalkPipelineOutput
+    from .portable.runtime import OnnxStream
 
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "LogMelFeatureExtractor",
     "MotionControls",
     "NPHMModel",
+    "OnnxStream",
     "__version__",
     "load_audio",
     "read_keyframes",
@@ -52,6 +54,7 @@ _PLACES = {
     "LogMelFeatureExtractor": "audio_features",
     "MotionControls": "motion.controls",
     "NPHMModel": "models.nphm",
+    "OnnxStream": "portable.runtime",
     "load_audio": "audio.io",
     "read_keyframes": "motion.keyframes",
 }

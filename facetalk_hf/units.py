@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Units of length."""
+"""Units of length, and of time in sound."""
 
 from typing import Literal
 
@@ -10,3 +10,6 @@ MILLIMETRES = 250.0
 Unit = Literal["m", "cm", "mm", "model"]
 UNITS: dict[Unit, float] = {"m": 1000 / MILLIMETRES, "cm": 10 / MILLIMETRES, "mm": 1 / MILLIMETRES, "model": 1.0}
 """Model units in one of each."""
+
+COLUMNS_PER_FRAME = 4
+"""Log-mel columns in a video frame; the strides of [`~facetalk_hf.models.audio_encoder.LogMelEncoder`]."""

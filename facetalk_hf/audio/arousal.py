@@ -2,7 +2,6 @@
 """How excited speech sounds, from its level, pitch, rate and spectrum. It says nothing about what a person feels."""
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from .analysis import loudness, pitch
 
@@ -56,7 +55,7 @@ def arousal(audio: np.ndarray, sampling_rate: int, frames: int, fps: float = 24)
     register = _average(octaves, voiced, width)
     decibels = 32 * level
     mean = _average(decibels, speech, width)
-    rises = np.maximum(np.diff(gaussian_filter1d(decibels, 0.03 * fps), prepend=decibels[0]), 0)
+    rises = np.maximum(np.diff(_gaussian(decibels, 0.03 * fps), prepend=decibels[0]), 0)
     starts = (rises > 2.0) & (rises >= np.roll(rises, 1)) & (rises > np.roll(rises, -1))
     measures = {
         "span": np.sqrt(np.maximum(_average(octaves**2, voiced, width) - register**2, 0)),
@@ -68,15 +67,15 @@ def arousal(audio: np.ndarray, sampling_rate: int, frames: int, fps: float = 24)
     total = sum(
         weight * np.tanh((measures[name] - middle) / half) for name, (middle, half, weight) in REFERENCE.items()
     )
-    share = gaussian_filter1d(speech, width / 2).clip(0, 1)
+    share = _gaussian(speech, width / 2).clip(0, 1)
     return (total * share).clip(-1, 1).astype(np.float32)
 
 
 def _average(values: np.ndarray, weights: np.ndarray, width: float) -> np.ndarray:
     """Average (T,) over time where weights (T,) are; far from all of them it is their mean."""
     mean = (values * weights).sum() / max(weights.sum(), 1e-9)
-    near = gaussian_filter1d(weights, width) + 1e-3
-    return (gaussian_filter1d(values * weights, width) + 1e-3 * mean) / near
+    near = _gaussian(weights, width) + 1e-3
+    return (_gaussian(values * weights, width) + 1e-3 * mean) / near
 
 
 def _tilt(audio: np.ndarray, sampling_rate: int, frames: int, fps: float) -> np.ndarray:
@@ -93,3 +92,9 @@ def _tilt(audio: np.ndarray, sampling_rate: int, frames: int, fps: float) -> np.
         ratio = (power[:, high].sum(1) + 1e-9) / (power[:, low].sum(1) + 1e-9)
         result[start : start + 4096] = 10 * np.log10(ratio)
     return result
+
+
+def _gaussian(values: np.ndarray, width: float) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter1d  # late: a stream without scipy asks for no arousal
+
+    return gaussian_filter1d(values, width)

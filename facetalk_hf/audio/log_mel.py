@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Log-mel features of speech."""
 
-import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,43 +11,16 @@ from torch import nn
 from transformers import BatchFeature, SequenceFeatureExtractor
 
 from ..errors import FaceTalkError
-from ..models.audio_encoder import COLUMNS_PER_FRAME
-from .io import num_frames
+from ..units import COLUMNS_PER_FRAME
+from . import columns
+from .columns import NATS_PER_DECIBEL
 
 
-NATS_PER_DECIBEL = math.log(10) / 10
-
-
-WINDOWS_AT_ONCE = 8192
-
-
-@lru_cache(maxsize=64)
 def mel_filterbank(
     num_mel_bins: int, fft_size: int, sampling_rate: int, low: float, high: float, warp: float = 1.0
 ) -> torch.Tensor:
-    """Make triangular filters on the HTK mel scale, `mel = 2595 log10(1 + f / 700)`.
-
-    Args:
-        low, high (`float`): outer edges in Hz before the warp.
-        warp (`float`, *optional*, defaults to 1.0): factor of the vocal-tract-length warp. The edges move to
-            `warp * f` up to a knee, then linearly to the Nyquist frequency, so that no filter leaves the spectrum
-            (Jaitly and Hinton 2013).
-
-    Returns:
-        `torch.Tensor`: (fft_size // 2 + 1, num_mel_bins) float.
-    """
-    nyquist = sampling_rate / 2
-    mel = torch.linspace(
-        2595 * math.log10(1 + low / 700), 2595 * math.log10(1 + high / 700), num_mel_bins + 2, dtype=torch.float64
-    )
-    edges = 700 * (10 ** (mel / 2595) - 1)
-    knee = 0.6 * nyquist * min(1.0, 1.0 / warp)
-    beyond = warp * knee + (edges - knee) * (nyquist - warp * knee) / (nyquist - knee)
-    edges = torch.where(edges <= knee, warp * edges, beyond)
-    frequencies = torch.linspace(0, nyquist, fft_size // 2 + 1, dtype=torch.float64)[:, None]
-    rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - frequencies) / (edges[2:] - edges[1:-1])
-    return torch.minimum(rising, falling).clamp_min(0).float()
+    """Make triangular filters as `facetalk_hf.audio.columns.mel_filterbank`, (fft_size // 2 + 1, bins) float."""
+    return torch.from_numpy(columns.mel_filterbank(num_mel_bins, fft_size, sampling_rate, low, high, warp))
 
 
 class LogMelFeatureExtractor(SequenceFeatureExtractor):
@@ -103,7 +74,6 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
         self.min_scale = min_scale
         self.max_value = max_value
 
-    @torch.no_grad()
     def log_mel(self, waveform: np.ndarray | torch.Tensor, warp: float = 1.0) -> torch.Tensor:
         """Compute the columns of one clip before normalisation.
 
@@ -116,46 +86,20 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
             `torch.Tensor`: (4 N, M + 1) float, natural log of power; full scale is about 0, the floor -27.6.
             The last column is the level between `min_frequency` and `max_frequency`, which no warp touches.
         """
-        waveform = torch.as_tensor(waveform, dtype=torch.float32)
-        frames = num_frames(len(waveform), self.sampling_rate, self.fps)
-        starts = self.window_starts(0, COLUMNS_PER_FRAME * frames)
-        length = self.window_samples
-        # The padded waveform begins where the first window does.
-        before = -int(starts[0])
-        waveform = F.pad(waveform, (before, int(starts[-1]) + length - len(waveform)))
-        windows = waveform.unfold(0, length, 1)
-        # In portions: the spectra of an hour at once would take gigabytes.
-        parts = (starts + before).split(WINDOWS_AT_ONCE)
-        return torch.cat([self.log_mel_of_windows(windows[part], warp) for part in parts])
+        return torch.from_numpy(columns.log_mel(self, np.asarray(waveform, np.float32), warp))
 
     @property
     def window_samples(self) -> int:
         """Samples under one column."""
-        return round(self.window_length * self.sampling_rate)
+        return columns.window_samples(self)
 
     def window_starts(self, first: int, count: int) -> torch.Tensor:
         """Place the windows of `count` columns from number `first` on: first samples (count,) int, some below 0."""
-        centers = (
-            torch.arange(first, first + count, dtype=torch.float64)
-            .add(0.5)
-            .mul(self.sampling_rate / (COLUMNS_PER_FRAME * self.fps))
-        )
-        return centers.round().long() - self.window_samples // 2
+        return torch.from_numpy(columns.window_starts(self, first, count))
 
-    @torch.no_grad()
     def log_mel_of_windows(self, windows: torch.Tensor, warp: float = 1.0) -> torch.Tensor:
         """Compute `log_mel` of samples cut into windows: (K, window_samples) float to (K, M + 1) float."""
-        rate, length = self.sampling_rate, self.window_samples
-        fft_size = 1 << (length - 1).bit_length()
-        window = torch.hann_window(length, periodic=True)
-        power = torch.fft.rfft(windows * window, n=fft_size).abs().square()
-        # Parseval: the sum over the bins is the mean square of the windowed signal.
-        power = power * (2 / (fft_size * window.square().sum()))
-        bank = mel_filterbank(
-            self.feature_size - 1, fft_size, rate, self.min_frequency, self.max_frequency, round(float(warp), 3)
-        )
-        band = slice(round(self.min_frequency * fft_size / rate), round(self.max_frequency * fft_size / rate) + 1)
-        return torch.cat([power @ bank, power[:, band].sum(1, keepdim=True)], dim=1).add(1e-12).log()
+        return torch.from_numpy(columns.log_mel_of_windows(self, np.asarray(windows, np.float32), warp))
 
     @torch.no_grad()
     def normalize(self, log_mel: torch.Tensor) -> torch.Tensor:
@@ -193,12 +137,8 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
             scale: () float, their standard deviation over columns and bins.
             loudest: () float, level of the loudest 80 ms, nats.
         """
-        bins, level = log_mel[:, :-1], log_mel[:, -1]
-        quiet = self.quiet_level * NATS_PER_DECIBEL
-        lacking = (quiet - loudest).clamp_min(0)
-        relative = (level - loudest.clamp_min(quiet)) / (20 * NATS_PER_DECIBEL) + 1
-        values = torch.cat([(bins - mean - lacking) / scale.clamp_min(self.min_scale), relative[:, None]], dim=1)
-        return values.clamp(-self.max_value, self.max_value)
+        values = columns.standardize(self, np.asarray(log_mel), np.asarray(mean), float(scale), float(loudest))
+        return torch.from_numpy(values)
 
     def __call__(
         self,

@@ -1,18 +1,59 @@
 # SPDX-License-Identifier: MIT
 """Speech features of sound that comes in pieces: resampling, log-mel columns, running statistics, the encoder.
 
-Nothing depends on where one piece ends and the next begins: all arithmetic is done in portions of a fixed size.
+Nothing depends on where one piece ends and the next begins: all arithmetic is done in portions of a fixed size. It is
+NumPy's, so that a stream whose networks run elsewhere needs no torch.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from ..errors import FaceTalkError
-from ..models.audio_encoder import COLUMNS_PER_FRAME, LogMelEncoder
-from .io import num_frames
-from .log_mel import NATS_PER_DECIBEL, LogMelFeatureExtractor
+from ..units import COLUMNS_PER_FRAME
+from . import columns
+from .columns import NATS_PER_DECIBEL, Layout
+from .io import num_frames, read_audio
+
+
+class ColumnEncoder(Protocol):
+    """What a stream needs of [`~facetalk_hf.models.audio_encoder.LogMelEncoder`], whose methods say what they do."""
+
+    @property
+    def look_aheads(self) -> Sequence[int]:
+        """Frames of look-ahead that can be chosen."""
+
+    def past_frames(self) -> int:
+        """Count the frames before one that can have an influence on it."""
+
+    def encode_columns(self, columns: np.ndarray, mask: np.ndarray, look_ahead: int) -> np.ndarray:
+        """Encode normalised columns (4 N, M + 1) float32 of the frames in a mask (N,) bool to features (N, A)."""
+
+
+def read_chunk(samples: Any, sampling_rate: int | None, rate: int) -> np.ndarray:
+    """Read a chunk of a stream at `rate` Hz, (S,) float32; S may be 0.
+
+    Args:
+        samples: (S,) numbers, an array or a tensor; integers are scaled by the range of their type.
+        sampling_rate (`int`, *optional*): Hz, to be checked.
+
+    Raises:
+        FaceTalkError: no row of finite numbers, or another rate.
+    """
+    if sampling_rate is not None and sampling_rate != rate:
+        raise FaceTalkError(f"a chunk at {sampling_rate} Hz in a stream at {rate} Hz: resample it")
+    if isinstance(samples, (bytes, bytearray, memoryview, str)) or not hasattr(samples, "ndim"):
+        raise FaceTalkError(
+            f"a chunk must be a NumPy array or a tensor, not {type(samples).__name__}: of raw 16-bit sound, "
+            "np.frombuffer(chunk, np.int16) makes one"
+        )
+    if samples.ndim != 1:
+        raise FaceTalkError(
+            f"a chunk must be one channel, an array of one dimension, not of shape {samples.shape}"
+        )
+    return read_audio(samples, rate)[0] if len(samples) else np.zeros(0, np.float32)
 
 
 class StreamingResampler:
@@ -27,11 +68,10 @@ class StreamingResampler:
         self.up, self.down = target_rate // divisor, sampling_rate // divisor
         self.reach = 0  # samples of the input that a sample of the output needs on each side
         if self.up != self.down:
-            from scipy.signal import firwin
-
             longest = max(self.up, self.down)
-            half = 10 * longest  # resample_poly's own choice of filter
-            taps = self.up * firwin(2 * half + 1, 1 / longest, window=("kaiser", 5.0))
+            half = 10 * longest  # resample_poly's own choice of filter: firwin(2 half + 1, 1 / longest, kaiser 5.0)
+            taps = np.sinc(np.arange(-half, half + 1) / longest) * np.kaiser(2 * half + 1, 5.0)
+            taps *= self.up / taps.sum()
             self.reach = half // self.up + 1
             # Row p holds the weights of the samples -reach ... reach around an output of phase p.
             offset = np.arange(self.up)[:, None] - self.up * np.arange(-self.reach, self.reach + 1) + half
@@ -77,7 +117,7 @@ class RunningStatistics:
     to 500 Hz, then 7.5 dB down an octave), and `prior_level` for the loudest 80 ms.
 
     Args:
-        extractor ([`LogMelFeatureExtractor`]): whose columns come.
+        extractor: layout of the columns that come, such as a [`LogMelFeatureExtractor`].
         memory (`float`, *optional*, defaults to 20.0), warm_up (`float`, *optional*, defaults to 1.5): seconds of
             active columns.
         prior_level (`float`, *optional*, defaults to -25.0): dB of full scale.
@@ -85,7 +125,7 @@ class RunningStatistics:
 
     def __init__(
         self,
-        extractor: LogMelFeatureExtractor,
+        extractor: Layout,
         memory: float = 20.0,
         warm_up: float = 1.5,
         prior_level: float = -25.0,
@@ -97,58 +137,60 @@ class RunningStatistics:
         self.prior_mean = _speech_spectrum(extractor)
         self.prior_scale = 3.0
         # Columns with, at the end, the level of the 80 ms around; what is empty lies below any threshold.
-        self.columns = torch.full((max(1, round(memory * rate)), extractor.feature_size + 1), -1e4)
-        self.recent = torch.zeros(0)
+        self.columns = np.full((max(1, round(memory * rate)), extractor.feature_size + 1), -1e4, np.float32)
+        self.recent: list[np.float32] = []
         self.next = 0
         self._measure()
 
-    def update(self, log_mel: torch.Tensor) -> None:
-        """Take in the next columns, (K, M + 1) float from `log_mel`."""
-        for column in log_mel:
-            self.recent = torch.cat((self.recent, column[-1:].exp()))[-8:]
+    def update(self, log_mel: np.ndarray) -> None:
+        """Take in the next columns, (K, M + 1) float32 from `columns.log_mel`."""
+        for column in np.asarray(log_mel):
+            level = column[-1]
+            self.recent = [*self.recent, np.exp(level)][-8:]
             # The first windows of `normalize` hold four columns too: a click of one column counts as little.
-            smooth = self.recent.mean().log() if len(self.recent) >= 4 else column[-1]
-            if column[-1] >= self._threshold(torch.maximum(self.loudest, smooth)):
-                self.columns[self.next] = torch.cat((column, smooth[None]))
+            smooth = np.log(np.mean(self.recent)) if len(self.recent) >= 4 else level
+            if level >= self._threshold(max(self.loudest, float(smooth))):
+                self.columns[self.next, :-1], self.columns[self.next, -1] = column, smooth
                 self.next = (self.next + 1) % len(self.columns)
         self._measure()
 
-    def _threshold(self, loudest: torch.Tensor) -> torch.Tensor:
+    def _threshold(self, loudest: float) -> float:
         return loudest - self.extractor.active_range * NATS_PER_DECIBEL
 
     def _measure(self) -> None:
-        bins, level, smooth = self.columns[:, :-2], self.columns[:, -2], self.columns[:, -1]
-        heard = smooth.max()
+        bins, level = self.columns[:, :-2], self.columns[:, -2]
+        heard = float(self.columns[:, -1].max())
         quiet = self.extractor.quiet_level * NATS_PER_DECIBEL
         # What is quieter than any speech is no speech: it takes the place of no expectation.
-        count = (level >= self._threshold(heard)).sum() if heard >= quiet else 0
-        missing = max(0.0, 1 - float(count) / self.needed) if self.needed else 0.0
+        count = int((level >= self._threshold(heard)).sum()) if heard >= quiet else 0
+        missing = max(0.0, 1 - count / self.needed) if self.needed else 0.0
         # The expectation of loud speech fades as something else is heard.
-        self.loudest = heard.maximum(torch.tensor(quiet + missing * (self.prior_level - quiet)))
-        active = (level >= self._threshold(self.loudest)).float() * float(heard >= quiet)
-        total = active.sum()
-        prior = (self.needed - total).clamp_min(0)
-        weight = (total + prior).clamp_min(1)
-        mean = self.loudest + self.prior_mean
-        self.mean = (active @ bins + prior * mean) / weight
-        squares = active @ (bins - self.mean).square().mean(1)
-        prior_square = self.prior_scale**2 + (mean - self.mean).square().mean()
-        self.scale = ((squares + prior * prior_square) / weight).sqrt()
+        self.loudest = max(heard, quiet + missing * (self.prior_level - quiet))
+        active = (level >= self._threshold(self.loudest)) & (heard >= quiet)
+        total = int(active.sum())
+        prior = max(0.0, self.needed - total)
+        weight = max(1.0, total + prior)
+        mean = np.float32(self.loudest) + self.prior_mean
+        spoken = bins[active]
+        self.mean = (spoken.sum(0) + np.float32(prior) * mean) / np.float32(weight)
+        squares = float(np.square(spoken - self.mean).mean(1).sum())
+        prior_square = self.prior_scale**2 + float(np.square(mean - self.mean).mean())
+        self.scale = math.sqrt((squares + prior * prior_square) / weight)
 
-    def normalize(self, log_mel: torch.Tensor) -> torch.Tensor:
-        """Normalise (K, M + 1) float as `LogMelFeatureExtractor.normalize`, with the statistics so far."""
-        return self.extractor.standardize(log_mel, self.mean, self.scale, self.loudest)
+    def normalize(self, log_mel: np.ndarray) -> np.ndarray:
+        """Normalise (K, M + 1) float32 as `LogMelFeatureExtractor.normalize`, with the statistics so far."""
+        return columns.standardize(self.extractor, np.asarray(log_mel), self.mean, self.scale, self.loudest)
 
 
-def _speech_spectrum(extractor: LogMelFeatureExtractor) -> torch.Tensor:
+def _speech_spectrum(extractor: Layout) -> np.ndarray:
     """Model the mean log-mel column of speech above its loudest 80 ms, (M,) float, nats.
 
     Fitted to three recordings and fourteen synthetic voices: -29 dB to 500 Hz, then 7.5 dB down an octave.
     """
     low, high = (2595 * math.log10(1 + f / 700) for f in (extractor.min_frequency, extractor.max_frequency))
-    mel = torch.linspace(low, high, extractor.feature_size + 1)[1:-1]
-    octaves = (700 * (10 ** (mel / 2595) - 1) / 500).log2().clamp_min(0)
-    return (-29 - 7.5 * octaves) * NATS_PER_DECIBEL
+    mel = np.linspace(low, high, extractor.feature_size + 1)[1:-1]
+    octaves = np.log2(700 * (10 ** (mel / 2595) - 1) / 500).clip(0)
+    return ((-29 - 7.5 * octaves) * NATS_PER_DECIBEL).astype(np.float32)
 
 
 class FeatureStream:
@@ -158,7 +200,8 @@ class FeatureStream:
     whole clip; only the statistics of the normalisation are those so far.
 
     Args:
-        encoder ([`LogMelEncoder`]), feature_extractor ([`LogMelFeatureExtractor`]): which belong together.
+        encoder ([`ColumnEncoder`]): a [`LogMelEncoder`], or anything with these methods.
+        feature_extractor ([`Layout`]): that belongs to it, a [`LogMelFeatureExtractor`] or its numbers.
         hop (`int`): frames that come at a time.
         statistics ([`RunningStatistics`], *optional*): any object with its methods.
         look_ahead (`int`, *optional*): frames, one of the encoder's `look_aheads`; by default the longest.
@@ -166,13 +209,13 @@ class FeatureStream:
 
     def __init__(
         self,
-        encoder: LogMelEncoder,
-        feature_extractor: LogMelFeatureExtractor,
+        encoder: ColumnEncoder,
+        feature_extractor: Layout,
         hop: int = 1,
-        statistics: RunningStatistics | None = None,
+        statistics: Any = None,
         look_ahead: int | None = None,
     ):
-        if not isinstance(encoder, LogMelEncoder):
+        if not hasattr(encoder, "encode_columns"):
             raise FaceTalkError(
                 f"{type(encoder).__name__} hears the whole clip at once and cannot work live, use a LogMelEncoder"
             )
@@ -180,16 +223,16 @@ class FeatureStream:
         self.statistics = RunningStatistics(feature_extractor) if statistics is None else statistics
         self.ahead = max(encoder.look_aheads) if look_ahead is None else look_ahead
         self.past = encoder.past_frames()
-        self.columns = torch.zeros(COLUMNS_PER_FRAME * self.past, feature_extractor.feature_size)
+        self.columns = np.zeros((COLUMNS_PER_FRAME * self.past, feature_extractor.feature_size), np.float32)
         self.num_columns = 0  # that came
-        self.first_sample = int(feature_extractor.window_starts(0, 1)[0])  # of those kept
-        self.samples = torch.zeros(-self.first_sample)
+        self.first_sample = int(columns.window_starts(feature_extractor, 0, 1)[0])  # of those kept
+        self.samples = np.zeros(-self.first_sample, np.float32)
         self.position = 0  # frames done
         self.end: int | None = None  # frames in all, once it is known
 
     def push(self, samples: np.ndarray) -> None:
         """Take in (S,) float32 at the extractor's rate."""
-        self.samples = torch.cat((self.samples, torch.from_numpy(samples)))
+        self.samples = np.concatenate((self.samples, samples))
 
     def finish(self) -> None:
         """Say that the sound has ended; what is missing of the last frames is silence."""
@@ -199,7 +242,7 @@ class FeatureStream:
     def samples_for(self, frames: int) -> int:
         """Count the samples that the features of so many first frames need."""
         last = self._columns_for(frames) - 1
-        return int(self.extractor.window_starts(last, 1)) + self.extractor.window_samples
+        return int(columns.window_starts(self.extractor, last, 1)[0]) + columns.window_samples(self.extractor)
 
     def _columns_for(self, frames: int) -> int:
         return COLUMNS_PER_FRAME * (frames + self.ahead) - 1
@@ -210,34 +253,32 @@ class FeatureStream:
             return self.position < self.end
         return self.first_sample + len(self.samples) >= self.samples_for(self.position + self.hop)
 
-    @torch.no_grad()
-    def pull(self) -> torch.Tensor:
-        """Compute features (hop, A) float of the next frames, on the encoder's device; meaningless beyond the end."""
+    def pull(self) -> np.ndarray:
+        """Compute features (hop, A) float32 of the next frames; meaningless beyond the end."""
         if self.num_columns == 0:
             self._take(self._columns_for(0))
         self._take(COLUMNS_PER_FRAME * self.hop)
         # The encoder's stem has no use for the last column of its last frame: any value will do.
-        columns = torch.nn.functional.pad(self.statistics.normalize(self.columns), (0, 0, 0, 1))
-        frame = torch.arange(self.position - self.past, self.position + self.hop + self.ahead)
+        values = np.pad(np.asarray(self.statistics.normalize(self.columns)), ((0, 1), (0, 0)))
+        frame = np.arange(self.position - self.past, self.position + self.hop + self.ahead)
         mask = frame >= 0 if self.end is None else (frame >= 0) & (frame < self.end)
-        encoder = self.encoder
-        columns = columns[None].to(encoder.device, encoder.dtype)
-        hidden = encoder(columns, mask[None].to(encoder.device), look_ahead=self.ahead)
+        features = self.encoder.encode_columns(values, mask, self.ahead)
         self.columns = self.columns[COLUMNS_PER_FRAME * self.hop :]
         self.position += self.hop
-        return hidden.last_hidden_state[0, self.past : self.past + self.hop]
+        return features[self.past : self.past + self.hop]
 
     def _take(self, count: int) -> None:
         """Compute the next columns, and forget the samples that no later one needs."""
-        starts = self.extractor.window_starts(self.num_columns, count + 1) - self.first_sample
-        length = self.extractor.window_samples
+        starts = columns.window_starts(self.extractor, self.num_columns, count + 1) - self.first_sample
+        length = columns.window_samples(self.extractor)
         missing = int(starts[-2]) + length - len(self.samples)
         if missing > 0:
-            self.samples = torch.nn.functional.pad(self.samples, (0, missing))
-        columns = self.extractor.log_mel_of_windows(self.samples.unfold(0, length, 1)[starts[:-1]])
+            self.samples = np.pad(self.samples, (0, missing))
+        windows = np.lib.stride_tricks.sliding_window_view(self.samples, length)[starts[:-1]]
+        new = columns.log_mel_of_windows(self.extractor, windows)
         heard = count if self.end is None else max(0, COLUMNS_PER_FRAME * self.end - self.num_columns)
-        self.statistics.update(columns[:heard])
-        self.columns = torch.cat((self.columns, columns))
+        self.statistics.update(new[:heard])
+        self.columns = np.concatenate((self.columns, new))
         self.num_columns += count
-        self.samples = self.samples[int(starts[-1]) :].clone()
+        self.samples = self.samples[int(starts[-1]) :].copy()
         self.first_sample += int(starts[-1])

@@ -18,6 +18,7 @@ from ..errors import FaceTalkError
 from ..paths import __version__
 from .convert import convert
 from .export import export
+from .export_onnx import export_onnx
 from .fit import fit as fit_clouds
 from .generate import generate
 from .info import info
@@ -36,6 +37,7 @@ app.command()(generate)
 app.command()(info)
 app.add_typer(convert, name="convert")
 app.command()(export)
+app.command()(export_onnx)
 app.command("fit")(fit_clouds)
 app.command()(stream_live)
 for step in (corpus, train, assemble):

@@ -4,6 +4,7 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,10 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from ..errors import FaceTalkError
-
-
-COLUMNS_PER_FRAME = 4
-"""Log-mel columns in a video frame; the encoder's strides."""
+from ..units import COLUMNS_PER_FRAME
 
 
 class LogMelEncoderConfig(PreTrainedConfig):
@@ -228,11 +226,7 @@ class LogMelEncoder(PreTrainedModel):
             half_mask = mask.repeat_interleave(2, dim=1)
             column_mask = mask.repeat_interleave(COLUMNS_PER_FRAME, dim=1)
             input_features = input_features * column_mask
-        columns = F.pad(input_features, (0, 0, 2, 1)).unfold(1, 5, 2)
-        hidden_states = self.stem_in(columns.flatten(2))
-        hidden_states = self.stem_block(hidden_states if mask is None else hidden_states * half_mask, half_mask)
-        for block, right in zip(self.stem_blocks, stem_rights[1:], strict=True):
-            hidden_states = block(hidden_states, half_mask, right)
+        hidden_states = self.stem(input_features, half_mask, stem_rights)
         hidden_states = self.stem_out(hidden_states.unflatten(1, (-1, 2)).flatten(2))
         if self.config.look_ahead_choices:
             hidden_states = hidden_states + self.look_ahead_embedding.weight[self.look_aheads.index(look_ahead)]
@@ -244,6 +238,26 @@ class LogMelEncoder(PreTrainedModel):
         if not (self.config.return_dict if return_dict is None else return_dict):
             return (hidden_states,)
         return BaseModelOutput(last_hidden_state=hidden_states)
+
+    def stem(
+        self, input_features: torch.Tensor, half_mask: torch.Tensor | None, rights: list[int]
+    ) -> torch.Tensor:
+        """Encode masked columns (B, 4 N, M + 1) at twice the frame rate, (B, 2 N, C); `rights` are its look-aheads."""
+        padded, last = F.pad(input_features, (0, 0, 2, 1)), input_features.shape[1] - 1
+        columns = torch.stack([padded[:, first : first + last : 2] for first in range(5)], dim=-1)
+        hidden_states = self.stem_in(columns.flatten(2))  # `unfold` would do, but cannot be exported
+        hidden_states = hidden_states if half_mask is None else hidden_states * half_mask
+        hidden_states = self.stem_block(hidden_states, half_mask)
+        for block, right in zip(self.stem_blocks, rights[1:], strict=True):
+            hidden_states = block(hidden_states, half_mask, right)
+        return hidden_states
+
+    @torch.no_grad()
+    def encode_columns(self, columns: np.ndarray, mask: np.ndarray, look_ahead: int) -> np.ndarray:
+        """Encode normalised columns of a clip: (4 N, M + 1) float32 and mask (N,) bool to features (N, A) float32."""
+        values = torch.from_numpy(columns)[None].to(self.device, self.dtype)
+        hidden = self(values, torch.from_numpy(mask)[None].to(self.device), look_ahead=look_ahead)
+        return hidden.last_hidden_state[0].float().cpu().numpy()
 
     def predict_motion(self, last_hidden_state: torch.Tensor) -> MotionPrediction:
         """Predict mouth motion by regression: features (B, N, A) to weights (B, N, 53), closure logits (B, N)."""

@@ -2,24 +2,21 @@
 """Blinks: drawn anew, taken out, and half ones decided."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
-from ..mesh.geometry import smootherstep
+from .eyes import LID_COMPANIONS, LID_REST, LidMemory, sharpen_blinks
 
 
-LID_REST, LID_DECISION, LID_SOFTNESS = 0.2, 0.6, 0.1
-"""Weights of eyeBlink: lids are lowered no further without a blink; from where on one shuts; width of the decision."""
-
+# Lids are decided in `eyes`; from here they can be had as before.
+__all__ = [
+    "FINE", "LID_COMPANIONS", "LID_REST", "LidMemory", "blink_course", "blinks", "replace_blinks", "seen_in_frames",
+    "sharpen_blinks",
+]  # fmt: skip
 
 FINE = 10
 """Moments of a frame at which a blink's course is computed."""
-
-
-LID_COMPANIONS = (("eyeBlink", 1.0), ("eyeSquint", 0.15), ("cheekSquint", 0.1))
-"""What moves with a lid, and by how much of its weight."""
 
 
 def blinks(frames: int, fps: float, rng: np.random.Generator, rate: float = 15.0) -> np.ndarray:
@@ -56,57 +53,6 @@ def seen_in_frames(closure: np.ndarray) -> np.ndarray:
     """
     parts = closure.reshape(-1, FINE, *closure.shape[1:])
     return 0.3 * parts.mean(1) + 0.7 * parts.max(1)
-
-
-@dataclass
-class LidMemory:
-    """State of the lids in the last frame that `sharpen_blinks` saw: a live motion comes in pieces.
-
-    Args:
-        mean ((...) float): of both. shut, reopening ((...) bool): on their way up, or about to be.
-    """
-
-    mean: np.ndarray | float = 0.0
-    shut: np.ndarray | bool = False
-    reopening: np.ndarray | bool = False
-
-
-def sharpen_blinks(
-    weights: np.ndarray, names: Sequence[str], amount: float = 1.0, memory: LidMemory | None = None
-) -> np.ndarray:
-    """Shut the lids or leave them open where a generated blink is a half one.
-
-    A network that draws blinks at random also draws half ones. What the mean m of both lids is in a frame decides:
-    lids are lowered to `LID_REST` at most while m is below `LID_DECISION` - `LID_SOFTNESS` / 2, shut when it is as
-    much above, and on a smooth path between. Lids that were shut go up as they were drawn, for as long as m falls. No
-    frame needs a later one, so this works live, and the same motion gives the same lids. Squints and cheeks follow the
-    lids by the shares of `LID_COMPANIONS`.
-
-    Args:
-        weights ((..., T, W) float), names (W `str`): with eyeBlink_L and eyeBlink_R among them.
-        amount (`float`, *optional*, defaults to 1.0): 0 leaves the lids as they are.
-        memory (`LidMemory`, *optional*): of the frame before the first one; that of the last one afterwards.
-
-    Returns:
-        (..., T, W) float of the same type.
-    """
-    result, column = np.array(weights), {name: index for index, name in enumerate(names)}
-    memory = memory or LidMemory()
-    mean = (weights[..., column["eyeBlink_L"]] + weights[..., column["eyeBlink_R"]]) / 2
-    rise = smootherstep(((mean - LID_DECISION) / LID_SOFTNESS + 0.5).clip(0, 1))
-    reopening = np.zeros(mean.shape, bool)
-    for frame in range(mean.shape[-1]):
-        now = mean[..., frame]
-        reopening[..., frame] = (memory.shut | memory.reopening) & (now < memory.mean)
-        memory.mean, memory.shut, memory.reopening = now, rise[..., frame] > 0.5, reopening[..., frame]
-    for side in "LR":
-        old = weights[..., column[f"eyeBlink_{side}"]]
-        rest = np.where(reopening, old, np.minimum(old, LID_REST))
-        change = amount * (rest + (np.maximum(old, 1.0) - rest) * rise - old)
-        for name, share in LID_COMPANIONS:
-            if f"{name}_{side}" in column:
-                result[..., column[f"{name}_{side}"]] += share * change
-    return result
 
 
 def replace_blinks(

@@ -10,20 +10,15 @@ import numpy as np
 import torch
 
 from ..animation.head_animation import HeadAnimation, neck_pivot
-from ..blendshapes import LOOK_DEGREES
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
-from .blinks import LidMemory, replace_blinks, sharpen_blinks
+from .blinks import replace_blinks
 from .channels import Channels, shape_names
 from .controls import BLINK_CONTRAST, MOUTH_TEMPERATURE, MotionControls, has_lids
 from .editing import retime, speech_gate
+from .eyes import LidMemory, keep_gaze, sees, sharpen_blinks
 from .head_motion import head_motion
 from .smoothing import gaussian_filter
-
-
-# Opposite ways of an eye, and which number of a pose (from 1) turns it the first way, with its sign.
-_WAYS = (("Up", "Down", 2), ("Out", "In", 1), ("Up", "Down", 2), ("In", "Out", 1))
-_LOOKS = tuple(f"eyeLook{way}_{'LLRR'[index]}" for index, pair in enumerate(_WAYS) for way in pair[:2])
 
 
 class MotionProcessor:
@@ -106,20 +101,11 @@ class MotionProcessor:
             codes ((..., T, D) float): scaled. poses ((..., T, P) float, *optional*): as learnt.
         """
         names = shape_names(self.head) or ()
-        if poses is None or self.controls.head_motion == 1 or not set(_LOOKS) <= set(names):
+        if poses is None or self.controls.head_motion == 1 or not sees(names):
             return codes
-        channels, missing = self.channels, (1 - self.controls.head_motion) * poses
-        columns = [channels.names.index(name) for name in _LOOKS]
-        weights = channels.weights(codes)[..., columns]
-        change = torch.empty_like(weights)
-        for first, (plus, minus, axis) in enumerate(_WAYS):
-            degrees = weights.new_tensor((LOOK_DEGREES[plus], LOOK_DEGREES[minus]))
-            pair = weights[..., 2 * first : 2 * first + 2]
-            turn = missing[..., abs(axis) - 1] * (1 if axis > 0 else -1)
-            angle = pair[..., 0] * degrees[0] - pair[..., 1] * degrees[1] + turn
-            wanted = torch.stack((angle, -angle), -1).clamp(min=0) / degrees
-            change[..., 2 * first : 2 * first + 2] = wanted - pair
-        return channels.change(codes, change, columns)
+        weights = self.channels.weights(codes).numpy()
+        changed = keep_gaze(weights, names, (1 - self.controls.head_motion) * poses.numpy())
+        return self.channels.change(codes, torch.from_numpy(changed - weights))
 
     def to_codes(self, sample: torch.Tensor) -> torch.Tensor:
         """Turn a normalised sample (..., C) into scaled codes (..., D) float32."""

@@ -142,6 +142,7 @@ class MouthSteering:
                 self.contact[index, : len(columns), 0] = torch.from_numpy(target.contact)
                 if target.least is not None:
                     self.least[index, : len(columns)] = torch.from_numpy(target.least) * self._intensity
+        self._parting = any(target is not None and target.least is not None for target in targets)
         free = torch.tensor([target is None or target.least is not None for target in targets])
         self._free = free[:, None, None] | ~self._ruled
 
@@ -157,7 +158,7 @@ class MouthSteering:
         gain = soft + (1 - soft) * self.contact
         weights = clean @ self._read.to(clean) + self._offset.to(clean)
         change = gain.to(clean) * (self.target.to(clean) - weights)
-        if torch.isfinite(self.least).any():
+        if self._parting:
             change = change + self._part(weights + change)
         return clean + change @ self._write.to(clean)
 

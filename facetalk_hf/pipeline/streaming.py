@@ -20,7 +20,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from ..animation.head_animation import HeadAnimation, neck_pivot
 from ..audio.encoding import look_ahead_frames
 from ..audio.io import read_audio
-from ..audio.streaming import FeatureStream, StreamingResampler
+from ..audio.streaming import FeatureStream, StreamingResampler, read_chunk
 from ..conditions import STYLE
 from ..errors import FaceTalkError
 from ..head.decoder import Identity
@@ -132,7 +132,7 @@ class SpeechStream:
             raise FaceTalkError(f"the audio encoder works at {rates}")
         if warm_up is not None:
             samples, _ = read_audio(warm_up, extractor.sampling_rate)
-            self.features.statistics.update(extractor.log_mel(samples))
+            self.features.statistics.update(extractor.log_mel(samples).numpy())
         self.resampler = StreamingResampler(self.sampling_rate, extractor.sampling_rate)
         self.code_size, self.sample_size = pipe.denoiser.config["code_dim"], pipe.denoiser.sample_dim
         self.fps, self.condition_names = pipe.config["fps"], pipe.denoiser.config["condition_names"]
@@ -194,21 +194,10 @@ class SpeechStream:
         """
         if self.finished:
             raise FaceTalkError("the stream has ended, open another one")
-        if sampling_rate is not None and sampling_rate != self.sampling_rate:
-            raise FaceTalkError(f"a chunk at {sampling_rate} Hz in a stream at {self.sampling_rate} Hz: resample it")
-        if isinstance(samples, (bytes, bytearray, memoryview, str)) or not hasattr(samples, "ndim"):
-            raise FaceTalkError(
-                f"a chunk must be a NumPy array or a tensor, not {type(samples).__name__}: of raw 16-bit sound, "
-                "np.frombuffer(chunk, np.int16) makes one"
-            )
-        if samples.ndim != 1:
-            raise FaceTalkError(
-                f"a chunk must be one channel, an array of one dimension, not of shape {samples.shape}"
-            )
+        waveform, rate = read_chunk(samples, sampling_rate, self.sampling_rate), self.sampling_rate
         self.poses = None if self.poses is None else self.poses[:0]
-        if len(samples) == 0:
+        if len(waveform) == 0:
             return torch.zeros(0, self.code_size)
-        waveform, rate = read_audio(samples, self.sampling_rate)
         # A second at a time: what is kept is cut at its front for every hop, and should be short.
         codes, poses = [], [self.poses]
         for start in range(0, len(waveform), rate):
@@ -241,7 +230,7 @@ class SpeechStream:
         codes = [torch.zeros(0, self.code_size)]
         poses: list[np.ndarray] = [np.zeros((0, 6), np.float32)]
         while self.features.ready():
-            sample, expected = self._denoise(self.features.pull())
+            sample, expected = self._denoise(torch.from_numpy(self.features.pull()))
             scaled = self.processor.scale(self.processor.postprocess(sample, expected, self.lids))
             if (learnt := self.processor.poses(sample)) is not None:
                 scaled = self.processor.keep_gaze(scaled, learnt)
@@ -258,7 +247,7 @@ class SpeechStream:
         self.denoiser.begin(features, None if told is None else torch.from_numpy(told))
         steer = self.steering
         if steer is not None:
-            heard = self.encoder.predict_motion(features.to(self.encoder.dtype))
+            heard = self.encoder.predict_motion(features.to(self.encoder.device, self.encoder.dtype))
             steer.aim([heard_target(heard, self.closing)], self.hop)
         known = self.table.new_zeros(len(self.table), self.hop * self.sample_size)
         known[0] = self._draw().to(known.device).flatten()

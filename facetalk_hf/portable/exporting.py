@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: MIT
+"""A pipeline's stream as ONNX files: `encoder.onnx`, `motion.onnx`, and `config.json` with all that is not a network."""
+
+import copy
+import json
+import os
+import warnings
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..animation.arkit import ARKIT, weights_to_arkit
+from ..animation.glb import write_glb
+from ..audio.columns import ColumnLayout, log_mel_of_windows, mel_filterbank, window_samples
+from ..audio.encoding import look_ahead_frames
+from ..audio.streaming import RunningStatistics
+from ..blendshapes import INDEX, LOOK_DEGREES
+from ..conditions import BOUNDS, POSE
+from ..errors import FaceTalkError
+from ..files import atomic_path
+from ..head.decoding import make_decoder
+from ..models.audio_encoder import LogMelEncoder
+from ..motion.channels import Channels, shape_names
+from ..motion.eyes import LID_COMPANIONS, LID_DECISION, LID_REST, LID_SOFTNESS
+from ..motion.steering import MouthSteering, MouthTarget, steerable
+from ..pipeline.facetalk import FaceTalkPipeline
+from ..pipeline.streaming import sampling_table
+from .networks import Ear, Motion, check_shares, rotary_frequencies
+from .visemes import viseme_table
+
+
+OPSET = 18
+VERSION = 1
+CONFIG, ENCODER, MOTION, HEAD = "config.json", "encoder.onnx", "motion.onnx", "head.glb"
+
+
+@torch.no_grad()
+def export_onnx(
+    pipe: FaceTalkPipeline, folder: str | os.PathLike, hop: int = 2, look_ahead: float | None = None,
+    opset: int = OPSET,
+) -> dict[str, int]:
+    """Write the stream of a pipeline as ONNX files for [`~facetalk_hf.portable.runtime.OnnxStream`] and browsers.
+
+    Weights are stored in half precision, with what that loses of one in 8 bits beside it where it loses anything
+    (`_compact`); arithmetic is in single precision. Intensity is 1 in the network, and scales its result later.
+
+    Args:
+        pipe ([`FaceTalkPipeline`]): that can stream; its few-step weights are used.
+        folder (`str` or `os.PathLike`): made where it is missing; files of these names are replaced.
+        hop (`int`, *optional*, defaults to 2): frames made at a time, fixed in the files.
+        look_ahead (`float`, *optional*): seconds, one that the audio encoder has learnt; by default its own.
+        opset (`int`, *optional*): version of ONNX' operators.
+
+    Returns:
+        bytes of the files by their names.
+
+    Raises:
+        FaceTalkError: a pipeline that cannot stream, or has no few-step weights or named shapes.
+    """
+    if not isinstance(hop, int) or hop < 1:
+        raise FaceTalkError(f"hop must be a whole number of frames of at least 1, not {hop}")
+    pipe = pipe if pipe.config["is_distilled"] else pipe.few_steps()
+    names, head, encoder = shape_names(pipe.head), pipe.head, copy.deepcopy(pipe.audio_encoder)
+    if head is None or names is None:
+        raise FaceTalkError("only a head whose shapes have names can be exported: its weights are what is made")
+    if check_shares(head) > 1e-3:
+        raise FaceTalkError("this head draws other shapes than its codes say, so it cannot be exported")
+    pipe.open_stream(pipe.feature_extractor.sampling_rate, hop=hop, look_ahead=look_ahead)  # says what stands against
+    assert isinstance(encoder, LogMelEncoder)
+    encoder, denoiser = encoder.float().eval().cpu(), copy.deepcopy(pipe.denoiser).float().eval().cpu()
+    ahead = look_ahead_frames(encoder, look_ahead, pipe.config["fps"]) or max(encoder.look_aheads)
+    controls = pipe.resolve_controls()
+    timesteps, table = sampling_table(pipe.scheduler, pipe.config["num_inference_steps"])
+    steering, columns, intensity = None, None, denoiser.split_intensity(1.0)[0]
+    if encoder.config.closure_threshold is not None and steerable(head):
+        heard = MouthTarget(np.zeros((hop, len(INDEX))), np.zeros(hop), np.zeros(hop))
+        steering = MouthSteering([heard], hop, denoiser, head, 1.0, intensity)
+        columns = [INDEX[name] for name, mouth in zip(names, steering.channels.mouth, strict=True) if mouth]
+    ear = Ear(encoder, hop, ahead, columns).eval()
+    motion = Motion(
+        denoiser, head, timesteps, table, hop, intensity, controls.mouth_temperature, steering
+    ).eval()  # fmt: skip
+
+    config, layout = denoiser.config, layout_of(pipe.feature_extractor)
+    frames, heads = ear.past + hop + ahead, config.num_heads
+    channels = config.hidden_size // heads
+    cache = (len(timesteps), config.num_layers, 2, heads, config.window, channels)
+    told = {"features": (hop, config.audio_dim), "noise": (hop, denoiser.sample_dim)}
+    told |= {"turn": (2, hop, 1, channels // 2), "bias": (hop, config.window + hop), "cache": cache}
+    told |= {"conditions": (hop, len(config.condition_names))} if config.condition_names else {}
+    heard_names = ("target", "contact", "least") if steering is not None else ()
+    told |= dict(zip(heard_names, ((hop, len(columns or ())), (hop, 1), (hop,)), strict=False))
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = {"columns": (4 * frames, layout.feature_size), "mask": (frames,)}
+    _write(ear, sizes, ("features", *heard_names), folder / ENCODER, opset)
+    _write(motion, told, ("weights", "next_cache", *(("poses",) if config.pose_dim else ())), folder / MOTION, opset)
+    description = describe(layout, names, head) | {
+        "generator": "facetalk_hf", "version": VERSION, "fps": pipe.config["fps"], "hop": hop, "past": ear.past,
+        "ahead": ahead, "window": config.window, "cache": list(cache), "sample_size": denoiser.sample_dim,
+        "frequencies": rotary_frequencies(denoiser), "inputs": list(told), "heard": list(heard_names),
+        "conditions": {name: BOUNDS[name] for name in config.condition_names or ()},
+        "poses": list(POSE[: config.pose_dim]),
+    }  # fmt: skip
+    with atomic_path(folder / CONFIG) as temporary:
+        temporary.write_text(json.dumps(description) + "\n", encoding="utf-8")
+    return {name: (folder / name).stat().st_size for name in (ENCODER, MOTION, CONFIG)}
+
+
+def layout_of(extractor: Any) -> ColumnLayout:
+    """Copy the numbers of a feature extractor."""
+    return ColumnLayout(**{field.name: getattr(extractor, field.name) for field in fields(ColumnLayout)})
+
+
+def describe(layout: ColumnLayout, names: tuple[str, ...], head: Any) -> dict[str, Any]:
+    """Gather what a program in any language needs beside the networks."""
+    matrix = weights_to_arkit(np.eye(len(names)), names)
+    length = window_samples(layout)
+    fft_size = 1 << (length - 1).bit_length()
+    bank = mel_filterbank(
+        layout.feature_size - 1, fft_size, layout.sampling_rate, layout.min_frequency, layout.max_frequency
+    )
+    statistics, rows = RunningStatistics(layout), []
+    for column in bank.T:
+        heard = np.flatnonzero(column)
+        rows.append([int(heard[0]), *(round(float(value), 7) for value in column[heard[0] : heard[-1] + 1])])
+    return {
+        "layout": asdict(layout), "bank": rows, "floor": float(log_mel_of_windows(layout, np.zeros((1, length)))[0, 0]),
+        "statistics": {
+            "memory": len(statistics.columns), "needed": statistics.needed, "prior_level": statistics.prior_level,
+            "prior_scale": statistics.prior_scale, "prior_mean": [float(value) for value in statistics.prior_mean],
+        },
+        "names": list(names), "arkit": list(ARKIT),
+        "to_arkit": [[int(row), int(column), float(matrix[row, column])] for row, column in np.argwhere(matrix)],
+        "mouth": [bool(value) for value in Channels(head, "ONNX").mouth], "look_degrees": LOOK_DEGREES,
+        "lids": {
+            "rest": LID_REST, "decision": LID_DECISION, "softness": LID_SOFTNESS, "companions": dict(LID_COMPANIONS),
+        },
+        "visemes": viseme_table(),
+    }  # fmt: skip
+
+
+def _write(
+    module: torch.nn.Module, inputs: dict[str, tuple[int, ...]], outputs: tuple[str, ...], path: Path, opset: int
+) -> None:
+    """Trace a module and write it with compact weights."""
+    onnx = _onnx()
+    example = tuple(torch.zeros(shape) if name != "mask" else torch.ones(shape) for name, shape in inputs.items())
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of values that tracing fixes, as is meant, and of its successor
+        torch.onnx.export(
+            module, example, str(temporary), input_names=list(inputs), output_names=list(outputs),
+            opset_version=opset, dynamo=False, external_data=False,
+        )  # fmt: skip
+        model = onnx.load(str(temporary))
+        _compact(model)
+        onnx.checker.check_model(model)
+        onnx.save(model, str(temporary))
+
+
+def _compact(model: Any, smallest: int = 64) -> None:
+    """Store weights in half precision; what that changes of one is kept in 8 bits beside it, and added again.
+
+    Checkpoints are in half precision, and lose nothing. A LoRA that was fused into them does: up to 2^-12 of a weight,
+    of which 8 bits leave 2^-19. onnxruntime adds them up once, when it loads the file.
+    """
+    onnx = _onnx()
+    graph, front, kept = model.graph, [], []
+    for tensor in graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype != np.float32 or values.size < smallest or not np.isfinite(values).all():
+            kept.append(tensor)
+            continue
+        name, half = tensor.name, values.astype(np.float16)
+        lost = values - half.astype(np.float32)
+        exact = not lost.any()
+        kept.append(onnx.numpy_helper.from_array(half, f"{name}.half"))
+        whole = name if exact else f"{name}.rounded"
+        front.append(onnx.helper.make_node("Cast", [f"{name}.half"], [whole], to=onnx.TensorProto.FLOAT))
+        if not exact:
+            scale = np.float32(np.abs(lost).max() / 127)
+            steps = np.round(lost / scale).astype(np.int8)
+            kept.append(onnx.numpy_helper.from_array(steps, f"{name}.lost"))
+            kept.append(onnx.numpy_helper.from_array(np.array(scale), f"{name}.scale"))
+            # Not DequantizeLinear, which onnxruntime computes again in every run.
+            front.append(onnx.helper.make_node("Cast", [f"{name}.lost"], [f"{name}.steps"], to=onnx.TensorProto.FLOAT))
+            front.append(onnx.helper.make_node("Mul", [f"{name}.steps", f"{name}.scale"], [f"{name}.fine"]))
+            front.append(onnx.helper.make_node("Add", [whole, f"{name}.fine"], [name]))
+    nodes = [*front, *graph.node]
+    del graph.initializer[:], graph.node[:]
+    graph.initializer.extend(kept)
+    graph.node.extend(nodes)
+
+
+def _onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise FaceTalkError("writing ONNX files needs the package onnx: pip install 'facetalk_hf[onnx]'") from error
+    return onnx
+
+
+def export_head(pipe: FaceTalkPipeline, folder: str | os.PathLike, resolution: int = 80) -> dict[str, int]:
+    """Write `head.glb`: the mean head at rest with all shapes as morph targets, by our names, for three.js and others.
+
+    Args:
+        pipe ([`FaceTalkPipeline`]): with a head that has a surface. folder (`str` or `os.PathLike`): where to.
+        resolution (`int`, *optional*, defaults to 80): cells along the head.
+
+    Returns:
+        bytes of the file by its name.
+    """
+    if pipe.head is None:
+        raise FaceTalkError("this model has no head to write")
+    decoder = make_decoder(pipe.head, resolution=resolution)
+    animation = decoder(np.zeros((1, pipe.denoiser.config["code_dim"]), np.float32), None)
+    # One frame in which every shape is at 1 says how exact each has to be.
+    path = write_glb(Path(folder) / HEAD, animation.replace(weights=np.ones_like(animation.weights)), tolerance=0.5)
+    return {HEAD: path.stat().st_size}

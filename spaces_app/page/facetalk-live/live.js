@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+// The page: our head, or an avatar from a file, moved by the microphone or a recording.
+
+import * as THREE from "three";
+import { GLTFLoader } from "three/GLTFLoader";
+import { bindAvatar, openFace } from "./index.js";
+
+const find = (name) => document.querySelector(name), said = find("#said"), canvas = find("canvas");
+const renderer = new THREE.WebGLRenderer({ canvas, antialias: true, alpha: true });
+const scene = new THREE.Scene(), camera = new THREE.PerspectiveCamera(24, 1, 0.01, 100), holder = new THREE.Group();
+scene.add(holder, new THREE.HemisphereLight(0xffffff, 0x99887a, 2.2));
+const key = new THREE.DirectionalLight(0xffffff, 2);
+key.position.set(1, 1.5, 2.5);
+scene.add(key);
+let face = null, avatar = null, stop = null, root = null;
+
+async function show(buffer) {
+  const gltf = await new GLTFLoader().parseAsync(buffer, "");
+  if (root) holder.remove(root);
+  root = gltf.scene;
+  holder.add(root);
+  const box = new THREE.Box3();
+  root.traverse((mesh) => {  // a whole body is looked in the face: at what speech moves
+    if (!mesh.morphTargetInfluences) return;
+    mesh.frustumCulled = false;
+    if (mesh.material && mesh.material.name === "mouth") mesh.material.color.multiplyScalar(0.35);  // no shadows in there
+    mesh.geometry.computeBoundingBox();
+    box.union(mesh.geometry.boundingBox.clone().applyMatrix4(mesh.matrixWorld));
+  });
+  const size = box.getSize(new THREE.Vector3()), middle = box.getCenter(new THREE.Vector3());
+  root.position.sub(middle);
+  camera.position.set(0, 0, (0.62 * size.y) / Math.tan(Math.PI * 12 / 180) + size.z / 4);
+  avatar = null;
+  said.textContent = "";
+}
+
+async function listen() {
+  if (face) return face;
+  const context = new AudioContext();
+  said.textContent = "Loading";
+  const start = performance.now();
+  face = await openFace(context);
+  await context.resume();
+  window.facetalk = face;  // for the curious, and for tests
+  said.textContent = `Ready after ${((performance.now() - start) / 1000).toFixed(1)} s`;
+  return face;
+}
+
+const tell = (work) => async (event) => {
+  try { await work(event); } catch (error) { said.textContent = `That did not work: ${error.message}`; }
+};
+
+find("#microphone").onclick = tell(async ({ currentTarget: button }) => {
+  if (stop) { stop(); stop = null; } else stop = await (await listen()).microphone();
+  button.setAttribute("aria-pressed", Boolean(stop));
+});
+find("#recording").onchange = tell(async ({ target }) => {
+  const [file] = target.files;
+  if (file) await (await listen()).play(await file.arrayBuffer());
+  target.value = "";
+});
+find("#avatar").onchange = tell(async ({ target }) => target.files[0] && show(await target.files[0].arrayBuffer()));
+
+let last = 0, drawn = 0;
+function draw(time) {
+  requestAnimationFrame(draw);
+  const { clientWidth: width, clientHeight: height } = canvas.parentElement;
+  if (canvas.width !== Math.round(width * renderer.getPixelRatio()) || canvas.height !== Math.round(height * renderer.getPixelRatio())) {
+    renderer.setSize(width, height, false);
+    camera.aspect = width / height;
+    camera.updateProjectionMatrix();
+  }
+  if (face && root) {
+    avatar ??= bindAvatar(root, face.config);
+    const { arkit, pose } = face.now();
+    avatar.set(arkit, pose);
+    drawn++;
+    if (time > last + 1000) {
+      const spent = face.spent.slice(-50).reduce((sum, ms) => sum + ms, 0) / Math.max(1, face.spent.slice(-50).length);
+      const share = (spent * face.config.fps) / face.config.hop / 10;
+      if (stop) said.textContent = `${Math.round((drawn * 1000) / (time - last))} pictures a second, networks ${share.toFixed(0)} % of a core, ${face.delay.toFixed(2)} s behind the sound`;
+      [last, drawn] = [time, 0];
+    }
+  }
+  renderer.render(scene, camera);
+}
+
+const box = canvas.parentElement;
+const turn = (x, y) => { holder.rotation.y += x; holder.rotation.x = Math.min(Math.max(holder.rotation.x + y, -0.8), 0.8); };
+box.onpointerdown = (event) => box.setPointerCapture(event.pointerId);
+box.onpointermove = (event) => event.buttons && turn(event.movementX / 200, event.movementY / 200);
+requestAnimationFrame(draw);
+tell(async () => show(await (await fetch("./model/head.glb")).arrayBuffer()))();

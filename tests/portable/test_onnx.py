@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: MIT
+"""ONNX files give PyTorch's stream, without torch; without onnxruntime one line says what to install."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from components import RATE, make_denoiser, make_encoder, make_named_head, make_pipeline, seed, speech_like
+
+import facetalk_hf
+from facetalk_hf import FaceTalkError, FaceTalkPipeline, LogMelFeatureExtractor, load_audio
+from facetalk_hf.conditions import CONDITIONS
+from facetalk_hf.models.audio_encoder import MotionPrediction
+from facetalk_hf.motion.steering import heard_target
+from facetalk_hf.portable.exporting import export_onnx
+from facetalk_hf.portable.networks import heard_closures
+from facetalk_hf.portable.runtime import OnnxStream
+
+
+pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install facetalk_hf[onnx]")
+pytest.importorskip("onnx", reason="needs onnx: pip install facetalk_hf[onnx]")
+
+LIBRARY = Path(facetalk_hf.__file__).parent
+CLIPS = [LIBRARY / "assets" / "demo.wav", *sorted((LIBRARY.parent / "spaces_app" / "clips").glob("*.mp3"))]
+DISTILLED = {"is_distilled": True, "num_inference_steps": 2, "guidance_scale": 1.0, "mouth_temperature": 1.0}
+PLAIN = {"denoiser": {}, "encoder": {}}
+ACTING = {
+    "denoiser": {"condition_names": list(CONDITIONS), "pose_dim": 6, "intensity_range": (0.7, 1.3)},
+    "encoder": {
+        "num_stem_layers": 2, "look_ahead_choices": [2, 4], "num_phones": 5, "closure_threshold": 0.45,
+    },
+}  # fmt: skip
+ACTED = {"emotion": {"happy": 0.8}, "energy": 0.5, "head_motion": 0.6, "upper_face_intensity": 0.7}
+
+
+def make(config):
+    torch.manual_seed(1)
+    encoder = make_encoder(**config["encoder"])
+    with torch.no_grad():
+        encoder.motion_head.weight.normal_()  # lips that close, and open
+    denoiser = make_denoiser(**config["denoiser"])
+    for network in (encoder, denoiser):
+        network.half().float()  # as checkpoints are
+    return make_pipeline(
+        denoiser=denoiser, audio_encoder=encoder, head=make_named_head(),
+        feature_extractor=LogMelFeatureExtractor(), **DISTILLED,
+    )  # fmt: skip
+
+
+class TorchNoise:
+    """Draws what `SpeechStream` draws: whole groups of 16 numbers."""
+
+    def __init__(self):
+        self.generator, self.left = seed(), None
+
+    def __call__(self, hop, size):
+        block = 16 // np.gcd(16, size)
+        self.left = torch.zeros(0, size) if self.left is None else self.left
+        while len(self.left) < hop:
+            self.left = torch.cat((self.left, torch.randn(block, size, generator=self.generator)))
+        noise, self.left = self.left[:hop], self.left[hop:]
+        return noise.numpy()
+
+
+def both(pipe, folder, clip, rate=RATE, hop=2, threads=1, look_ahead=None, **options):
+    """ARKit weights and poses of PyTorch's stream, and of the exported one."""
+    torch_options = options | ({} if look_ahead is None else {"look_ahead": look_ahead})
+    chunks = np.array_split(clip, 5)
+    outputs = list(pipe.stream(chunks, rate, generator=seed(), output_type="arkit", hop=hop, **torch_options))
+    stream = OnnxStream(folder, rate, noise=TorchNoise(), threads=threads, **options)
+    frames = [frame for chunk in np.array_split(clip, 3) for frame in stream.push(chunk)] + stream.finish()
+    assert [frame.index for frame in frames] == list(range(stream.num_frames))
+    poses = None if outputs[0].poses is None else np.concatenate([output.poses for output in outputs])
+    expected = np.concatenate([output.arkit for output in outputs])
+    assert stream.delay == pytest.approx(pipe.open_stream(rate, hop=hop, **torch_options).delay)
+    return expected, np.stack([frame.arkit for frame in frames]), poses, [frame.pose for frame in frames]
+
+
+@pytest.mark.parametrize(("opset", "hop", "threads", "rate"), [(17, 1, 2, RATE), (18, 2, 1, 22050), (20, 3, 1, RATE)])
+def test_is_the_stream(tmp_path, opset, hop, threads, rate):
+    pipe = make(PLAIN)
+    export_onnx(pipe, tmp_path, hop=hop, opset=opset)
+    expected, found, poses, _ = both(pipe, tmp_path, speech_like(1.3), rate, hop, threads)
+    assert poses is None and 0.05 < expected.std()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("look_ahead", [None, 2 / 24])
+def test_acts_moves_and_closes_lips_as_the_stream(tmp_path, look_ahead):
+    pipe = make(ACTING)
+    export_onnx(pipe, tmp_path, look_ahead=look_ahead)
+    clip = speech_like(1.5)
+    expected, found, poses, moved = both(pipe, tmp_path, clip, look_ahead=look_ahead, **ACTED)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(np.stack(moved), poses, atol=1e-3)
+    assert poses.std() > 0.01
+    _, calm, _, _ = both(pipe, tmp_path, clip, look_ahead=look_ahead)
+    assert np.abs(calm - found).max() > 0.01
+    pipe.audio_encoder.config.closure_threshold = None
+    apart, _, _, _ = both(pipe, tmp_path, clip, look_ahead=look_ahead, **ACTED)
+    assert np.abs(apart - expected).max() > 0.01  # closures were heard
+
+
+def test_closures_are_heard_as_in_numpy():
+    generator = np.random.default_rng(0)
+    weights = torch.from_numpy(generator.uniform(-0.2, 1.2, (200, 53)).astype(np.float32))
+    logits = torch.from_numpy(generator.normal(0, 2, 200).astype(np.float32))
+    wanted = heard_target(MotionPrediction(weights, logits), 0.45)
+    for found, value in zip(heard_closures(weights, logits, 0.45), wanted, strict=True):
+        np.testing.assert_allclose(found, value, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    """The embedded model, its few-step pipeline and its exported stream."""
+    pipe = FaceTalkPipeline.from_pretrained(facetalk_hf.TINY)
+    folder = tmp_path_factory.mktemp("portable")
+    return pipe.few_steps(), folder, export_onnx(pipe, folder)
+
+
+def test_shipped_model_is_small(shipped):
+    assert sum(shipped[2].values()) < 6e6
+
+
+@pytest.mark.parametrize("path", CLIPS, ids=lambda path: path.name)
+def test_shipped_clips(shipped, path):
+    """Their first 2 s; benchmarks/onnx.py does them whole."""
+    expected, found, _, _ = both(shipped[0], shipped[1], load_audio(path)[: 2 * RATE])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_needs_no_torch(shipped):
+    program = """
+import sys, numpy as np
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "diffusers", "transformers", "scipy", "av", "soundfile", "trimesh"}:
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+from facetalk_hf import OnnxStream
+stream = OnnxStream(sys.argv[1], 44100)
+frames = stream.push(np.zeros(44100, np.int16)) + stream.finish()
+print(len(frames), frames[3].arkit.shape, frames[3].time)
+"""
+    done = subprocess.run([sys.executable, "-c", program, shipped[1]], capture_output=True, text=True, check=False)
+    assert done.stdout == "24 (52,) 0.125\n", done.stderr
+
+
+def test_bad_input(tmp_path, shipped):
+    with pytest.raises(FaceTalkError, match="export-onnx"):
+        OnnxStream(tmp_path, RATE)
+    with pytest.raises(FaceTalkError, match="settled"):
+        OnnxStream(shipped[1], RATE, look_ahead=0.2)
+    with pytest.raises(FaceTalkError, match="not trained with emotion"):
+        OnnxStream(shipped[1], RATE, emotion={"happy": 1})
+    stream = OnnxStream(shipped[1], RATE)
+    with pytest.raises(FaceTalkError, match="finite|NaN"):
+        stream.push(np.full(100, np.nan, np.float32))
+    stream.finish()
+    with pytest.raises(FaceTalkError, match="ended"):
+        stream.push(np.zeros(10, np.float32))
+    (tmp_path / "config.json").write_bytes((shipped[1] / "config.json").read_bytes())
+    (tmp_path / "encoder.onnx").write_bytes(b"no network")
+    with pytest.raises(FaceTalkError, match=r"encoder\.onnx"):
+        OnnxStream(tmp_path, RATE)
+    with pytest.raises(FaceTalkError, match="names"):
+        export_onnx(make_pipeline(**DISTILLED), tmp_path)
