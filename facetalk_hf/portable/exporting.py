@@ -39,7 +39,10 @@ CONFIG, ENCODER, MOTION, HEAD = "config.json", "encoder.onnx", "motion.onnx", "h
 
 @torch.no_grad()
 def export_onnx(
-    pipe: FaceTalkPipeline, folder: str | os.PathLike, hop: int = 2, look_ahead: float | None = None,
+    pipe: FaceTalkPipeline,
+    folder: str | os.PathLike,
+    hop: int = 2,
+    look_ahead: float | None = None,
     opset: int = OPSET,
 ) -> dict[str, int]:
     """Write the stream of a pipeline as ONNX files for [`~facetalk_hf.portable.runtime.OnnxStream`] and browsers.
@@ -91,8 +94,8 @@ def export_onnx(
     told = {"features": (hop, config.audio_dim), "noise": (hop, denoiser.sample_dim)}
     told |= {"turn": (2, hop, 1, channels // 2), "bias": (hop, config.window + hop), "cache": cache}
     told |= {"conditions": (hop, len(config.condition_names))} if config.condition_names else {}
-    heard_names = ("target", "contact", "least") if steering is not None else ()
-    told |= dict(zip(heard_names, ((hop, len(columns or ())), (hop, 1), (hop,)), strict=False))
+    heard_names = ("target", "contact", "least", "rest") if steering is not None else ()
+    told |= dict(zip(heard_names, ((hop, len(columns or ())), (hop, 1), (hop,), (hop,)), strict=False))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {"columns": (4 * frames, layout.feature_size), "mask": (frames,)}

@@ -237,4 +237,6 @@ def _session(path: Path, threads: int) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has classes of its own for each of its complaints
-        raise FaceTalkError(f"cannot load {path}: {(str(error).strip() or type(error).__name__).splitlines()[0]}") from error
+        raise FaceTalkError(
+            f"cannot load {path}: {(str(error).strip() or type(error).__name__).splitlines()[0]}"
+        ) from error
