@@ -87,12 +87,12 @@ def paint_head(
     if hair is not None:
         # Cropped hair: the skin shimmers through, a little differently at every vertex.
         grain = np.random.default_rng(5).normal(0, 0.035, len(vertices))
-        color = _mix(color, _floats(hair), (0.82 + grain) * _scalp(vertices, landmarks))
+        color = _mix(color, _floats(hair), (0.82 + grain) * scalp(vertices, landmarks))
         for line in (landmarks[17:22], landmarks[26:21:-1]):
             color = _mix(color, _floats(hair) * 0.9, 0.82 * _brow(vertices, line, scale))
 
-    polygon = _spline(landmarks[48:60], closed=True)
-    signed = _signed_distance(vertices[:, :2], polygon[:, :2])
+    polygon = spline(landmarks[48:60], closed=True)
+    signed = polygon_distance(vertices[:, :2], polygon[:, :2])
     seam = (landmarks[62] + landmarks[66]) / 2
     near = vertices[:, 2] > landmarks[[48, 54], 2].mean() - 16 * scale
     edge = smoothstep(-0.9 * scale, 0.9 * scale, signed) * near
@@ -141,7 +141,7 @@ def _mottle(vertices: np.ndarray) -> np.ndarray:
     return total
 
 
-def _scalp(vertices: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+def scalp(vertices: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """Mark with 1 where cropped hair grows: above a hairline drawn in the side view, in the face's own size."""
     eyes = landmarks[[36, 45]].mean(0)
     tall = eyes[1] - landmarks[8, 1]
@@ -176,7 +176,7 @@ def _scalp(vertices: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 def _brow(vertices: np.ndarray, line: np.ndarray, scale: float) -> np.ndarray:
     """Compute the density of a brow along a polyline that runs from its outer to its inner end."""
-    curve = _spline(line, closed=False)
+    curve = spline(line, closed=False)
     offset = vertices[:, None] - curve
     distance = np.sqrt(np.einsum("vci,vci->vc", offset, offset))
     nearest = distance.argmin(1)
@@ -187,7 +187,7 @@ def _brow(vertices: np.ndarray, line: np.ndarray, scale: float) -> np.ndarray:
     return body * (0.45 + 0.55 * smoothstep(0, 0.25, along)) * (1 - 0.35 * smoothstep(0.85, 1.0, along))
 
 
-def _spline(points: np.ndarray, closed: bool, fine: int = 8) -> np.ndarray:
+def spline(points: np.ndarray, closed: bool, fine: int = 8) -> np.ndarray:
     """Sample the Catmull-Rom curve through points, `fine` samples a stretch."""
     count = len(points)
     index = np.arange(count if closed else count - 1)
@@ -199,7 +199,7 @@ def _spline(points: np.ndarray, closed: bool, fine: int = 8) -> np.ndarray:
     return curve if closed else np.concatenate([curve, points[-1:]])
 
 
-def _signed_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+def polygon_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     """Measure the distance of (V, 2) points to a closed (P, 2) polygon, positive inside."""
     low, high = polygon.min(0) - 4, polygon.max(0) + 4
     result = np.full(len(points), -4.0, np.float32)
@@ -219,7 +219,7 @@ def _mouth_depth(vertices: np.ndarray, faces: np.ndarray, landmarks: np.ndarray,
     """
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     length = np.linalg.norm(vertices[edges[:, 0]] - vertices[edges[:, 1]], axis=1)
-    gap = cKDTree(_spline(landmarks[60:68], closed=True)).query(vertices)[0].astype(np.float32)
+    gap = cKDTree(spline(landmarks[60:68], closed=True)).query(vertices)[0].astype(np.float32)
     depth = np.full(len(vertices), -10.0, np.float32)
     graph = coo_matrix((length, edges.T), shape=(len(vertices),) * 2).tocsr()
     # The tube has to be as thick as the mesh is coarse, or the two sides stay joined.
