@@ -22,6 +22,9 @@ from .teeth import JAW_MAPS, teeth
 
 
 FOCUS = ((-0.19, 0.19), (-0.25, 0.2), (0.04, 0.36))  # where eyes, nose and mouth are: the grid is finest there
+# Ears stick out to both sides and behind the face, and a helix is 3 mm thick: coarser lines tear it to shards.
+EARS = (((-0.4, -0.28, 3.0), (0.28, 0.4, 3.0)), (), ((-0.37, -0.17, 2.6),))
+CELLS = (1.33, 1.0, 1.29)  # for the ears, in excess of a grid that is fine at the face alone
 
 
 class BlendshapeDecoder(HeadDecoder):
@@ -132,7 +135,7 @@ class BlendshapeDecoder(HeadDecoder):
     def sample_grid(self, code: torch.Tensor) -> tuple[np.ndarray, list[np.ndarray]]:
         """Sample signed distances (nx, ny, nz) of an identity code (1, Z) on a grid; also give its three axes.
 
-        Both in model units. The grid is finest where eyes, nose and mouth are.
+        Both in model units. The grid is finest where eyes, nose, mouth and ears are.
         """
         head = self.head
         low, high = np.asarray(head.config.bounds)
@@ -140,11 +143,11 @@ class BlendshapeDecoder(HeadDecoder):
         def field(points: np.ndarray) -> np.ndarray:
             return evaluate(lambda part: head.sdf(part.to(code), code), points, code.device, CHUNK)
 
-        size = (high - low) / (high - low).max() * self.resolution
+        size = (high - low) / (high - low).max() * self.resolution * CELLS
         cells = [max(16, 16 * round(float(count) / 16)) for count in size]
         axes = [
-            graded_axis(float(a), float(b), count, focus, 2.2)
-            for a, b, count, focus in zip(low, high, cells, FOCUS, strict=True)
+            graded_axis(float(a), float(b), count, focus, 2.2, details)
+            for a, b, count, focus, details in zip(low, high, cells, FOCUS, EARS, strict=True)
         ]
         return sample_field(field, axes), axes
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Hair as numbers: kinds of hair and beards, and the part of an identity code that says which a head has.
+"""Hair as numbers: kinds of hair and beards, and the part of a code that says which a head has.
 
-The last `HAIR_DIM` numbers of the global code of a head with hair (`config.hair_dim`) are not learnt but given, so that
-a person keeps the face when the hair changes. All zero: cropped, of middling size, no beard.
+The last `HAIR_DIM` numbers of a head's global code are not learnt but given (`config.hair_dim`), so that a person keeps
+the face when the hair changes. All zero: cropped, of middling size, no beard.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class HairStyle:
                 raise FaceTalkError(f"{name} of hair is from 0 to 1, not {getattr(self, name)}")
 
     def vector(self) -> np.ndarray:
-        """Write the style as numbers (HAIR_DIM,) float32: one of seven kinds is 1, then the sizes about their middle."""
+        """Write the style as numbers (HAIR_DIM,) float32: one of seven kinds is 1; sizes about their middle."""
         kinds = [float(self.kind == kind) for kind in HAIR_KINDS[1:]]
         return np.array([*kinds, self.volume - 0.5, self.length - 0.5, self.hairline - 0.5, self.beard], np.float32)
 

@@ -136,7 +136,7 @@ def scan_person(
         dict in model units: "points" (N, 3), "distance" (N,), "kind" (N,): 0 on the surface, 1 near it, 2 anywhere;
         "controls" (C, 3): anchors, landmarks, centres and fronts of the eyes, teeth; "coefficients" (100,);
         "hair" (HAIR_DIM,): the style as numbers; "still" (2000, 3): points of hair, or around a bald head, that no
-        expression moves; for a held-out one "surface" and "normals" (M, 3), and "coat" (M,): 1 hair, 2 ear, 0 the rest.
+        expression moves; for a held-out one "surface" and "normals" (M, 3), "coat" (M,): 1 hair, 2 ear, 0 the rest.
     """
     rng = np.random.default_rng(seed)
     coefficients = np.zeros(100) if neutral else rng.normal(0, 0.8, 100)
@@ -255,8 +255,8 @@ def surface_pool(template: Template, count: int) -> dict[str, np.ndarray]:
 
     Returns:
         dict in model units: "mean" (P, 3), "identities" (P, 100, 3), "expressions" (P, 53, 3); "normals" (P, 3) and
-        "reach" (P,): how far off the skin hair or a beard may be there, which moves with the skin; "region" (P,): 1 face,
-        2 lips, 3 lids, 4 mouth bag, 0 the rest; "canonical_weights" (53,); "control_expressions" (53, C, 3).
+        "reach" (P,): how far off the skin hair or a beard may be there, which moves with the skin; "region" (P,): 1
+        face, 2 lips, 3 lids, 4 mouth bag, 0 the rest; "canonical_weights" (53,); "control_expressions" (53, C, 3).
     """
     rng = np.random.default_rng(0)
     skin = template.canonical[:SKIN]
