@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Hair as numbers: kinds of hair and beards, and the part of a code that says which a head has.
 
-The last `HAIR_DIM` numbers of a head's global code are not learnt but given (`config.hair_dim`), so that a person keeps
-the face when the hair changes. All zero: cropped, of middling size, no beard.
+The last `HAIR_DIM` numbers of a head's global code are not learnt but given (`config.hair_dim`), so that a person
+keeps the face when the hair changes. All zero: cropped, of middling size, no beard.
 """
 
 from dataclasses import dataclass

@@ -66,8 +66,9 @@ def beard_mask(neutral: np.ndarray, marks: np.ndarray) -> np.ndarray:
     )
     mask = smoothstep(0.35, -0.35, neutral[:, 1] - edge)
     mask = mask * smoothstep(-0.6, 0.6, neutral[:, 2] - np.interp(neutral[:, 1], [-4, 2], [2.0, 2.6]))
-    # Down to where the neck begins.
-    mask = mask * smoothstep(marks[8, 1] - 2.2, marks[8, 1] - 1.0, neutral[:, 1])
+    # Down to where the neck begins, which is higher at the corners of the jaw than under the chin.
+    low = np.interp(neutral[:, 2], [2.0, 5.0, marks[8, 2]], marks[8, 1] + np.array([2.6, 0.6, -1.8]))
+    mask = mask * smoothstep(low, low + 1.2, neutral[:, 1])
     # Bare: lips, and what is close around them.
     lips = polygon_distance(neutral[:, :2], spline(marks[48:60], closed=True)[:, :2])
     mask = mask * smoothstep(-0.12, -0.42, lips)
@@ -153,9 +154,11 @@ class Hair:
         top, back = head[:, 1].max(), head[:, 2].min()
         extra = (0.3 if long else 1.0) + 0.7 * style.volume
         x, y, z = points.T
-        # A dome over ellipses that grow a little downwards; the middle is that of the skull.
-        middle, crown = -0.6, 5.0
-        flare = 1 + (0.012 if not long else -0.012) * np.clip(crown - y, 0, 14)
+        # A dome over ellipses, fuller at the height of the mouth than at the hem; the middle is that of the skull.
+        middle, crown, hem = -0.6, 5.0, -40.0 if long else -2.5 - 5.0 * style.length
+        flare = 1 - 0.012 * np.clip(crown - y, 0, 14)
+        if not long:
+            flare = 1 + 0.06 * smoothstep(crown, -1.0, y) - 0.09 * smoothstep(-0.5, hem - 1.0, y)
         radii = np.array([sides + extra + 0.5, top + extra - crown, middle - back + extra])
         scaled = np.stack(
             [x / (radii[0] * flare), np.maximum(y - crown, 0) / radii[1], (z - middle) / (radii[2] * flare)], 1
@@ -169,11 +172,9 @@ class Hair:
         shell = smooth_max(outer, -(outer + thick + 9 * smoothstep(1.5, 5.5, y)), 0.6)
         if long:
             opening = z + 1.9 + 0.08 * (y - 4)
-            hem = -40.0
         else:
             front = np.interp(y, [-8, 0, 5, 9], [3.2, 3.0, 4.6, 5.5])
             opening = np.minimum(z - front, 10.2 + 1.2 * (style.hairline - 0.5) - y)
-            hem = -2.5 - 5.0 * style.length
         shell = smooth_max(shell, opening, 0.7)
         return smooth_max(shell, hem - y, 0.7)
 
