@@ -112,7 +112,7 @@ def surface_scores(head: NPHMModel, code: torch.Tensor, scan: dict, pool: dict, 
     of each surface stand for it. Chamfer-L1 = mean over the samples of both directions' mean `surface_distance`;
     normal consistency = the same mean of |n . n'|. Head: all above the neck plane, with eyeballs and mouth bag. Face:
     where the pool sample nearest to the point is one of face, lips or lids, and the skin is bare. Hair, ears: where
-    the nearest sample of the scan is, by its `coat`, on hair or a beard, or on a bare ear; left out where there are none.
+    the nearest sample of the scan is, by its `coat`, on hair or a beard, or on a bare ear; left out without any.
     """
     vertices, faces = BlendshapeDecoder(head, resolution=resolution).canonical_surface(code[None])
     ours, ours_normals = even_samples(vertices * MILLIMETRES, faces, 200_000)

@@ -11,6 +11,7 @@ from skimage.measure import points_in_poly
 
 from ..mesh.geometry import smoothstep
 from ..mesh.parts import MOUTH, SKIN
+from .looks import Look
 
 
 MOUTH_COLOR = (126, 46, 44)
@@ -22,8 +23,8 @@ IRISES = ((110, 134, 140), (104, 118, 96), (92, 118, 128), (98, 72, 48), (66, 46
 Color = tuple[float, float, float]
 
 
-def palette(identity: np.ndarray) -> dict[str, Color]:
-    """Choose the sRGB colours of skin, hair, lips and iris for an identity code (Z,) float.
+def palette(identity: np.ndarray, look: Look | None = None) -> dict[str, Color]:
+    """Choose the sRGB colours of skin, hair, lips and iris for an identity code (Z,) float, or by a look.
 
     No colour was learnt. Tones follow the components of the code along two fixed random directions, which have nothing
     to do with its shape: heads differ, and a head always has the same. The zero code has the default ones.
@@ -38,9 +39,11 @@ def palette(identity: np.ndarray) -> dict[str, Color]:
     def pick(ramp: tuple[Color, ...], at: float) -> Color:
         return tuple(np.interp(at, range(len(ramp)), channel) for channel in np.transpose(ramp))
 
-    skin = pick(SKINS, skin_at)
+    look = look or Look()
+    skin = look.skin or pick(SKINS, skin_at)
     lips = tuple(np.multiply(skin, (0.87, 0.62, 0.70)))
-    return {"skin": skin, "hair": pick(HAIRS, hair_at), "lips": lips, "iris": pick(IRISES, hair_at)}
+    hair, iris = look.hair_color or pick(HAIRS, hair_at), look.eyes or pick(IRISES, hair_at)
+    return {"skin": skin, "hair": hair, "lips": lips, "iris": iris}
 
 
 def paint_head(
@@ -52,6 +55,7 @@ def paint_head(
     skin: Color = (214, 164, 138),
     hair: Color | None = (72, 54, 44),
     lips: Color = (186, 102, 96),
+    hair_depth: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Paint a head's surface in its neutral pose, mouth closed. Lengths in mm.
 
@@ -60,6 +64,7 @@ def paint_head(
         eye_center ((2, 3) float), eye_radius ((2,) float): the eyeballs.
         faces ((F, 3) int, *optional*): triangles, needed to tell the mouth's inside from the skin.
         skin, hair, lips: sRGB; `hair=None` leaves the scalp bald and the brows fair.
+        hair_depth ((V,) float, *optional*): how far each vertex is off the bald skin; otherwise hair is painted on.
 
     Returns: colors (V, 3) uint8 and parts (V,) uint8 (0 skin, 3 the mouth's inside).
     """
@@ -87,7 +92,8 @@ def paint_head(
     if hair is not None:
         # Cropped hair: the skin shimmers through, a little differently at every vertex.
         grain = np.random.default_rng(5).normal(0, 0.035, len(vertices))
-        color = _mix(color, _floats(hair), (0.82 + grain) * scalp(vertices, landmarks))
+        grown = scalp(vertices, landmarks) if hair_depth is None else smoothstep(0.4, 1.6, hair_depth)
+        color = _mix(color, _floats(hair), ((0.82 if hair_depth is None else 0.93) + grain) * grown)
         for line in (landmarks[17:22], landmarks[26:21:-1]):
             color = _mix(color, _floats(hair) * 0.9, 0.82 * _brow(vertices, line, scale))
 

@@ -17,6 +17,7 @@ from .eyelids import seal_blink
 from .eyes import cut_eye_openings, eyeballs, finish_lids
 from .facial_weights import facial_weights
 from .field_values import CHUNK, evaluate
+from .hair_styles import HairStyle, hair_slice
 from .lips import seal_lips
 from .teeth import JAW_MAPS, teeth
 
@@ -106,9 +107,10 @@ class BlendshapeDecoder(HeadDecoder):
             # Only the motion is damped, never the way from the canonical pose to rest.
             fields = fields * facial_weights(base, landmarks[48:68].mean(0))[:, None, None]
         fields = self._seal_blinks(fields, base, faces, centers, radius)
-        tones = palette(identity)
+        tones = palette(identity, self.look)
         iris = tones.pop("iris")
-        colors, parts = paint_head(base, landmarks, centers, radius, faces=faces, **tones)
+        depth = self._hair_depth(canonical / MILLIMETRES, code)
+        colors, parts = paint_head(base, landmarks, centers, radius, faces=faces, hair_depth=depth, **tones)
 
         names = self.target_names
         skin = Part(base, faces, colors, parts, {name: fields[:, i] for i, name in enumerate(names)})
@@ -157,6 +159,15 @@ class BlendshapeDecoder(HeadDecoder):
         glob, _ = self.head.split_identity(code)
         fields = evaluate(lambda part: net.basis(part.to(code), controls, glob), points, code.device, CHUNK)
         return fields * MILLIMETRES
+
+    def _hair_depth(self, points: np.ndarray, code: torch.Tensor) -> np.ndarray | None:
+        """Measure how far (V,) mm points (V, 3) of the surface are off the same head without hair, if it has any."""
+        config = self.head.config
+        if not config.hair_dim:
+            return None
+        bald = code.clone()
+        bald[0, hair_slice(config.glob_dim)] = torch.from_numpy(HairStyle("none").vector()).to(code)
+        return evaluate(lambda part: self.head.sdf(part.to(code), bald), points, code.device, CHUNK) * MILLIMETRES
 
     def _seal_blinks(
         self, fields: np.ndarray, base: np.ndarray, faces: np.ndarray, centers: np.ndarray, radius: np.ndarray

@@ -42,7 +42,8 @@ def coat_thickness(template: Template, style: HairStyle) -> np.ndarray:
     if style.kind == "receding":
         # A horseshoe: bare from the forehead over the top, further the higher the hairline is.
         bare = smoothstep(7.5, 9.5, neutral[:, 1]) * smoothstep(-8.5, -5.5, neutral[:, 2] + 5 * (0.5 - style.hairline))
-        mask = mask * (1 - bare)
+        temples = smoothstep(2.5, 5.0, neutral[:, 2]) * smoothstep(4.0, 6.0, neutral[:, 1])
+        mask = mask * (1 - np.maximum(bare, temples))
     tall = least + more * style.volume
     if style.kind == "short":
         tall = tall * (0.35 + 0.65 * high + 0.35 * high * smoothstep(0, 8, neutral[:, 2]))
@@ -139,7 +140,10 @@ class Hair:
         """Give the relief at points (n, 3) of the neutral scalp, as a share of the thickness: locks, or curls."""
         shift = np.random.default_rng(self.seed).uniform(0, 2 * np.pi, 3)
         if self.style.kind == "curly":
-            return 0.22 * np.sin(place * (2 * np.pi / 2.1) + shift).sum(1) / 1.5
+            # Waves in five oblique directions, so that the lumps lie in no rows.
+            waves = np.random.default_rng(3).normal(size=(3, 5))
+            waves *= 2 * np.pi / np.array([1.7, 1.9, 2.1, 2.4, 2.8]) / np.linalg.norm(waves, axis=0)
+            return 0.14 * np.sin(place @ waves + shift[0]).sum(1)
         # Locks run from the whorl to the rim (a bun's to the knot): ripples of the angle about an axis through it.
         tied = self.style.kind in ("bun", "long")
         across = place[:, [0, 1]] - [0, 6] if tied else place[:, [0, 2]] - [0, -3]
@@ -181,11 +185,11 @@ class Hair:
     def knot(self, points: np.ndarray) -> np.ndarray:
         """Measure the distance to a bun at the back of the crown; length raises it."""
         head = self.vertices[np.linalg.norm(self.vertices - [0, 4, 0], axis=1) < 13]
-        radius = 2.0 + 1.2 * self.style.volume
+        radius = 2.5 + 1.3 * self.style.volume
         tilt = np.radians(15 + 45 * self.style.length)
         direction = np.array([0, np.sin(tilt), -np.cos(tilt)])
         start = np.array([0, 5.0, -0.6])
-        reach = ((head - start) @ direction).max() + 0.55 * radius
+        reach = ((head - start) @ direction).max() + 0.45 * radius
         offset = points - (start + reach * direction)
         around = np.arctan2(offset[:, 0], offset @ np.array([0, np.cos(tilt), np.sin(tilt)]))
         twist = 0.09 * np.sin(7 * around + 2.2 * (offset @ direction) + self.seed)

@@ -14,6 +14,7 @@ from facetalk_hf import NPHMModel
 from facetalk_hf.audio_features import LogMelEncoder
 from facetalk_hf.data import corpus
 from facetalk_hf.errors import FaceTalkError
+from facetalk_hf.head.hair_styles import HAIR_DIM, HairStyle
 from facetalk_hf.learning.head import Scans
 from facetalk_hf.learning.loop import Accelerator
 
@@ -31,10 +32,13 @@ def heads(tmp_path_factory):
         points[:400] *= radius / np.linalg.norm(points[:400], axis=1, keepdims=True)
         np.savez(folder / f"train_{index:04d}.npz", points=points, distance=np.linalg.norm(points, axis=1) - radius,
                  kind=kind, controls=(radius * directions).astype(np.float32),
-                 coefficients=rng.normal(size=100).astype(np.float32))  # fmt: skip
+                 coefficients=rng.normal(size=100).astype(np.float32), person=index // 2,
+                 hair=HairStyle(("cropped", "bob", "curly")[index]).vector(),
+                 still=rng.normal(size=(50, 3)).astype(np.float32))  # fmt: skip
     np.savez(folder / "template.npz", mean=0.3 * rng.normal(size=(500, 3)).astype(np.float32),
              identities=(0.01 * rng.normal(size=(500, 100, 3))).astype(np.float16),
              expressions=(0.01 * rng.normal(size=(500, 53, 3))).astype(np.float16),
+             normals=rng.normal(size=(500, 3)).astype(np.float32), reach=rng.random(500).astype(np.float32),
              region=rng.integers(0, 5, 500).astype(np.uint8),
              canonical_weights=0.1 * rng.random(53).astype(np.float32))  # fmt: skip
     return folder

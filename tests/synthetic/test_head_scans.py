@@ -59,7 +59,9 @@ def test_distances_are_those_of_head_and_eyes_above_the_neck():
     distance = signed_distance(points, head.vertices, head.faces, [eye])
     assert distance[:4] == pytest.approx([-8, 2, -0.5, 1], abs=0.05)
     assert distance[4] == pytest.approx(max(6, (points[4] - NECK_POINT) @ NECK_NORMAL), abs=0.05)
-    surface, normals = even_surface(head.vertices, head.faces, [eye], 3000, np.random.default_rng(0))
+    ears = head.vertices[:, 0] > 7
+    surface, normals, label = even_surface(head.vertices, head.faces, [eye], 3000, np.random.default_rng(0), ears)
+    assert set(label) == {0, 2} and surface[label == 2, 0].min() > 6.8
     assert np.abs(signed_distance(surface, head.vertices, head.faces, [eye])).max() < 0.004
     assert np.linalg.norm(normals, axis=1) == pytest.approx(1)
     on_eye = np.abs(np.linalg.norm(surface - eye[0], axis=1) - 2) < 1e-6
