@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from embreex.mesh_construction import TriangleMesh
-from embreex.rtcore_scene import EmbreeScene
 from PIL import Image
+from trimesh import Trimesh
 
 import facetalk_hf
 from facetalk_hf import NPHMModel
@@ -45,10 +44,7 @@ def picture(
     side = np.linspace(-reach, reach, size)
     x, y = np.meshgrid(side, -side)
     origin = (center - 4 * reach * ahead + x[..., None] * right + y[..., None] * up).reshape(-1, 3)
-    scene = EmbreeScene()
-    TriangleMesh(scene, vertices.astype(np.float32), faces.astype(np.int32))
-    rays = np.tile(ahead.astype(np.float32), (len(origin), 1))
-    hit = scene.run(origin.astype(np.float32), rays, output=True)["primID"]
+    hit = Trimesh(vertices, faces, process=False).ray.intersects_first(origin, np.tile(ahead, (len(origin), 1)))
     seen = hit >= 0
     corners = vertices[faces[hit[seen]]]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])

@@ -29,6 +29,7 @@ from .loop import Trainer, TrainingOptions
 
 
 NECK_PLANE = (0.0, -0.9285, -0.3714, 0.507)  # the scans are closed 5 mm below
+HAIRY_BOUNDS = ((-0.54, -0.66, -0.9), (0.54, 0.8, 0.44))  # room for buns and curls
 LEARNING_RATE, WARMUP_STEPS, FLOOR = 2e-3, 100, 0.02
 
 
@@ -118,6 +119,7 @@ def make_head(scans: Scans, options: HeadOptions) -> NPHMModel:
         expression_names=list(EXPRESSIONS),
         num_identities=options.named_identities,
         neck_plane=NECK_PLANE,
+        **({"bounds": HAIRY_BOUNDS} if hair_dim else {}),
     )
     mean = scans.controls.mean(0)
     anchors, points = mean[: model.config.num_anchors], mean[model.config.num_anchors :]

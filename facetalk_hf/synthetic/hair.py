@@ -105,6 +105,11 @@ class Hair:
             np.concatenate([thickness, np.zeros(len(surface.loops))]), seed,
         )  # fmt: skip
 
+    @property
+    def grows(self) -> bool:
+        """Whether there is any."""
+        return bool(self.thickness.any()) or self.style.kind in ("bob", "long", "bun")
+
     def join(self, points: np.ndarray, head: np.ndarray) -> np.ndarray:
         """Join hair to distances (n,) of the head at points (n, 3), cut at the neck; negative inside."""
         result = np.minimum(head, self.coat(points, head)) if self.thickness.any() else head

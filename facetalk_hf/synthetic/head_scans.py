@@ -98,7 +98,7 @@ def face_probability(vertices: np.ndarray, faces: np.ndarray, weight: np.ndarray
 
 def hair_surface(distance: Distance, cell: float = 0.35) -> tuple[np.ndarray, np.ndarray]:
     """Triangulate a head with its hair, closed at the neck: vertices (V, 3) and faces (F, 3), `cell` cm fine."""
-    low, high = np.array([-13.5, -21.0, -15.0]), np.array([13.5, 19.0, 15.5])
+    low, high = np.array([-13.5, -21.0, -17.0]), np.array([13.5, 20.5, 15.5])
     cells = (16 * np.ceil((high - low) / cell / 16)).astype(int)
     axes = [np.linspace(a, b, n + 1) for a, b, n in zip(low, high, cells, strict=True)]
     return extract_surface(lambda points: distance(points.astype(np.float64)).astype(np.float32), axes)
@@ -164,7 +164,7 @@ def scan_person(
         direction = rng.normal(size=(9000, 3))
         direction[:, 2] = np.abs(direction[:, 2])
         balls.append(centre + radius * direction / np.linalg.norm(direction, axis=1, keepdims=True))
-    covered, outward = points_on_hair(exact, bald, 16_000, rng) if style != HairStyle("none") else (points[:0],) * 2
+    covered, outward = points_on_hair(exact, bald, 16_000, rng) if hair.grows else (points[:0],) * 2
     everything = np.concatenate([points, covered])
     low, high = everything.min(0) - 2.5, everything.max(0) + 2.5
     cap = rng.uniform(low, high, (60_000, 3))
