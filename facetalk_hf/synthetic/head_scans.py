@@ -216,8 +216,8 @@ def scan_person(
 def still_points(
     samples: np.ndarray, distance: np.ndarray, covered: np.ndarray, bald: Distance, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw 2000 points that no expression moves: of hair over 1 cm off the skin, else of space above or behind it."""
-    loose = covered[bald(covered) > 1.0] if len(covered) else covered
+    """Draw 2000 points that no expression moves: of hair further off than any beard, else of space above or behind."""
+    loose = covered[bald(covered) > 1.3] if len(covered) else covered
     if len(loose) < 200:
         above = (samples[:, 1] > 8) | (samples[:, 2] < -4)
         loose = samples[above & (distance > 0.0) & (distance < 2.5)]
