@@ -18,6 +18,7 @@ from facetalk_hf import NPHMModel
 from facetalk_hf.head import blendshape_decoder
 from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
 from facetalk_hf.head.hair_styles import HAIR_KINDS, random_style
+from facetalk_hf.mesh.geometry import smoothstep
 from facetalk_hf.synthetic.hair import Hair
 from facetalk_hf.synthetic.head_scans import fit_sphere, hair_surface, signed_distance
 from facetalk_hf.synthetic.ict_template import ORIGIN, SCLERA, UNIT, Template
@@ -86,7 +87,8 @@ def hair(template: Template, size: int) -> np.ndarray:
             lambda points, data=(head, triangles, eyes, grown): signed_distance(points, *data)
         )
         off = signed_distance(vertices.astype(float), head, triangles, eyes)
-        colors = np.where(off[:, None] > 0.08, (110.0, 75, 50), (225, 180, 155))
+        share = smoothstep(0.02, 0.12, off)[:, None]
+        colors = share * (110.0, 75, 50) + (1 - share) * (225.0, 180, 155)
         place = (vertices - ORIGIN) / UNIT
         middle = -ORIGIN / UNIT
         rows.append(

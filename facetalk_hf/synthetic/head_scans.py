@@ -96,6 +96,14 @@ def face_probability(vertices: np.ndarray, faces: np.ndarray, weight: np.ndarray
     return probability / probability.sum()
 
 
+def surface_area(vertices: np.ndarray, faces: np.ndarray) -> float:
+    """Add up the areas of triangles (F, 3) of vertices (V, 3)."""
+    corners = vertices[faces]
+    return float(
+        np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum() / 2
+    )
+
+
 def hair_surface(distance: Distance, cell: float = 0.35) -> tuple[np.ndarray, np.ndarray]:
     """Triangulate a head with its hair, closed at the neck: vertices (V, 3) and faces (F, 3), `cell` cm fine."""
     low, high = np.array([-13.5, -21.0, -17.0]), np.array([13.5, 20.5, 15.5])
@@ -105,16 +113,17 @@ def hair_surface(distance: Distance, cell: float = 0.35) -> tuple[np.ndarray, np
 
 
 def points_on_hair(
-    distance: Distance, bald: Distance, count: int, rng: np.random.Generator
+    distance: Distance, bald: Distance, density: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw points evenly on what `distance` has beyond `bald`: (n, 3), n up to `count`, and outward normals (n, 3)."""
+    """Draw points (n, 3), with outward normals, on what `distance` has beyond `bald`, `density` of them a square cm."""
     vertices, faces = hair_surface(distance)
     even = face_probability(vertices, faces, np.ones(len(vertices)))
-    points, chosen, _ = sample_surface(vertices.astype(np.float64), faces, even, 3 * count, rng)
+    count = round(density * surface_area(vertices, faces))
+    points, chosen, _ = sample_surface(vertices.astype(np.float64), faces, even, count, rng)
     corners = vertices[faces[chosen]].astype(np.float64)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    rows = np.flatnonzero(bald(points) > 0.03)[:count]
+    rows = np.flatnonzero(bald(points) > 0.03)
     points, normals = points[rows], normals[rows]
     for _ in range(3):
         points = points - 0.9 * distance(points)[:, None] * normals
@@ -164,7 +173,7 @@ def scan_person(
         direction = rng.normal(size=(9000, 3))
         direction[:, 2] = np.abs(direction[:, 2])
         balls.append(centre + radius * direction / np.linalg.norm(direction, axis=1, keepdims=True))
-    covered, outward = points_on_hair(exact, bald, 16_000, rng) if hair.grows else (points[:0],) * 2
+    covered, outward = points_on_hair(exact, bald, 20.0, rng) if hair.grows else (points[:0],) * 2
     everything = np.concatenate([points, covered])
     low, high = everything.min(0) - 2.5, everything.max(0) + 2.5
     cap = rng.uniform(low, high, (60_000, 3))
@@ -201,7 +210,7 @@ def scan_person(
         keep = np.abs(exact(even)) < 0.004
         parts = even[keep], normals[keep], coat[keep]
         if len(covered):
-            more, outward = points_on_hair(exact, bald, 60_000, rng)
+            more, outward = points_on_hair(exact, bald, 200_000 / surface_area(head, faces), rng)
             parts = tuple(
                 np.concatenate(pair) for pair in zip(parts, (more, outward, np.ones(len(more))), strict=True)
             )
