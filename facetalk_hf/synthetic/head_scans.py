@@ -115,7 +115,7 @@ def hair_surface(distance: Distance, cell: float = 0.35) -> tuple[np.ndarray, np
 def points_on_hair(
     distance: Distance, bald: Distance, density: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw points (n, 3), with outward normals, on what `distance` has beyond `bald`, `density` of them a square cm."""
+    """Draw points (n, 3) with outward normals on what `distance` has beyond `bald`, `density` of them a square cm."""
     vertices, faces = hair_surface(distance)
     even = face_probability(vertices, faces, np.ones(len(vertices)))
     count = round(density * surface_area(vertices, faces))
