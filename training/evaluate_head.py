@@ -32,8 +32,12 @@ from facetalk_hf.scripts import run_script
 BARS = {  # name -> what it is, the bar, its unit
     "chamfer_head": ("Chamfer-L1, head", "<= 0.35", "mm"),
     "chamfer_face": ("Chamfer-L1, face", "<= 0.30", "mm"),
+    "chamfer_ears": ("Chamfer-L1, ears", "<= 0.35", "mm"),
+    "chamfer_hair": ("Chamfer-L1, hair and beards", "", "mm"),
     "normals_head": ("normal consistency, head", ">= 0.985", ""),
     "normals_face": ("normal consistency, face", ">= 0.985", ""),
+    "normals_ears": ("normal consistency, ears", "", ""),
+    "normals_hair": ("normal consistency, hair and beards", "", ""),
     "vertex_all": ("vertex error, mean", "<= 0.25", "mm"),
     "vertex_all_p95": ("vertex error, 95th percentile", "", "mm"),
     "vertex_face": ("vertex error, face", "<= 0.25", "mm"),
@@ -118,7 +122,8 @@ def main() -> None:
     each = [
         surface_scores(head, code, scan, pool, options.resolution) for code, scan in zip(codes, scans, strict=True)
     ]
-    scores |= {name: float(np.mean([row[name] for row in each])) for name in each[0] if name != "handles"}
+    names = {name for row in each for name in row if name != "handles"}  # bald heads have no score of hair
+    scores |= {name: float(np.mean([row[name] for row in each if name in row])) for name in sorted(names)}
     scores["handles"] = [row["handles"] for row in each]
     scores |= motion_scores(head, codes, scans, pool, options.expressions, options.seed)
     shapes = sorted(scores["shapes"].items(), key=lambda item: -item[1])

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.backward_steps:
         train_backward(model, codes, scans, pool, options)
 
-    name_identities(model, codes.weight.detach(), options.named_identities)
+    name_identities(model, codes, scans, options.named_identities)
     model.eval().half().save_pretrained(options.output_dir / "head")
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import FaceTalkError
+from ..head.looks import Look
 from ..motion.controls import MotionControls
 from ..motion.options import takes
 from ..paths import TINY
@@ -39,6 +40,14 @@ def generate(
             metavar="zero|INT|random:SEED|FILE.npy", help="Mean head, one of the model, a new one, your code."
         ),
     ] = "zero",
+    hair: Annotated[
+        str | None, typer.Option(metavar="KIND[:VOLUME]", help="Hair instead of the head's own, if it learnt any.")
+    ] = None,
+    hair_color: Annotated[
+        str | None, typer.Option(metavar="COLOR", help="Of hair and brows: a name or #rrggbb.")
+    ] = None,
+    skin: Annotated[str | None, typer.Option(metavar="COLOR", help="Of the skin: a name or #rrggbb.")] = None,
+    eyes: Annotated[str | None, typer.Option(metavar="COLOR", help="Of the irises: a name or #rrggbb.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same motion.")] = 0,
     fast: Annotated[bool, typer.Option("--fast", help="Few steps, by the model's weights for them.")] = False,
     *,
@@ -82,7 +91,7 @@ def generate(
     controls.check_ranges(flag_of)
     formats = list(dict.fromkeys(format or (Format.npz, Format.glb, Format.mp4)))
     targets = plan_outputs(audio, output_dir, formats, controls.num_samples)
-    head = read_identity(identity)
+    head, look = read_identity(identity), Look.named(hair, skin, hair_color, eyes)
     fixed = read_fixed(keyframes, len(audio))
     if phones is not None and text is not None:
         raise FaceTalkError("--phones and --text are two ways to say what is spoken: give one of them")
@@ -93,6 +102,8 @@ def generate(
     with output_folder(output_dir):
         pipe = load_pipeline(model, device, dtype)
         pipe = pipe.few_steps() if fast else pipe
+        if pipe.head is not None:
+            pipe.decoder.look = look
         import torch
 
         for index, (source, (clip, sampling_rate), samples) in enumerate(zip(audio, clips, targets, strict=True)):

@@ -111,26 +111,36 @@ def surface_scores(head: NPHMModel, code: torch.Tensor, scan: dict, pool: dict, 
     Surface: the decoder's (marching cubes, 4 Taubin iterations), before anything is cut or sealed. 200 k even samples
     of each surface stand for it. Chamfer-L1 = mean over the samples of both directions' mean `surface_distance`;
     normal consistency = the same mean of |n . n'|. Head: all above the neck plane, with eyeballs and mouth bag. Face:
-    where the pool sample nearest to the point is one of face, lips or lids.
+    where the pool sample nearest to the point is one of face, lips or lids, and the skin is bare. Hair, ears: where
+    the nearest sample of the scan is, by its `coat`, on hair or a beard, or on a bare ear; left out without any.
     """
     vertices, faces = BlendshapeDecoder(head, resolution=resolution).canonical_surface(code[None])
     ours, ours_normals = even_samples(vertices * MILLIMETRES, faces, 200_000)
     theirs, theirs_normals = scan["surface"] * MILLIMETRES, scan["normals"]
+    coat = scan.get("coat", np.zeros(len(theirs), np.uint8))
     skin = cKDTree(positions(pool, scan["coefficients"]) * MILLIMETRES)
     result: dict[str, float] = {"handles": handles(vertices, faces)}
     sides = []
-    for points, own, samples, normals in (
-        (ours, ours_normals, theirs, theirs_normals), (theirs, theirs_normals, ours, ours_normals),
+    for points, own, samples, normals, worn in (
+        (ours, ours_normals, theirs, theirs_normals, None), (theirs, theirs_normals, ours, ours_normals, coat),
     ):  # fmt: skip
         keep = head.above_neck(points / MILLIMETRES) > 0
         points, own = points[keep][::3], own[keep][::3]
         distance, index = surface_distance(points, samples, normals)
         consistency = np.abs((own * normals[index]).sum(1))
-        sides.append((distance, consistency, pool["region"][skin.query(points)[1]]))
-    for name, numbers in {"head": (0, 1, 2, 3, 4), "skin": (0, 1, 2, 3), **REGIONS}.items():
-        chosen = [np.isin(region, numbers) for _, _, region in sides]
-        result[f"chamfer_{name}"] = float(np.mean([d[c].mean() for (d, _, _), c in zip(sides, chosen, strict=True)]))
-        result[f"normals_{name}"] = float(np.mean([n[c].mean() for (_, n, _), c in zip(sides, chosen, strict=True)]))
+        region, label = pool["region"][skin.query(points)[1]], coat[index] if worn is None else worn[keep][::3]
+        sides.append((distance, consistency, region, label))
+    parts: dict[str, list[np.ndarray]] = {
+        name: [np.isin(region, numbers) & (label != 1) for _, _, region, label in sides]
+        for name, numbers in {"skin": (0, 1, 2, 3), **REGIONS}.items()
+    }
+    parts |= {"head": [region >= 0 for _, _, region, _ in sides]}
+    parts |= {name: [side[3] == number for side in sides] for name, number in (("hair", 1), ("ears", 2))}
+    for name, chosen in parts.items():
+        if not all(part.any() for part in chosen):
+            continue
+        result[f"chamfer_{name}"] = float(np.mean([d[c].mean() for (d, *_), c in zip(sides, chosen, strict=True)]))
+        result[f"normals_{name}"] = float(np.mean([n[c].mean() for (_, n, *_), c in zip(sides, chosen, strict=True)]))
     return result
 
 

@@ -11,6 +11,7 @@ from skimage.measure import points_in_poly
 
 from ..mesh.geometry import smoothstep
 from ..mesh.parts import MOUTH, SKIN
+from .looks import Look
 
 
 MOUTH_COLOR = (126, 46, 44)
@@ -22,8 +23,8 @@ IRISES = ((110, 134, 140), (104, 118, 96), (92, 118, 128), (98, 72, 48), (66, 46
 Color = tuple[float, float, float]
 
 
-def palette(identity: np.ndarray) -> dict[str, Color]:
-    """Choose the sRGB colours of skin, hair, lips and iris for an identity code (Z,) float.
+def palette(identity: np.ndarray, look: Look | None = None) -> dict[str, Color]:
+    """Choose the sRGB colours of skin, hair, lips and iris for an identity code (Z,) float, or by a look.
 
     No colour was learnt. Tones follow the components of the code along two fixed random directions, which have nothing
     to do with its shape: heads differ, and a head always has the same. The zero code has the default ones.
@@ -38,9 +39,11 @@ def palette(identity: np.ndarray) -> dict[str, Color]:
     def pick(ramp: tuple[Color, ...], at: float) -> Color:
         return tuple(np.interp(at, range(len(ramp)), channel) for channel in np.transpose(ramp))
 
-    skin = pick(SKINS, skin_at)
+    look = look or Look()
+    skin = look.skin or pick(SKINS, skin_at)
     lips = tuple(np.multiply(skin, (0.87, 0.62, 0.70)))
-    return {"skin": skin, "hair": pick(HAIRS, hair_at), "lips": lips, "iris": pick(IRISES, hair_at)}
+    hair, iris = look.hair_color or pick(HAIRS, hair_at), look.eyes or pick(IRISES, hair_at)
+    return {"skin": skin, "hair": hair, "lips": lips, "iris": iris}
 
 
 def paint_head(
@@ -52,6 +55,7 @@ def paint_head(
     skin: Color = (214, 164, 138),
     hair: Color | None = (72, 54, 44),
     lips: Color = (186, 102, 96),
+    hair_depth: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Paint a head's surface in its neutral pose, mouth closed. Lengths in mm.
 
@@ -60,6 +64,7 @@ def paint_head(
         eye_center ((2, 3) float), eye_radius ((2,) float): the eyeballs.
         faces ((F, 3) int, *optional*): triangles, needed to tell the mouth's inside from the skin.
         skin, hair, lips: sRGB; `hair=None` leaves the scalp bald and the brows fair.
+        hair_depth ((V,) float, *optional*): how far each vertex is off the bald skin; otherwise hair is painted on.
 
     Returns: colors (V, 3) uint8 and parts (V,) uint8 (0 skin, 3 the mouth's inside).
     """
@@ -87,12 +92,13 @@ def paint_head(
     if hair is not None:
         # Cropped hair: the skin shimmers through, a little differently at every vertex.
         grain = np.random.default_rng(5).normal(0, 0.035, len(vertices))
-        color = _mix(color, _floats(hair), (0.82 + grain) * _scalp(vertices, landmarks))
+        grown = scalp(vertices, landmarks) if hair_depth is None else smoothstep(0.4, 1.6, hair_depth)
+        color = _mix(color, _floats(hair), ((0.82 if hair_depth is None else 0.93) + grain) * grown)
         for line in (landmarks[17:22], landmarks[26:21:-1]):
             color = _mix(color, _floats(hair) * 0.9, 0.82 * _brow(vertices, line, scale))
 
-    polygon = _spline(landmarks[48:60], closed=True)
-    signed = _signed_distance(vertices[:, :2], polygon[:, :2])
+    polygon = spline(landmarks[48:60], closed=True)
+    signed = polygon_distance(vertices[:, :2], polygon[:, :2])
     seam = (landmarks[62] + landmarks[66]) / 2
     near = vertices[:, 2] > landmarks[[48, 54], 2].mean() - 16 * scale
     edge = smoothstep(-0.9 * scale, 0.9 * scale, signed) * near
@@ -141,7 +147,7 @@ def _mottle(vertices: np.ndarray) -> np.ndarray:
     return total
 
 
-def _scalp(vertices: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+def scalp(vertices: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """Mark with 1 where cropped hair grows: above a hairline drawn in the side view, in the face's own size."""
     eyes = landmarks[[36, 45]].mean(0)
     tall = eyes[1] - landmarks[8, 1]
@@ -176,7 +182,7 @@ def _scalp(vertices: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 def _brow(vertices: np.ndarray, line: np.ndarray, scale: float) -> np.ndarray:
     """Compute the density of a brow along a polyline that runs from its outer to its inner end."""
-    curve = _spline(line, closed=False)
+    curve = spline(line, closed=False)
     offset = vertices[:, None] - curve
     distance = np.sqrt(np.einsum("vci,vci->vc", offset, offset))
     nearest = distance.argmin(1)
@@ -187,7 +193,7 @@ def _brow(vertices: np.ndarray, line: np.ndarray, scale: float) -> np.ndarray:
     return body * (0.45 + 0.55 * smoothstep(0, 0.25, along)) * (1 - 0.35 * smoothstep(0.85, 1.0, along))
 
 
-def _spline(points: np.ndarray, closed: bool, fine: int = 8) -> np.ndarray:
+def spline(points: np.ndarray, closed: bool, fine: int = 8) -> np.ndarray:
     """Sample the Catmull-Rom curve through points, `fine` samples a stretch."""
     count = len(points)
     index = np.arange(count if closed else count - 1)
@@ -199,7 +205,7 @@ def _spline(points: np.ndarray, closed: bool, fine: int = 8) -> np.ndarray:
     return curve if closed else np.concatenate([curve, points[-1:]])
 
 
-def _signed_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
+def polygon_distance(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
     """Measure the distance of (V, 2) points to a closed (P, 2) polygon, positive inside."""
     low, high = polygon.min(0) - 4, polygon.max(0) + 4
     result = np.full(len(points), -4.0, np.float32)
@@ -219,7 +225,7 @@ def _mouth_depth(vertices: np.ndarray, faces: np.ndarray, landmarks: np.ndarray,
     """
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     length = np.linalg.norm(vertices[edges[:, 0]] - vertices[edges[:, 1]], axis=1)
-    gap = cKDTree(_spline(landmarks[60:68], closed=True)).query(vertices)[0].astype(np.float32)
+    gap = cKDTree(spline(landmarks[60:68], closed=True)).query(vertices)[0].astype(np.float32)
     depth = np.full(len(vertices), -10.0, np.float32)
     graph = coo_matrix((length, edges.T), shape=(len(vertices),) * 2).tocsr()
     # The tube has to be as thick as the mesh is coarse, or the two sides stay joined.

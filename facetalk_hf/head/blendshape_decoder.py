@@ -17,11 +17,15 @@ from .eyelids import seal_blink
 from .eyes import cut_eye_openings, eyeballs, finish_lids
 from .facial_weights import facial_weights
 from .field_values import CHUNK, evaluate
+from .hair_styles import HairStyle, hair_slice
 from .lips import seal_lips
 from .teeth import JAW_MAPS, teeth
 
 
 FOCUS = ((-0.19, 0.19), (-0.25, 0.2), (0.04, 0.36))  # where eyes, nose and mouth are: the grid is finest there
+# Ears stick out to both sides and behind the face, and a helix is 3 mm thick: coarser lines tear it to shards.
+EARS = (((-0.4, -0.28, 3.0), (0.28, 0.4, 3.0)), (), ((-0.37, -0.17, 2.6),))
+CELLS = (1.33, 1.0, 1.29)  # for the ears, in excess of a grid that is fine at the face alone
 
 
 class BlendshapeDecoder(HeadDecoder):
@@ -103,9 +107,10 @@ class BlendshapeDecoder(HeadDecoder):
             # Only the motion is damped, never the way from the canonical pose to rest.
             fields = fields * facial_weights(base, landmarks[48:68].mean(0))[:, None, None]
         fields = self._seal_blinks(fields, base, faces, centers, radius)
-        tones = palette(identity)
+        tones = palette(identity, self.look)
         iris = tones.pop("iris")
-        colors, parts = paint_head(base, landmarks, centers, radius, faces=faces, **tones)
+        depth = self._hair_depth(canonical / MILLIMETRES, code)
+        colors, parts = paint_head(base, landmarks, centers, radius, faces=faces, hair_depth=depth, **tones)
 
         names = self.target_names
         skin = Part(base, faces, colors, parts, {name: fields[:, i] for i, name in enumerate(names)})
@@ -132,7 +137,7 @@ class BlendshapeDecoder(HeadDecoder):
     def sample_grid(self, code: torch.Tensor) -> tuple[np.ndarray, list[np.ndarray]]:
         """Sample signed distances (nx, ny, nz) of an identity code (1, Z) on a grid; also give its three axes.
 
-        Both in model units. The grid is finest where eyes, nose and mouth are.
+        Both in model units. The grid is finest where eyes, nose, mouth and ears are.
         """
         head = self.head
         low, high = np.asarray(head.config.bounds)
@@ -140,11 +145,11 @@ class BlendshapeDecoder(HeadDecoder):
         def field(points: np.ndarray) -> np.ndarray:
             return evaluate(lambda part: head.sdf(part.to(code), code), points, code.device, CHUNK)
 
-        size = (high - low) / (high - low).max() * self.resolution
+        size = (high - low) / (high - low).max() * self.resolution * CELLS
         cells = [max(16, 16 * round(float(count) / 16)) for count in size]
         axes = [
-            graded_axis(float(a), float(b), count, focus, 2.2)
-            for a, b, count, focus in zip(low, high, cells, FOCUS, strict=True)
+            graded_axis(float(a), float(b), count, focus, 2.2, details)
+            for a, b, count, focus, details in zip(low, high, cells, FOCUS, EARS, strict=True)
         ]
         return sample_field(field, axes), axes
 
@@ -154,6 +159,15 @@ class BlendshapeDecoder(HeadDecoder):
         glob, _ = self.head.split_identity(code)
         fields = evaluate(lambda part: net.basis(part.to(code), controls, glob), points, code.device, CHUNK)
         return fields * MILLIMETRES
+
+    def _hair_depth(self, points: np.ndarray, code: torch.Tensor) -> np.ndarray | None:
+        """Measure how far (V,) mm points (V, 3) of the surface are off the same head without hair, if it has any."""
+        config = self.head.config
+        if not config.hair_dim:
+            return None
+        bald = code.clone()
+        bald[0, hair_slice(config.glob_dim)] = torch.from_numpy(HairStyle("none").vector()).to(code)
+        return evaluate(lambda part: self.head.sdf(part.to(code), bald), points, code.device, CHUNK) * MILLIMETRES
 
     def _seal_blinks(
         self, fields: np.ndarray, base: np.ndarray, faces: np.ndarray, centers: np.ndarray, radius: np.ndarray

@@ -11,6 +11,7 @@ import torch
 from ..animation.head_animation import HeadAnimation
 from ..errors import FaceTalkError
 from ..models.nphm import NPHMModel
+from .looks import Look
 
 
 UPPER_LIP, LOWER_LIP = (61, 62, 63), (67, 66, 65)  # inner contour, iBUG order
@@ -49,6 +50,7 @@ class HeadDecoder(ABC):
         cache_size (`int`, *optional*, defaults to 4): identities kept.
 
     Attributes:
+        look ([`Look`]): hair and colours in place of those that identities bring.
         tolerance (`float`): mm that a vertex or landmark of a decoded animation may be off where the head puts it.
     """
 
@@ -56,6 +58,7 @@ class HeadDecoder(ABC):
 
     def __init__(self, head: NPHMModel, resolution: int = 128, cache_size: int = 4) -> None:
         self.head, self.resolution, self.cache_size = head, resolution, cache_size
+        self.look = Look()
         self._cache: OrderedDict[bytes, HeadGeometry] = OrderedDict()
 
     @abstractmethod
@@ -131,7 +134,15 @@ class HeadDecoder(ABC):
         return expressions
 
     def identity_code(self, identity: Identity = None) -> np.ndarray:
-        """Find the code (Z,) float32 that a name, number or code stands for; FaceTalkError where there is none."""
+        """Find the code (Z,) float32 that a name, number or code stands for, with the hair of the look.
+
+        Raises:
+            FaceTalkError: there is none.
+        """
+        config = self.head.config
+        return self.look.dress(self._own_code(identity), config.glob_dim, config.hair_dim)
+
+    def _own_code(self, identity: Identity) -> np.ndarray:
         if identity is None or isinstance(identity, str) and identity == "zero":
             return np.zeros(self.head.identity_dim, np.float32)
         if isinstance(identity, (int, np.integer)):
@@ -157,7 +168,7 @@ class HeadDecoder(ABC):
         Raises:
             FaceTalkError: the identity has no surface.
         """
-        key = identity.tobytes()
+        key = identity.tobytes() + repr(self.look).encode()
         if key not in self._cache:
             self._cache[key] = self._build(identity)
             while len(self._cache) > self.cache_size:

@@ -18,15 +18,18 @@ from tqdm import tqdm
 
 from ..blendshapes import EXPRESSIONS
 from ..errors import FaceTalkError
+from ..head.hair_styles import HAIR_KINDS
 from ..mesh.isosurface import extract_surface
-from ..models.nphm import NUM_LANDMARKS, NPHMModel
+from ..models.nphm import NUM_FEATURES, NUM_LANDMARKS, NPHMModel
 from ..scripts import REQUIRED, option
 from ..synthetic.expressions import sample_weights
+from ..synthetic.ict_template import ANCHOR_MIDDLE
 from ..units import MILLIMETRES
 from .loop import Trainer, TrainingOptions
 
 
 NECK_PLANE = (0.0, -0.9285, -0.3714, 0.507)  # the scans are closed 5 mm below
+HAIRY_BOUNDS = ((-0.54, -0.66, -0.9), (0.54, 0.8, 0.44))  # room for buns and curls
 LEARNING_RATE, WARMUP_STEPS, FLOOR = 2e-3, 100, 0.02
 
 
@@ -41,6 +44,8 @@ class HeadOptions:
     backward_steps: int = option(3000, "updates of the way back; 0 for a head without it")
     batch_size: int = option(16, "identities a step")
     points: int = option(600, "points an identity and step")
+    hidden_size: int = option(96, "of every local network of the signed distance")
+    octaves: int = option(5, "of the encoding of places by these networks")
     named_identities: int = option(32, "identities that are stored with the head")
     checkpointing_steps: int = option(250, "updates from one checkpoint to the next; 0 for none")
     resume: bool = option(False, "go on from the last checkpoint of each stage, if there is one")
@@ -72,6 +77,10 @@ class Scans:
         self.bounds = [np.searchsorted(scan["kind"], [0, 1, 2, 3]) for scan in scans]
         self.controls = torch.from_numpy(np.stack([scan["controls"] for scan in scans]))
         self.coefficients = torch.from_numpy(np.stack([scan["coefficients"] for scan in scans]))
+        # Scans of an older build_heads.py: one a person, without hair.
+        self.person = torch.tensor([int(scan.get("person", i)) for i, scan in enumerate(scans)])
+        self.hair = torch.from_numpy(np.stack([scan.get("hair", np.zeros(0, np.float32)) for scan in scans]))
+        self.still = torch.from_numpy(np.stack([scan.get("still", np.zeros((0, 3), np.float32)) for scan in scans]))
 
     def __len__(self) -> int:
         return len(self.points)
@@ -96,13 +105,21 @@ class Scans:
 def make_head(scans: Scans, options: HeadOptions) -> NPHMModel:
     """Make an untrained head whose anchors and landmarks lie where those of the mean scan do, from the seed."""
     torch.manual_seed(options.seed)
+    num_anchors, hair_dim = scans.controls.shape[1] - NUM_LANDMARKS - NUM_FEATURES, scans.hair.shape[1]
     model = NPHMModel(
+        num_anchors=num_anchors,
+        num_symmetric_pairs=(num_anchors - len(ANCHOR_MIDDLE)) // 2,
+        glob_dim=48 + hair_dim,
+        hair_dim=hair_dim,
+        hidden_size=options.hidden_size,
+        num_octaves=options.octaves,
         deformation="both" if options.backward_steps else "forward",
         backward_type="controls" if options.backward_steps else "concat",
         backward_layers=4,
         expression_names=list(EXPRESSIONS),
         num_identities=options.named_identities,
         neck_plane=NECK_PLANE,
+        **({"bounds": HAIRY_BOUNDS} if hair_dim else {}),
     )
     mean = scans.controls.mean(0)
     anchors, points = mean[: model.config.num_anchors], mean[model.config.num_anchors :]
@@ -165,11 +182,20 @@ def train_stage(
 
 
 def make_codes(model: NPHMModel, scans: Scans) -> torch.nn.Embedding:
-    """Make a code for each identity; its first numbers begin with the coefficients of ICT-FaceKit."""
-    codes, glob = torch.nn.Embedding(len(scans), model.identity_dim), model.config.glob_dim
+    """Make a code for each person; its first numbers begin with the coefficients of ICT-FaceKit."""
+    people = int(scans.person.max()) + 1
+    codes, learnt = torch.nn.Embedding(people, model.identity_dim), model.config.glob_dim - model.config.hair_dim
     torch.nn.init.normal_(codes.weight, std=1e-3)
-    codes.weight.data[:, :glob] = 0.3 * scans.coefficients[:, :glob]
+    codes.weight.data[scans.person, :learnt] = 0.3 * scans.coefficients[:, :learnt]
     return codes
+
+
+def identity_codes(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, chosen: torch.Tensor) -> torch.Tensor:
+    """Put together the codes (B, Z) of scans (B,): what is learnt of the person, and the hair that was worn."""
+    person = scans.person[chosen]
+    # Person 0 is the mean head: its code stays zero.
+    code, end = codes(person) * (person > 0)[:, None], model.config.glob_dim
+    return torch.cat([code[:, : end - model.config.hair_dim], scans.hair[chosen], code[:, end:]], 1)
 
 
 def train_identity(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, options: HeadOptions) -> None:
@@ -183,8 +209,7 @@ def train_identity(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, op
     def step(generator: torch.Generator) -> dict[str, torch.Tensor]:
         chosen = torch.randperm(len(scans), generator=generator)[: options.batch_size]
         points, distance = scans.sample(chosen.tolist(), (options.points // 2, options.points // 3, 48), generator)
-        # Identity 0 is the mean head: its code stays zero.
-        code = codes(chosen) * (chosen > 0)[:, None]
+        code = identity_codes(model, codes, scans, chosen)
         predicted = model.sdf(points, code)
         surface = slice(0, options.points // 2)
         truth, weight = distance.clamp(-0.15, 0.15), 1.0 / (1.0 + distance.abs() / 0.02)
@@ -201,12 +226,27 @@ def train_identity(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, op
 
 
 def correspondences(
-    pool: dict[str, torch.Tensor], coefficients: torch.Tensor, count: int, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw `count` samples of the pool: canonical positions (B, P, 3) on heads (B, 100), and their rows (P,)."""
+    pool: dict[str, torch.Tensor], scans: Scans, chosen: torch.Tensor, count: int, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Draw samples of the pool on the heads of scans (B,), and a twelfth as many of the hair that nothing moves.
+
+    A third of those where hair or a beard can grow stand off the skin, by up to `reach`, and move with it.
+
+    Returns: canonical positions (B, P, 3), motion fields (P, 53, 3), weights (P,) of mean 1.
+    """
     rows = torch.randint(len(pool["mean"]), (count,), generator=generator)
-    identities = pool["identities"][rows].float()
-    return pool["mean"][rows] + torch.einsum("bk,pkc->bpc", coefficients, identities), rows
+    points = torch.einsum("bk,pkc->bpc", scans.coefficients[chosen], pool["identities"][rows].float())
+    points, fields = points + pool["mean"][rows], pool["expressions"][rows].float()
+    weight = region_weights(pool["region"][rows])
+    if scans.still.shape[1]:
+        off = pool["reach"][rows] * torch.rand(count, generator=generator)
+        off = off * (torch.rand(count, generator=generator) < 1 / 3)
+        points = points + off[:, None] * pool["normals"][rows]
+        places = torch.randint(scans.still.shape[1], (len(chosen), count // 12), generator=generator)
+        points = torch.cat([points, scans.still[chosen[:, None], places]], 1)
+        fields = torch.cat([fields, fields.new_zeros(count // 12, *fields.shape[1:])])
+        weight = torch.cat([weight, weight.new_ones(count // 12)])
+    return points, fields, weight / weight.mean()
 
 
 def region_weights(region: torch.Tensor) -> torch.Tensor:
@@ -225,17 +265,15 @@ def train_forward(
 
     def step(generator: torch.Generator) -> dict[str, torch.Tensor]:
         chosen = torch.randperm(len(scans), generator=generator)[: options.batch_size]
-        points, rows = correspondences(pool, scans.coefficients[chosen], options.points // 2, generator)
+        points, fields, weight = correspondences(pool, scans, chosen, options.points // 2, generator)
         moved = points + 0.006 * torch.randn(points.shape, generator=generator)
         half = torch.rand(points.shape[:2], generator=generator) < 0.5
         points = torch.where(half[..., None], moved, points)
         with torch.no_grad():
-            code = codes(chosen) * (chosen > 0)[:, None]
+            code = identity_codes(model, codes, scans, chosen)
             code = code + 0.02 * torch.randn(code.shape, generator=generator)
             controls, glob = model.controls(code), model.split_identity(code)[0]
-        error = (net.basis(points, controls, glob) - pool["expressions"][rows].float()) * MILLIMETRES
-        weight = region_weights(pool["region"][rows])
-        weight = weight / weight.mean()
+        error = (net.basis(points, controls, glob) - fields) * MILLIMETRES
         single = ((error.square().sum(-1) + 1e-4).sqrt() * scale).mean(-1)
         mixed = torch.einsum("bpkc,mk->bpmc", error, sample_weights(8, generator) + offset)
         mixed = (mixed.square().sum(-1) + 1e-4).sqrt().mean(-1)
@@ -257,24 +295,23 @@ def train_backward(
 
     def step(generator: torch.Generator) -> dict[str, torch.Tensor]:
         chosen = torch.randperm(len(scans), generator=generator)[: options.batch_size]
-        points, rows = correspondences(pool, scans.coefficients[chosen], options.points // 2, generator)
+        points, fields, weight = correspondences(pool, scans, chosen, options.points // 2, generator)
         # All weights a little off, and the motion with them: codes that are fitted are never exactly zero.
         weights = sample_weights(len(chosen), generator)
         weights = weights + 0.03 * torch.randn(weights.shape, generator=generator)
-        motion = torch.einsum("pkc,bk->bpc", pool["expressions"][rows].float(), weights + offset)
+        motion = torch.einsum("pkc,bk->bpc", fields, weights + offset)
         noise = 0.006 * torch.randn(points.shape, generator=generator)
         half = torch.rand(points.shape[:2], generator=generator) < 0.5
         posed = points + motion + noise * half[..., None]
         with torch.no_grad():
-            code = codes(chosen) * (chosen > 0)[:, None]
+            code = identity_codes(model, codes, scans, chosen)
             code = code + 0.02 * torch.randn(code.shape, generator=generator)
             expression = model.expression_from_weights(weights)
         error = (model.deform_backward(posed, code, expression) + motion) * MILLIMETRES
         error = (error.square().sum(-1) + 1e-4).sqrt()
-        weight = region_weights(pool["region"][rows])
         free = torch.rand(points.shape[0], 16, 3, generator=generator) - 0.5
         return {
-            "corresp": (error * weight / weight.mean()).mean(),
+            "corresp": (error * weight).mean(),
             "free": 0.05 * MILLIMETRES * model.deform_backward(free, code, expression).square().sum(-1).mean(),
         }
 
@@ -283,15 +320,17 @@ def train_backward(
 
 
 @torch.no_grad()
-def name_identities(model: NPHMModel, codes: torch.Tensor, count: int) -> None:
+def name_identities(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, count: int) -> None:
     """Store `count` codes with the head: the mean head, then people far from one another whose surface is sound.
+
+    Kinds of hair take turns, and nobody is named twice while there are others.
 
     The third with the largest codes is left out (caricatures), and so is the half of the rest whose surface has most
     handles, pierced ears and nostrils: a closed surface with g handles has Euler characteristic 2 - 2 g.
     """
-    codes = codes.clone()
-    codes[0] = 0
-    order = codes.norm(dim=1).argsort()[: max(count, 2 * len(codes) // 3)]
+    sizes = codes.weight.norm(dim=1)[scans.person]
+    codes = identity_codes(model, codes, scans, torch.arange(len(scans)))
+    order = sizes.argsort()[: max(count, 2 * len(codes) // 3)]
     low, high = torch.tensor(model.config.bounds)
     axes = [
         np.linspace(float(a), float(b), 16 * round(6 * float(b - a) / 1.4) + 1) for a, b in zip(low, high, strict=True)
@@ -307,9 +346,14 @@ def name_identities(model: NPHMModel, codes: torch.Tensor, count: int) -> None:
         handles.append(1 - (len(vertices) - len(faces) // 2) // 2)
     sound = order[torch.tensor(handles).argsort(stable=True)[: max(count, len(order) // 2)]].tolist()
     sound = [0] + [i for i in sound if i != 0]
-    candidates = codes[sound]
+    one_of = torch.nn.functional.pad(scans.hair[:, : len(HAIR_KINDS) - 1], (1, 0), value=0.5)  # the first is no other
+    kinds = one_of.argmax(1)
     chosen = [0]
-    while len(chosen) < min(count, len(candidates)):
-        chosen.append(int(torch.cdist(candidates, candidates[chosen]).amin(1).argmax()))
-    print(f"handles of {len(order)} surfaces: {sorted(handles)}; named: {[sound[i] for i in chosen]}")
-    model.identity_codes[: len(chosen)] = candidates[chosen]
+    while len(chosen) < min(count, len(sound)):
+        rest = torch.tensor([i for i in sound if i not in chosen])
+        apart = torch.cdist(codes[rest], codes[chosen]).amin(1)
+        again = torch.isin(scans.person[rest], scans.person[chosen])
+        used = (kinds[rest][:, None] == kinds[chosen]).sum(1)
+        chosen.append(int(rest[(apart - 1e3 * used - 1e6 * again).argmax()]))
+    print(f"handles of {len(order)} surfaces: {sorted(handles)}; named: {chosen}")
+    model.identity_codes[: len(chosen)] = codes[chosen]

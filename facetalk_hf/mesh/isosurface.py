@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Iso-surfaces of signed distance fields, evaluated only where the surface can be."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -10,7 +10,10 @@ Field = Callable[[np.ndarray], np.ndarray]
 """(n, 3) float32 points -> (n,) float32 signed distances, negative inside."""
 
 
-def graded_axis(low: float, high: float, cells: int, focus: tuple[float, float], gain: float) -> np.ndarray:
+def graded_axis(
+    low: float, high: float, cells: int, focus: tuple[float, float], gain: float,
+    details: Sequence[tuple[float, float, float]] = (),
+) -> np.ndarray:  # fmt: skip
     """Space grid lines from `low` to `high`, `gain` times denser inside `focus` than far from it.
 
     Args:
@@ -18,14 +21,16 @@ def graded_axis(low: float, high: float, cells: int, focus: tuple[float, float],
         cells (`int`): number of cells.
         focus (`tuple[float, float]`): interval that deserves the density.
         gain (`float`): ratio of the densities; 1 gives a uniform axis.
+        details: further intervals, each with a gain of its own, with a narrower margin.
 
     Returns:
         (cells + 1,) increasing coordinates.
     """
     fine = np.linspace(low, high, 2001)
-    margin = 0.15 * (high - low)
-    outside = np.maximum(focus[0] - fine, fine - focus[1]).clip(0)
-    density = 1 + (gain - 1) * np.cos(0.5 * np.pi * np.minimum(outside / margin, 1)) ** 2
+    density = np.ones(len(fine))
+    for first, last, ratio, margin in ((*focus, gain, 0.15), *((*detail, 0.06) for detail in details)):
+        outside = np.maximum(first - fine, fine - last).clip(0) / (margin * (high - low))
+        density = np.maximum(density, 1 + (ratio - 1) * np.cos(0.5 * np.pi * np.minimum(outside, 1)) ** 2)
     quantile = np.concatenate([[0], np.cumsum(0.5 * (density[1:] + density[:-1]))])
     return np.interp(np.linspace(0, quantile[-1], cells + 1), quantile, fine)
 

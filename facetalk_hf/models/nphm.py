@@ -58,6 +58,7 @@ class NPHMModel(ModelMixin, ConfigMixin):
             `OfficialDeformation`. Such a head has no landmarks. MonoNPHM's identity code is [geometry | appearance],
             its points may bring hyper-coordinates (B, P, 3 + H), and its deformation gives 3 + H numbers.
         num_expressions (`int`, *optional*, defaults to 0): named expressions that come with the weights.
+        hair_dim (`int`, *optional*, defaults to 0): how many numbers at the end of the global code say which hair.
     """
 
     config: Any  # a FrozenDict, whose entries are attributes too
@@ -100,6 +101,7 @@ class NPHMModel(ModelMixin, ConfigMixin):
         official_deformation: dict | None = None,
         num_expressions: int = 0,
         backward_type: str = "concat",
+        hair_dim: int = 0,
     ):
         super().__init__()
         if deformation not in ("forward", "backward", "both"):
@@ -210,7 +212,13 @@ class NPHMModel(ModelMixin, ConfigMixin):
             raise FaceTalkError("this head came without named identities: there is nothing to draw new ones from")
         mean = codes.mean(0)
         weight = torch.randn(len(codes), generator=generator).to(codes)
-        return mean + scale * weight @ (codes - mean) / max(len(codes) - 1, 1) ** 0.5
+        code = mean + scale * weight @ (codes - mean) / max(len(codes) - 1, 1) ** 0.5
+        if self.config.hair_dim:
+            # Half a bun and half a bob is no hair: all of it is that of one of them.
+            end = self.config.glob_dim
+            hair = slice(end - self.config.hair_dim, end)
+            code[hair] = codes[int(torch.randint(len(codes), (), generator=generator)), hair]
+        return code
 
     def expression_from_weights(self, weights: torch.Tensor) -> torch.Tensor:
         """Convert blendshape weights (..., W), in the order of `config.expression_names`, to codes (..., D)."""

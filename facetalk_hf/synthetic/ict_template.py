@@ -23,11 +23,13 @@ SCLERA = (slice(21451, 22221), slice(23021, 23791))  # the subject's left eye, t
 CANONICAL_JAW = 0.45
 NECK_POINT, NECK_NORMAL = np.array([0.0, -12.6, 2.0]), np.array([0.0, -1.0, -0.4]) / np.hypot(1.0, 0.4)
 
-# Where anchors sit on the neutral template, in ICT units: 16 pairs given by their left member, then 7 in the middle.
+# Where anchors sit on the neutral template, in ICT units: 20 pairs given by their left member, then 7 in the middle.
+# Five of the pairs are on the ears, whose folds are the thinnest of all (helix, its rear, concha, tragus, lobe).
 ANCHOR_PAIRS = [
     (1.84, 3.25, 9.2), (4.46, 3.43, 8.6), (3.1, 4.1, 9.6), (3.1, 2.9, 9.5), (3.4, 5.4, 10.0), (5.0, -0.5, 9.0),
     (2.3, -3.6, 10.2), (1.0, -2.6, 11.6), (1.0, -4.3, 11.4), (1.3, 0.0, 12.0), (6.5, -5.0, 3.0), (2.5, -7.4, 9.5),
     (8.8, 1.0, -0.5), (7.3, 7.0, 3.0), (6.0, 5.0, -6.0), (5.5, -9.5, 0.0),
+    (8.6, 4.0, -0.4), (9.1, 2.0, -1.9), (7.5, 1.0, 1.2), (7.9, -1.9, 0.7),
 ]  # fmt: skip
 ANCHOR_MIDDLE = [
     (0, 0.4, 13.1), (0, 5.0, 10.8), (0, 10.0, 9.5), (0, 14.5, 0), (0, 4.0, -8.8), (0, -7.6, 10.4), (0, -11.0, 4.5),
@@ -73,7 +75,7 @@ class Template:
         return distance.argmin(1) + (within.start or 0)
 
     def anchor_vertices(self) -> np.ndarray:
-        """Find the vertices of the 39 anchors, pairs first, (39,) int."""
+        """Find the vertices of the 47 anchors, pairs first, (47,) int."""
         left = self.nearest(ANCHOR_PAIRS)
         right = self.nearest(self.neutral[left] * [-1, 1, 1])
         return np.concatenate([np.stack([left, right], 1).ravel(), self.nearest(ANCHOR_MIDDLE)])
@@ -82,6 +84,12 @@ class Template:
         """Find crown vertices of the upper, then of the lower arch, (10,) int."""
         upper, lower = slice(17039, 19247), slice(19247, 21451)
         return np.concatenate([self.nearest(UPPER_TEETH, upper), self.nearest(LOWER_TEETH, lower)])
+
+
+def ear_mask(neutral: np.ndarray) -> np.ndarray:
+    """Mark points (n, 3) of the neutral template that are on its ears: what stands off the side of the head, (n,)."""
+    x, y, z = np.abs(neutral[:, 0]), neutral[:, 1], neutral[:, 2]
+    return (x > 7.1 + 0.2 * y) & (y > -2.7) & (y < 4.6) & (z > -2.9) & (z < 1.7)
 
 
 def _read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,8 @@ from facetalk_hf import NPHMModel
 from facetalk_hf.audio_features import LogMelEncoder
 from facetalk_hf.data import corpus
 from facetalk_hf.errors import FaceTalkError
-from facetalk_hf.learning.head import Scans
+from facetalk_hf.head.hair_styles import HAIR_DIM, HairStyle, hair_slice
+from facetalk_hf.learning.head import HeadOptions, Scans, identity_codes, make_codes, make_head
 from facetalk_hf.learning.loop import Accelerator
 
 
@@ -31,10 +32,13 @@ def heads(tmp_path_factory):
         points[:400] *= radius / np.linalg.norm(points[:400], axis=1, keepdims=True)
         np.savez(folder / f"train_{index:04d}.npz", points=points, distance=np.linalg.norm(points, axis=1) - radius,
                  kind=kind, controls=(radius * directions).astype(np.float32),
-                 coefficients=rng.normal(size=100).astype(np.float32))  # fmt: skip
+                 coefficients=rng.normal(size=100).astype(np.float32), person=index // 2,
+                 hair=HairStyle(("cropped", "bob", "curly")[index]).vector(),
+                 still=rng.normal(size=(50, 3)).astype(np.float32))  # fmt: skip
     np.savez(folder / "template.npz", mean=0.3 * rng.normal(size=(500, 3)).astype(np.float32),
              identities=(0.01 * rng.normal(size=(500, 100, 3))).astype(np.float16),
              expressions=(0.01 * rng.normal(size=(500, 53, 3))).astype(np.float16),
+             normals=rng.normal(size=(500, 3)).astype(np.float32), reach=rng.random(500).astype(np.float32),
              region=rng.integers(0, 5, 500).astype(np.uint8),
              canonical_weights=0.1 * rng.random(53).astype(np.float32))  # fmt: skip
     return folder
@@ -88,6 +92,19 @@ def test_a_head_is_trained_in_stages_that_can_be_taken_up_again(heads, tmp_path,
 def test_scans_are_needed(tmp_path):
     with pytest.raises(FaceTalkError, match="build_heads.py"):
         Scans(tmp_path)
+
+
+def test_a_person_keeps_the_code_and_changes_the_hair(heads):
+    scans = Scans(heads)
+    model = make_head(scans, HeadOptions(data=heads, output_dir=heads, named_identities=1))
+    codes = make_codes(model, scans)
+    torch.nn.init.normal_(codes.weight)
+    mean, other, third = identity_codes(model, codes, scans, torch.arange(3))
+    hair = hair_slice(model.config.glob_dim)
+    assert model.config.hair_dim == HAIR_DIM and len(codes.weight) == 2
+    assert not mean.any() and torch.equal(other[hair], torch.from_numpy(HairStyle("bob").vector()))
+    assert other.count_nonzero() == 1  # the mean person with a bob: nothing is learnt of her but the hair
+    assert third.count_nonzero() > 900 and third[hair].count_nonzero() == 1
 
 
 def test_samples_are_those_of_each_kind(heads):

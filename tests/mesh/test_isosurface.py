@@ -30,6 +30,13 @@ class Sphere:
         return (np.linalg.norm(points - 0.03, axis=1) - self.radius).astype(np.float32)
 
 
+def test_details_are_finer_than_what_lies_between():
+    axis = graded_axis(-0.5, 0.5, 128, (-0.1, 0.1), 2.0, ((0.3, 0.4, 3.0),))
+    step = np.diff(axis)
+    at = [step[np.searchsorted(axis, place) - 1] for place in (0.0, 0.35, -0.35)]
+    assert len(axis) == 129 and at[1] < at[0] < at[2] and at[2] / at[1] == pytest.approx(3, rel=0.1)
+
+
 def test_coarse_to_fine_equals_the_dense_grid_and_asks_for_less():
     field = Sphere()
     vertices, faces = extract_surface(field, AXES, levels=3)

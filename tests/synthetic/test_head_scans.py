@@ -10,6 +10,7 @@ from facetalk_hf.synthetic.head_scans import (
     even_surface,
     face_probability,
     fit_sphere,
+    points_on_hair,
     sample_surface,
     signed_distance,
 )
@@ -52,6 +53,21 @@ def test_points_lie_on_the_surface_as_often_as_they_should():
     assert (points[:, 2] > 0).mean() == pytest.approx(0.75, abs=0.03)
 
 
+def test_points_lie_on_the_hair_alone():
+    def bald(points):
+        return np.linalg.norm(points, axis=1) - 8
+
+    def haired(points):
+        return np.minimum(bald(points), np.linalg.norm(points - [0, 3, 0], axis=1) - 7)  # 2 cm on top, none below
+
+    points, normals = points_on_hair(haired, bald, 5.0, np.random.default_rng(0))
+    assert np.abs(haired(points)).max() < 1e-3 and bald(points).min() > 0.02
+    cap = 2 * np.pi * 7 * (10 - points[:, 1].min())  # of a sphere
+    assert len(points) == pytest.approx(5 * cap, rel=0.1)
+    outward = (points - [0, 3, 0]) / 7
+    assert (normals * outward).sum(1).min() > 0.9
+
+
 def test_distances_are_those_of_head_and_eyes_above_the_neck():
     pytest.importorskip("igl", reason='needs libigl: pip install "facetalk_hf[train]"')
     head, eye = trimesh.creation.icosphere(4, radius=8), (np.array([0.0, 0, 9]), 2.0)
@@ -59,7 +75,9 @@ def test_distances_are_those_of_head_and_eyes_above_the_neck():
     distance = signed_distance(points, head.vertices, head.faces, [eye])
     assert distance[:4] == pytest.approx([-8, 2, -0.5, 1], abs=0.05)
     assert distance[4] == pytest.approx(max(6, (points[4] - NECK_POINT) @ NECK_NORMAL), abs=0.05)
-    surface, normals = even_surface(head.vertices, head.faces, [eye], 3000, np.random.default_rng(0))
+    ears = head.vertices[:, 0] > 7
+    surface, normals, label = even_surface(head.vertices, head.faces, [eye], 3000, np.random.default_rng(0), ears)
+    assert set(label) == {0, 2} and surface[label == 2, 0].min() > 6.8
     assert np.abs(signed_distance(surface, head.vertices, head.faces, [eye])).max() < 0.004
     assert np.linalg.norm(normals, axis=1) == pytest.approx(1)
     on_eye = np.abs(np.linalg.norm(surface - eye[0], axis=1) - 2) < 1e-6

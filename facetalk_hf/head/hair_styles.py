@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: MIT
+"""Hair as numbers: kinds of hair and beards, and the part of a code that says which a head has.
+
+The last `HAIR_DIM` numbers of a head's global code are not learnt but given (`config.hair_dim`), so that a person
+keeps the face when the hair changes. All zero: cropped, of middling size, no beard.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import FaceTalkError
+
+
+HAIR_KINDS = ("cropped", "short", "bob", "long", "curly", "bun", "receding", "none")
+HAIR_DIM = len(HAIR_KINDS) - 1 + 4
+
+
+@dataclass(frozen=True)
+class HairStyle:
+    """One head of hair.
+
+    Args:
+        kind (`str`): one of `HAIR_KINDS`; "long" is worn behind the ears, "none" is bald.
+        volume, length, hairline (`float`): 0 to 1; a high hairline shows more forehead.
+        beard (`float`): 0 none, 0.2 stubble, 1 a full one.
+
+    Raises:
+        FaceTalkError: another kind, or a number that is not between 0 and 1.
+    """
+
+    kind: str = "cropped"
+    volume: float = 0.5
+    length: float = 0.5
+    hairline: float = 0.5
+    beard: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in HAIR_KINDS:
+            raise FaceTalkError(f"no hair of the kind {self.kind!r}; there are {', '.join(HAIR_KINDS)}")
+        for name in ("volume", "length", "hairline", "beard"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise FaceTalkError(f"{name} of hair is from 0 to 1, not {getattr(self, name)}")
+
+    def vector(self) -> np.ndarray:
+        """Write the style as numbers (HAIR_DIM,) float32: one of seven kinds is 1; sizes about their middle."""
+        kinds = [float(self.kind == kind) for kind in HAIR_KINDS[1:]]
+        return np.array([*kinds, self.volume - 0.5, self.length - 0.5, self.hairline - 0.5, self.beard], np.float32)
+
+
+def hair_slice(glob_dim: int) -> slice:
+    """Find the numbers of an identity code that say which hair: the last of its global code."""
+    return slice(glob_dim - HAIR_DIM, glob_dim)
+
+
+def random_style(rng: np.random.Generator, kind: str | None = None) -> HairStyle:
+    """Draw sizes, and a kind unless it is given; two heads in five have a beard, women's cuts none."""
+    kind = kind or str(rng.choice(HAIR_KINDS))
+    bearded = kind not in ("bob", "bun") and rng.random() < 0.4
+    volume, length, hairline, beard = rng.uniform(0, 1, 4)
+    return HairStyle(kind, float(volume), float(length), float(hairline), float(0.15 + 0.85 * beard) * bearded)

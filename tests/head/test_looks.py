@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: MIT
+"""Hair and colours in place of those that an identity brings."""
+
+import numpy as np
+import pytest
+import torch
+
+from facetalk_hf import NPHMModel
+from facetalk_hf.errors import FaceTalkError
+from facetalk_hf.head.appearance import palette
+from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
+from facetalk_hf.head.hair_styles import HAIR_DIM, HAIR_KINDS, HairStyle, hair_slice, random_style
+from facetalk_hf.head.looks import Look
+
+
+def test_every_kind_of_hair_has_numbers_of_its_own_and_the_plain_one_is_zero():
+    vectors = np.stack([HairStyle(kind).vector() for kind in HAIR_KINDS])
+    assert vectors.shape == (8, HAIR_DIM) and not vectors[0].any()
+    assert len(np.unique(vectors, axis=0)) == 8
+    drawn = [random_style(np.random.default_rng(seed)) for seed in range(60)]
+    assert {style.kind for style in drawn} == set(HAIR_KINDS) and 0.1 < np.mean([s.beard > 0 for s in drawn]) < 0.6
+
+
+@pytest.mark.parametrize("wrong", [{"hair": "mohawk"}, {"hair": "bob:big"}, {"hair": "bob:2"}, {"skin": "#12345"}])
+def test_what_there_is_not_is_refused(wrong):
+    with pytest.raises(FaceTalkError):
+        Look.named(**wrong)
+
+
+def test_a_look_has_the_last_word_on_colours():
+    code = np.random.default_rng(0).normal(size=50)
+    own, chosen = palette(code), palette(code, Look.named(hair_color="red", eyes="#0080ff"))
+    assert chosen["skin"] == own["skin"] and chosen["hair"] != own["hair"] and chosen["iris"] == (0, 128, 255)
+
+
+def test_the_hair_of_a_code_is_exchanged_and_nothing_else():
+    head = NPHMModel(num_identities=3, glob_dim=20 + HAIR_DIM, hair_dim=HAIR_DIM, loc_dim=4)
+    head.identity_codes.copy_(torch.randn(head.identity_codes.shape, generator=torch.Generator().manual_seed(0)))
+    decoder, hair = BlendshapeDecoder(head), hair_slice(20 + HAIR_DIM)
+    before = decoder.identity_code(1)
+    decoder.look = Look.named(hair="bob")
+    after = decoder.identity_code(1)
+    assert np.array_equal(after[hair], HairStyle("bob").vector())
+    assert np.array_equal(np.delete(before, hair), np.delete(after, hair))
+    # A drawn identity wears the hair of one of the named ones, never a mixture.
+    drawn = head.sample_identity(torch.Generator().manual_seed(5))
+    assert (head.identity_codes[:, hair] == drawn[hair]).all(1).any()
+    without = BlendshapeDecoder(NPHMModel())
+    without.look = Look.named(hair="bob")
+    with pytest.raises(FaceTalkError, match="without hair"):
+        without.identity_code()
