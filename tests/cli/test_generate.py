@@ -301,7 +301,8 @@ def test_rest_in_silence_another_rate_and_the_head_in_the_file(facetalk, tmp_pat
     assert (after.fps, after.num_frames, len(after.base)) == (60, 120, 0)
     mouth = np.isin(after.target_names, MOUTH)
     spoken = slice(0, 20)  # frames of 24 a second
-    assert np.abs(after.weights[-40:][:, mouth]).max() < 1e-3 and np.abs(after.lip_aperture[-40:]).max() < 0.05
+    # Cheeks and nose are left alone, and move the lips by some tenths of a millimetre.
+    assert np.abs(after.weights[-40:][:, mouth]).max() < 1e-3 and np.abs(after.lip_aperture[-40:]).max() < 0.5
     same = np.interp(np.arange(20) / 24, np.arange(120) / 60, after.lip_aperture)
     np.testing.assert_allclose(same, before.lip_aperture[spoken], atol=0.3)
     np.testing.assert_allclose(after.weights[::5][:48, ~mouth], before.weights[::2][:24, ~mouth], atol=1e-3)

@@ -135,7 +135,9 @@ def test_the_endpoint_gives_files_of_every_sample(client, clip):
     assert Path(models[0]).read_bytes()[:4] == b"glTF" and Path(tables[0]).read_text().startswith("Timecode")
     # Sample 2 of seed 3 is the one of seed 4, in many steps too; settings reach the model.
     again = client.predict(handle_file(clip), seed=4, head_motion=1, api_name="/animate")[2][0]
-    np.testing.assert_allclose(np.load(again)["weights"], second["weights"], atol=1e-4)
+    # The eyes make up for the head's turns.
+    still = [not name.startswith("eyeLook") for name in second["target_names"].tolist()]
+    np.testing.assert_allclose(np.load(again)["weights"][:, still], second["weights"][:, still], atol=1e-4)
     assert "poses" in np.load(again) and "poses" not in second
     many = client.predict(handle_file(clip), seed=4, fast=False, steps=2, api_name="/animate")[2][0]
     assert not np.allclose(np.load(many)["weights"], second["weights"], atol=1e-2)

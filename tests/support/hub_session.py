@@ -86,10 +86,13 @@ def load() -> None:
     """By id, with all the options there are."""
     expected = codes(FaceTalkPipeline.from_pretrained(facetalk_hf.TINY))
     pipe = FaceTalkPipeline.from_pretrained("someone/talker")
-    assert torch.equal(codes(pipe), expected) and pipe.config._name_or_path == "someone/talker"
+    # Weights that lie elsewhere in memory may be multiplied in another order: equal to rounding.
+    torch.testing.assert_close(codes(pipe), expected, atol=1e-5, rtol=1e-5)
+    assert pipe.config._name_or_path == "someone/talker"
     assert codes(pipe.few_steps(), num_inference_steps=4).isfinite().all()
     quick, few = FaceTalkPipeline.from_pretrained("someone/quick", cache_dir="quick-cache"), pipe.few_steps()
-    assert quick.config["is_distilled"] and torch.equal(codes(quick), codes(few))
+    assert quick.config["is_distilled"]
+    torch.testing.assert_close(codes(quick), codes(few), atol=1e-5, rtol=1e-5)
     cached = {path.name for path in Path(constants.HF_HUB_CACHE).rglob("*.*")}
     assert "model.safetensors" in cached and not cached & {"pipeline.py", "model.fp16.safetensors"}, cached
 
