@@ -40,6 +40,11 @@ def codes(pipe, **options):
     return pipe(clip, 16000, **options).expressions[0]
 
 
+def same(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Weights that lie elsewhere in memory may be multiplied in another order: equal to rounding."""
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
 @contextmanager
 def refused(*words: str):
     """The block must end with one line that holds these words."""
@@ -86,13 +91,12 @@ def load() -> None:
     """By id, with all the options there are."""
     expected = codes(FaceTalkPipeline.from_pretrained(facetalk_hf.TINY))
     pipe = FaceTalkPipeline.from_pretrained("someone/talker")
-    # Weights that lie elsewhere in memory may be multiplied in another order: equal to rounding.
-    torch.testing.assert_close(codes(pipe), expected, atol=1e-5, rtol=1e-5)
+    same(codes(pipe), expected)
     assert pipe.config._name_or_path == "someone/talker"
     assert codes(pipe.few_steps(), num_inference_steps=4).isfinite().all()
     quick, few = FaceTalkPipeline.from_pretrained("someone/quick", cache_dir="quick-cache"), pipe.few_steps()
     assert quick.config["is_distilled"]
-    torch.testing.assert_close(codes(quick), codes(few), atol=1e-5, rtol=1e-5)
+    same(codes(quick), codes(few))
     cached = {path.name for path in Path(constants.HF_HUB_CACHE).rglob("*.*")}
     assert "model.safetensors" in cached and not cached & {"pipeline.py", "model.fp16.safetensors"}, cached
 
@@ -118,7 +122,7 @@ def load() -> None:
     assert not torch.equal(codes(other), expected)
     assert other.model_folder != FaceTalkPipeline.from_pretrained("someone/talker").model_folder
     commit = other.model_folder.name
-    assert torch.equal(codes(FaceTalkPipeline.from_pretrained("someone/talker", revision=commit)), codes(other))
+    same(codes(FaceTalkPipeline.from_pretrained("someone/talker", revision=commit)), codes(other))
     with refused("no weights for few steps"):
         other.few_steps()
 
@@ -148,7 +152,7 @@ def load() -> None:
         exec(compile(block, "card", "exec"), names)  # noqa: S102  our own pages
         os.environ.pop("HF_TOKEN", None)
         if "DiffusionPipeline" in block:
-            assert torch.equal(codes(names["pipe"]), expected)
+            same(codes(names["pipe"]), expected)
             names["pipe"].few_steps()
     assert Path("speech.mp4").stat().st_size and Path("speech.glb").stat().st_size
     (line,) = re.findall(r"^facetalk (generate .*)$", ModelCard.load("someone/talker").text, re.MULTILINE)
@@ -197,7 +201,7 @@ if __name__ == "__main__":
     else:
         expected = codes(FaceTalkPipeline.from_pretrained(facetalk_hf.TINY))
         pipe = FaceTalkPipeline.from_pretrained("someone/talker")
-        assert torch.equal(codes(pipe), expected)
+        same(codes(pipe), expected)
         pipe.few_steps()
         FaceTalkPipeline.from_pretrained("someone/talker", revision="v2")
         half = FaceTalkPipeline.from_pretrained("someone/talker", variant="fp16", cache_dir="other-cache")
@@ -209,6 +213,6 @@ if __name__ == "__main__":
         with refused("someone/talker", "HF_HUB_OFFLINE"):
             pipe.push_to_hub("someone/talker", token=TOKEN)
         constants.HF_HUB_OFFLINE = False  # now the address of a server that is gone is tried
-        assert torch.equal(codes(FaceTalkPipeline.from_pretrained("someone/talker")), expected)
+        same(codes(FaceTalkPipeline.from_pretrained("someone/talker")), expected)
         with refused("someone/nothing", "cannot be reached"):
             FaceTalkPipeline.from_pretrained("someone/nothing")
