@@ -50,9 +50,7 @@ def read_chunk(samples: Any, sampling_rate: int | None, rate: int) -> np.ndarray
             "np.frombuffer(chunk, np.int16) makes one"
         )
     if samples.ndim != 1:
-        raise FaceTalkError(
-            f"a chunk must be one channel, an array of one dimension, not of shape {samples.shape}"
-        )
+        raise FaceTalkError(f"a chunk must be one channel, an array of one dimension, not of shape {samples.shape}")
     return read_audio(samples, rate)[0] if len(samples) else np.zeros(0, np.float32)
 
 

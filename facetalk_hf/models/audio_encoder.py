@@ -239,9 +239,7 @@ class LogMelEncoder(PreTrainedModel):
             return (hidden_states,)
         return BaseModelOutput(last_hidden_state=hidden_states)
 
-    def stem(
-        self, input_features: torch.Tensor, half_mask: torch.Tensor | None, rights: list[int]
-    ) -> torch.Tensor:
+    def stem(self, input_features: torch.Tensor, half_mask: torch.Tensor | None, rights: list[int]) -> torch.Tensor:
         """Encode masked columns (B, 4 N, M + 1) at twice the frame rate, (B, 2 N, C); `rights` are its look-aheads."""
         padded, last = F.pad(input_features, (0, 0, 2, 1)), input_features.shape[1] - 1
         columns = torch.stack([padded[:, first : first + last : 2] for first in range(5)], dim=-1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A pipeline's stream as ONNX files: `encoder.onnx`, `motion.onnx`, and `config.json` with all that is not a network."""
+"""A pipeline's stream as ONNX files: `encoder.onnx`, `motion.onnx`, and `config.json` with all else."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ import torch
 
 from ..animation.arkit import ARKIT, weights_to_arkit
 from ..animation.glb import write_glb
-from ..audio.columns import ColumnLayout, log_mel_of_windows, mel_filterbank, window_samples
+from ..audio.columns import ColumnLayout, mel_filterbank, window_samples
 from ..audio.encoding import look_ahead_frames
 from ..audio.streaming import RunningStatistics
 from ..blendshapes import INDEX, LOOK_DEGREES
@@ -39,7 +39,10 @@ CONFIG, ENCODER, MOTION, HEAD = "config.json", "encoder.onnx", "motion.onnx", "h
 
 @torch.no_grad()
 def export_onnx(
-    pipe: FaceTalkPipeline, folder: str | os.PathLike, hop: int = 2, look_ahead: float | None = None,
+    pipe: FaceTalkPipeline,
+    folder: str | os.PathLike,
+    hop: int = 2,
+    look_ahead: float | None = None,
     opset: int = OPSET,
 ) -> dict[str, int]:
     """Write the stream of a pipeline as ONNX files for [`~facetalk_hf.portable.runtime.OnnxStream`] and browsers.
@@ -88,11 +91,12 @@ def export_onnx(
     frames, heads = ear.past + hop + ahead, config.num_heads
     channels = config.hidden_size // heads
     cache = (len(timesteps), config.num_layers, 2, heads, config.window, channels)
-    told = {"features": (hop, config.audio_dim), "noise": (hop, denoiser.sample_dim)}
+    told: dict[str, tuple[int, ...]] = {"features": (hop, config.audio_dim), "noise": (hop, denoiser.sample_dim)}
     told |= {"turn": (2, hop, 1, channels // 2), "bias": (hop, config.window + hop), "cache": cache}
     told |= {"conditions": (hop, len(config.condition_names))} if config.condition_names else {}
     heard_names = ("target", "contact", "least") if steering is not None else ()
-    told |= dict(zip(heard_names, ((hop, len(columns or ())), (hop, 1), (hop,)), strict=False))
+    if columns is not None:
+        told |= {"target": (hop, len(columns)), "contact": (hop, 1), "least": (hop,)}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {"columns": (4 * frames, layout.feature_size), "mask": (frames,)}
@@ -128,7 +132,7 @@ def describe(layout: ColumnLayout, names: tuple[str, ...], head: Any) -> dict[st
         heard = np.flatnonzero(column)
         rows.append([int(heard[0]), *(round(float(value), 7) for value in column[heard[0] : heard[-1] + 1])])
     return {
-        "layout": asdict(layout), "bank": rows, "floor": float(log_mel_of_windows(layout, np.zeros((1, length)))[0, 0]),
+        "layout": asdict(layout), "bank": rows,
         "statistics": {
             "memory": len(statistics.columns), "needed": statistics.needed, "prior_level": statistics.prior_level,
             "prior_scale": statistics.prior_scale, "prior_mean": [float(value) for value in statistics.prior_mean],

@@ -29,7 +29,9 @@ class Ear(nn.Module):
         columns (sequence of `int`, *optional*): of the mouth's shapes among the 53, where closures are to be heard.
     """
 
-    def __init__(self, encoder: LogMelEncoder, hop: int, look_ahead: int, columns: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, encoder: LogMelEncoder, hop: int, look_ahead: int, columns: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
         self.encoder, self.hop, self.look_ahead = encoder, hop, look_ahead
         self.past, self.columns = encoder.past_frames(), columns
@@ -48,7 +50,6 @@ class Ear(nn.Module):
         heard = self.encoder.predict_motion(features)
         target, contact, least = heard_closures(heard.weights, heard.closure_logits, threshold)
         return features, target[:, list(self.columns)], contact[:, None], least
-
 
     def _encode(self, columns: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Compute `LogMelEncoder.forward` of the hop's frames alone: no block sees more than these need."""
@@ -80,7 +81,7 @@ def heard_closures(
     contact = (1 + (closure_logits.sigmoid() - threshold) / RAMP).clamp(0, 1) ** 2
     jaw, close = weights[:, INDEX["jawOpen"]], weights[:, INDEX["mouthClose"]]
     least = (0.6 * (jaw - close / LIP_SEAL)).clamp(0, APART) * (1 - contact.sqrt())
-    # `closed_lips` sets each weight to its own, a constant, at least a constant, or a share of jawOpen: which, it says.
+    # `closed_lips` leaves a weight, sets it, sets its least value, or makes it a share of jawOpen: which, it says.
     rest = torch.zeros(3, len(EXPRESSIONS))
     rest[1] = 1
     rest[2, INDEX["jawOpen"]] = 1
@@ -106,6 +107,8 @@ class Motion(nn.Module):
         temperature (`float`, *optional*): of the mouth.
         steering ([`MouthSteering`], *optional*): where closures are heard.
     """
+
+    film: torch.Tensor
 
     def __init__(
         self, denoiser: FaceTalkDenoiser, head: NPHMModel, timesteps: torch.Tensor, table: torch.Tensor, hop: int,
@@ -163,7 +166,9 @@ class Motion(nn.Module):
         cache: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
         denoiser, heads = self.denoiser, self.heads
-        hidden, skips, kept = denoiser.sample_in(noisy), [], []
+        hidden = denoiser.sample_in(noisy)
+        skips: list[torch.Tensor] = []
+        kept: list[torch.Tensor] = []
         half = len(denoiser.blocks) // 2
         for index, block in enumerate(denoiser.layers()):
             film = self.film[step, index]

@@ -22,5 +22,7 @@ def viseme_table(fps: float = 24.0) -> dict[str, dict[str, float]]:
     for name, phone in PHONES.items():
         weights, _ = mouth_weights([Segment(phone, 0.0, 1.0)], round(fps), fps)
         row = weights_to_arkit(np.asarray(weights)[round(fps) // 2][None], EXPRESSIONS)[0]
-        result[name] = {channel: round(float(value), 4) for channel, value in zip(ARKIT, row, strict=True) if value > 0.01}
+        result[name] = {
+            channel: round(float(value), 4) for channel, value in zip(ARKIT, row, strict=True) if value > 0.01
+        }
     return result
