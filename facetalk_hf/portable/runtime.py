@@ -53,7 +53,8 @@ class _Ear:
     """The audio encoder of a `FeatureStream`; keeps what it has heard of closures beside the features."""
 
     def __init__(self, session: Any, config: dict[str, Any]) -> None:
-        self.session, self.config, self.heard = session, config, {}
+        self.session, self.config = session, config
+        self.heard: dict[str, np.ndarray] = {}
         self.look_aheads = (config["ahead"],)
 
     def past_frames(self) -> int:
