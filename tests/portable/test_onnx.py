@@ -127,7 +127,7 @@ def test_shipped_model_is_small(shipped):
 
 @pytest.mark.parametrize("path", CLIPS, ids=lambda path: path.name)
 def test_shipped_clips(shipped, path):
-    """Their first 2 s; benchmarks/onnx.py does them whole."""
+    """Their first 2 s; benchmarks/portable.py does them whole."""
     expected, found, _, _ = both(shipped[0], shipped[1], load_audio(path)[: 2 * RATE])
     np.testing.assert_allclose(found, expected, atol=1e-4)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The exported stream: is it PyTorch's, how large is it, how soon does it answer, what does it cost?
 
-    python benchmarks/onnx.py [--page docs/onnx.md] [--browser 30]
+    python benchmarks/portable.py [--page docs/onnx.md] [--browser 30]
 
 Every shipped clip is streamed by PyTorch and by onnxruntime with the same noise. Start and memory are those of a fresh
 process that may import neither torch nor scipy: from its first line to the first frame. `--browser` SECONDS has
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CLIPS = [ROOT / "facetalk_hf" / "assets" / "demo.wav", *sorted((ROOT / "spaces_app" / "clips").glob("*.mp3"))]
 RATE = 16000
 START = """
-import json, resource, sys, time
+import json, sys, time
 began = time.perf_counter()
 class Refuse:
     def find_spec(self, name, path=None, target=None):
@@ -46,7 +46,9 @@ while not frames:
 first, used = time.perf_counter() - began, time.process_time()
 frames += stream.push(sound[at:]) + stream.finish()
 each = (time.process_time() - used) / (len(frames) - 2)
-print(json.dumps([first, used, each, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+# Not ru_maxrss, which a child begins with the size of its parent.
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps([first, used, each, int(peak) / 1024]))
 """
 LISTEN = """
 async (seconds) => {
