@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Build the corpus that the denoiser is trained on, from speech with blendshape weights or from recordings.
 
-    python training/build_corpus.py --speech DIR --head DIR --output-dir DIR              # weights -> codes z = E w
+    python training/build_corpus.py --speech DIR [DIR ...] --head DIR --output-dir DIR    # weights -> codes z = E w
     python training/build_corpus.py --from fits --input DIR --audio DIR --output-dir DIR  # results of `facetalk fit`
     python training/build_corpus.py --from tracked --input DIR --output-dir DIR           # FaceTalk's authors' layout
     python training/build_corpus.py --from vertices --input DIR --output-dir DIR --fps 60 --every 2   # VOCASET
@@ -23,6 +23,7 @@ from facetalk_hf.data.building import building, complete
 from facetalk_hf.data.checks import SPLITS
 from facetalk_hf.data.coding import check_basis, write_codes, write_lip_matrix
 from facetalk_hf.data.corpus import read, shards
+from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.importers.building import ABOUT, build_recordings, splits_of
 from facetalk_hf.models.nphm import NPHMModel
 from facetalk_hf.scripts import run_script
@@ -32,8 +33,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--from", dest="kind", choices=tuple(ABOUT), default="speech", help="what the input is")
-    add("--input", type=Path, nargs="+", default=[], help="folder; several for fits and tracked")
-    add("--speech", type=Path, help="corpus of training/build_speech.py: short for --from speech --input DIR")
+    add("--input", type=Path, nargs="+", default=[], help="folder; several but for vertices")
+    add(
+        "--speech",
+        type=Path,
+        nargs="+",
+        help="corpora of build_speech.py and align_speech.py: --input of --from speech",
+    )
     add("--output-dir", type=Path, required=True)
     add("--head", type=Path, help="speech: folder of the head")
     add("--audio", type=Path, help="fits, vertices: folder of NAME.wav, where sounds lie apart")
@@ -57,10 +63,10 @@ def parse_args() -> argparse.Namespace:
     add("--topology", type=Path, help="vertices: mesh with the triangles, where templates have none")
     add("--lips", type=Path, help="vertices: .npy or text with the indices of the lips' vertices")
     options = parser.parse_args()
-    options.input = options.input or ([options.speech] if options.speech else [])
+    options.input = options.input or options.speech or []
     if not options.input:
         parser.error("--input is needed")
-    if len(options.input) > 1 and options.kind in ("speech", "vertices"):
+    if len(options.input) > 1 and options.kind == "vertices":
         parser.error(f"--from {options.kind} takes one --input")
     if options.kind == "speech" and options.head is None:
         parser.error("--from speech needs --head")
@@ -71,15 +77,19 @@ def parse_args() -> argparse.Namespace:
 
 def build_speech(options: argparse.Namespace, work: Path) -> None:
     """Codes of weights, shard by shard."""
-    (folder,) = options.input
+    if len({folder.resolve().name for folder in options.input}) < len(options.input):
+        raise FaceTalkError("--speech: the folders need different names, which their shards take")
     head = NPHMModel.from_pretrained(options.head)
     check_basis(head, options.head)
     write_lip_matrix(head.float(), work)
     splits = None
     if not options.keep_splits:
-        splits = splits_of({row["speaker"] for row in read(folder, SPLITS, ("speaker",))}, options)
-    paths = tqdm(shards(folder), desc="codes", unit=" shards")
-    write_codes(paths, folder, head, work, splits, options.source or "training/build_speech.py")
+        rows = (row for folder in options.input for row in read(folder, SPLITS, ("speaker",)))
+        splits = splits_of({row["speaker"] for row in rows}, options)
+    for folder in options.input:
+        prefix = f"{folder.resolve().name}-" if len(options.input) > 1 else ""
+        paths = tqdm(shards(folder), desc=f"codes of {folder.name}", unit=" shards")
+        write_codes(paths, folder, head, work, splits, options.source or "training/build_speech.py", prefix)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Rebuild facetalk-tiny from nothing but ICT-FaceKit and Debian's speech programs, with fixed seeds.
+"""Rebuild facetalk-tiny from ICT-FaceKit, speech programs and recordings of people, with fixed seeds.
 
-    python training/build_default.py --ict ICT-FaceKit/FaceXModel --work data --output-dir facetalk-tiny
+    python training/build_default.py --ict ICT-FaceKit/FaceXModel --people LibriSpeech/dev-clean --work data \
+        --output-dir facetalk-tiny
 
 Runs the scripts of this folder one after the other. Each goes on where it was killed, and what has finished is left
 out: start the same command again. `--dry-run` prints the commands.
@@ -17,26 +18,37 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 
-def stages(work: Path, ict: Path, output: Path) -> list[tuple]:
+def stages(work: Path, ict: Path, people: Path | None, output: Path) -> list[tuple]:
     """Script and arguments of every stage."""
     heads, nphm, speech, corpus = work / "heads", work / "nphm", work / "speech", work / "corpus"
-    encoder, denoiser, metrics = work / "encoder", work / "denoiser", work / "metrics.json"
+    neural, aligned, voices = work / "neural", work / "people", work / "voices"
+    encoder, denoiser, metrics = work / "encoder" if people else voices, work / "denoiser", work / "metrics.json"
+    ear = ("--mixed-precision", "bf16", "--resume")
     return [
         # 160 training and 8 held-out identities; then signed distances, anchors, landmarks and motion fields.
         ("build_heads.py", "--ict", ict, "--output-dir", heads),
         ("train_nphm.py", "--data", heads, "--output-dir", nphm, "--batch-size", 16, "--points", 480,
          "--identity-steps", 9000, "--forward-steps", 6000, "--backward-steps", 6000, "--resume"),
-        # 11.45 hours with exact phone times, the motion that the rules give them, and the encoder of the audio.
-        ("build_speech.py", "--output-dir", speech, "--hours", 10),
-        ("train_audio_encoder.py", "--corpus", speech, "--output-dir", encoder, "--max-train-steps", 9000, "--resume"),
+        # Speech with exact phone times, and the motion and acting that the rules give it; people, aligned.
+        ("build_speech.py", "--output-dir", speech, "--hours", 5),
+        ("build_speech.py", "--output-dir", neural, "--hours", 5, "--neural"),
+        *([("align_speech.py", "--input", people, "--output-dir", aligned)] if people else []),
+        # The encoder of the audio: first of voices that engines make, then with people among them.
+        ("train_audio_encoder.py", "--corpus", speech, neural, "--share", 1, 2, *ear, "--output-dir", voices,
+         "--max-train-steps", 12000),
+        *([("train_audio_encoder.py", "--corpus", speech, neural, aligned, "--share", 0.32, 0.5, 0.18, *ear,
+            "--init", voices / "audio_encoder", "--learning-rate", 1e-3, "--output-dir", encoder,
+            "--max-train-steps", 1800)] if people else []),
         # The codes z = E w of the corpus, the denoiser, and all of it as one pipeline in half precision.
-        ("build_corpus.py", "--speech", speech, "--head", nphm / "head", "--output-dir", corpus),
+        ("build_corpus.py", "--speech", speech, neural, *([aligned] if people else []), "--head", nphm / "head",
+         "--output-dir", corpus),
         ("train_denoiser.py", "--config", HERE / "configs" / "tiny.yaml", "--corpus", corpus,
          "--audio-encoder", encoder / "audio_encoder", "--feature-extractor", encoder / "feature_extractor",
          "--loss-matrix", corpus / "lips.npy", "--cache-dir", work / "cache", "--output-dir", denoiser, "--resume"),
-        ("assemble.py", "--head", nphm / "head", "--encoder", encoder, "--denoiser", denoiser, "--output-dir", output),
+        ("assemble.py", "--head", nphm / "head", "--encoder", encoder, "--denoiser", denoiser,
+         "--closure-threshold", 0.4, "--output-dir", output),
         ("distill_denoiser.py", "--model", output, "--corpus", corpus, "--cache-dir", work / "cache",
-         "--output-dir", output / "few_steps"),
+         "--audio-augmentation", 0.6, "--loss-matrix", corpus / "lips.npy", "--output-dir", output / "few_steps"),
         ("evaluate.py", "--corpus", corpus, "--model", output, "--output", metrics, "--samples", 3),
         ("write_card.py", "--model", output, "--metrics", metrics),
     ]  # fmt: skip
@@ -46,12 +58,16 @@ def main() -> None:
     """Run what is not done yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ict", type=Path, required=True, help="FaceXModel folder of ICT-FaceKit")
+    parser.add_argument("--people", type=Path, help="recordings with transcripts, as align_speech.py takes them")
     parser.add_argument("--work", type=Path, required=True, help="corpora and checkpoints")
     parser.add_argument("--output-dir", type=Path, required=True, help="folder of the finished pipeline")
     parser.add_argument("--dry-run", action="store_true", help="print the commands")
     options = parser.parse_args()
-    for script, *arguments in stages(options.work, options.ict, options.output_dir):
-        done = options.work / f"{script.removesuffix('.py')}.done"
+    begun: list[str] = []
+    for script, *arguments in stages(options.work, options.ict, options.people, options.output_dir):
+        begun.append(script.removesuffix(".py"))
+        times = begun.count(begun[-1])
+        done = options.work / f"{begun[-1]}{f'-{times}' if times > 1 else ''}.done"
         command = [sys.executable, str(HERE / script), *map(str, arguments)]
         print(f"{'done   ' if done.exists() else 'running'} {shlex.join(command[1:])}", flush=True)
         if done.exists() or options.dry_run:

@@ -36,7 +36,8 @@ def main(argv: list[str] | None = None) -> None:
     trainer = Trainer(options, "facetalk-few-steps")
     pipe = FaceTalkPipeline.from_pretrained(options.model)
     teacher = pipe.denoiser.eval().requires_grad_(False)
-    clips = encode_corpus(options.corpus, "train", pipe.audio_encoder, pipe.feature_extractor, options.cache_dir)
+    ear = (pipe.audio_encoder, pipe.feature_extractor)
+    clips = encode_corpus(options.corpus, "train", *ear, options.cache_dir, options.audio_augmentation)
     segments, start = teacher_segments(options, clips, teacher), perf_counter()
     settings = (options.steps, options.substeps, options.guidance_scale, options.mouth_temperature)
     with torch.autocast("cpu", torch.bfloat16, enabled=options.mixed_precision == "bf16"):

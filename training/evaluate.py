@@ -3,6 +3,7 @@
 
     python training/evaluate.py --corpus DIR --model DIR --output metrics.json [--clips 40] [--samples 10]
     python training/evaluate.py --recordings phones.json --model DIR --output lips.json [--band telephone] [--noise 10]
+        [--look-ahead 0.1] [--emotion happy=0.8]
 
 "regression" is the audio encoder's own deterministic prediction, "diffusion" the whole pipeline. Every score is
 agreement with the rule-based teacher, not with captured faces; docs/evaluation.md says what each one is.
@@ -45,7 +46,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, help="score against the motion of a corpus")
     parser.add_argument(
-        "--recordings", type=Path, action="append", help="score on aligned recordings, JSON; may be given again"
+        "--recordings",
+        type=Path,
+        action="append",
+        help="score lip events: JSON list of aligned recordings, or a corpus",
     )
     parser.add_argument("--model", required=True, help="folder or Hub id of a pipeline")
     parser.add_argument("--output", type=Path, required=True)
@@ -56,6 +60,8 @@ def main() -> None:
     parser.add_argument("--guidance-scale", type=float)
     parser.add_argument("--mouth-temperature", type=float)
     parser.add_argument("--blink-contrast", type=float)
+    parser.add_argument("--look-ahead", type=float, help="seconds; by default as far as the model can")
+    parser.add_argument("--emotion", help="such as happy=0.8, for the whole of every clip")
     parser.add_argument("--seed", type=int, default=0, help="of the first clip; the next one has the next")
     parser.add_argument("--batch-size", type=int, default=8, help="clips at once; changes the time, not the scores")
     parser.add_argument("--window", type=int, help="frames between the seams of a motion made in windows")
@@ -73,7 +79,8 @@ def main() -> None:
     if pipe.head is None:
         raise FaceTalkError(f"{options.model} has no head, so its codes cannot be compared with the corpus")
     settings = {"num_inference_steps": options.steps}
-    settings |= {name: getattr(options, name) for name in ("guidance_scale", "mouth_temperature", "blink_contrast")}
+    told = ("guidance_scale", "mouth_temperature", "blink_contrast", "look_ahead", "emotion")
+    settings |= {name: getattr(options, name) for name in told}
     settings = {name: value for name, value in settings.items() if value is not None}
     models = {}
     if hasattr(pipe.audio_encoder, "predict_motion"):

@@ -40,6 +40,10 @@ class Augmenter:
             audio = np.interp(at, np.arange(len(audio)), audio).astype(np.float32)
         tract = float(np.exp(rng.uniform(np.log(0.8), np.log(1.25)))) if rng.random() < 0.85 else 1.0
         warp = float(np.clip(speed * tract, 0.74, 1.36))
+        return audio, self.disturb(audio, rng), speed, round(warp, 2)
+
+    def disturb(self, audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Play a clip (S,) float32 in a room, through a line, with noise or music, as `rng` draws it: (S,) float32."""
         noisy = audio
         if rng.random() < 0.6:
             noisy = self._channel(noisy, rng)
@@ -54,7 +58,7 @@ class Augmenter:
             noisy = self._telephone(noisy, rng)
         elif rng.random() < 0.15:
             noisy = self._codec(noisy, rng)
-        return audio, noisy.astype(np.float32), speed, round(warp, 2)
+        return noisy.astype(np.float32)
 
     def _telephone(self, audio: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Limit (S,) to a telephone's band, at times with mu-law's 8 bits."""

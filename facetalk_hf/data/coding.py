@@ -55,6 +55,7 @@ def write_codes(
     work: Path,
     splits: Mapping[str, str] | None = None,
     source: str = "training/build_speech.py",
+    prefix: str = "",
 ) -> None:
     """Write the shards of a corpus of weights again, with codes; those that are there already are kept.
 
@@ -63,11 +64,11 @@ def write_codes(
         head (`NPHMModel`): says how weights become codes.
         work (`Path`): folder of the new corpus, in work.
         splits (`dict`, *optional*): speaker -> split; by default as it is in the rows.
-        source (`str`): where rows are from that do not say it.
+        source (`str`): where rows are from that do not say it. prefix (`str`): of the names of the shards.
     """
     for path in paths:
         name = "-".join(path.relative_to(folder).with_suffix("").parts)
-        stamp = work / f".{name}.done"
+        stamp = work / f".{prefix}{name}.done"
         if stamp.exists():
             continue
         rows = list(read_shard(path))
@@ -75,7 +76,7 @@ def write_codes(
             row["expression"] = head.expression_from_weights(torch.from_numpy(row["weights"])).numpy()
             row["split"] = splits[row["speaker"]] if splits else row["split"]
             row["source"] = row.get("source") or source
-        write_splits(rows, work, name if splits else path.stem, code_dim=len(head.expression_basis))
+        write_splits(rows, work, prefix + (name if splits else path.stem), code_dim=len(head.expression_basis))
         stamp.touch()
     for stamp in work.glob(".*.done"):
         stamp.unlink()

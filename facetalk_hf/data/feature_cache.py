@@ -3,6 +3,8 @@
 
 import hashlib
 import json
+import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 from tqdm import tqdm
 from transformers import AutoFeatureExtractor, AutoModel, PreTrainedModel, SequenceFeatureExtractor
 
+from ..audio.augmentation import Augmenter
 from ..audio.encoding import encode_speech
 from ..audio.io import num_frames
 from ..audio.log_mel import LogMelFeatureExtractor
@@ -23,6 +26,9 @@ from . import corpus
 from .checks import check_finite
 from .segments import Clip, EncodedClips
 
+
+BABBLE = 50
+"""Clips of which a murmur of voices is made."""
 
 COLUMNS = ("id", "audio", "sampling_rate", "expression", "fps", "head_pose", "conditions")
 
@@ -93,6 +99,7 @@ def encode_corpus(
     encoder: PreTrainedModel,
     feature_extractor: SequenceFeatureExtractor,
     cache_dir: str | Path | None = None,
+    augmentation: float | None = None,
 ) -> EncodedClips:
     """Encode the clips of a split, or take them from the cache: codes and audio features.
 
@@ -102,6 +109,9 @@ def encode_corpus(
         encoder, feature_extractor: see `load_audio_encoder`.
         cache_dir (`str` or `Path`, *optional*): keep the result there, under a name made from the encoder's weights
             and the corpus; in memory otherwise.
+        augmentation (`float`, *optional*): share of the clips that are heard in a room, through a line or with noise;
+            an encoder with a choice of look-aheads then hears half of all clips with one of the shorter ones. What
+            follows such an encoder must not trust it more than it may on a stranger's voice.
 
     Raises:
         FaceTalkError: a corpus without codes or without clips of this split.
@@ -115,16 +125,31 @@ def encode_corpus(
             key.update(f"{shard.name} {shard.stat().st_size} {shard.stat().st_mtime_ns}".encode())
         if corpus.has_columns(folder, ("head_pose", "conditions")):
             key.update(b"head_pose conditions")  # caches of such a corpus by earlier versions lack them
+        if augmentation is not None:
+            key.update(f"augmentation {augmentation}".encode())
         target = Path(cache_dir) / f"{split}-{key.hexdigest()[:16]}"
         if target.exists():
             return EncodedClips.load(target)
+
+    shorter = sorted(getattr(encoder, "look_aheads", ()))[:-1]
+    heard: deque[np.ndarray] = deque(maxlen=BABBLE)
+
+    def vary(samples: np.ndarray, row: dict) -> tuple[np.ndarray, float | None]:
+        """Draw from the row's name the samples that are heard, and the look-ahead in seconds."""
+        rng = np.random.default_rng([3, zlib.crc32(row["id"].encode())])
+        heard.append(samples)
+        if rng.random() < (augmentation or 0):
+            samples = Augmenter(list(heard), row["sampling_rate"]).disturb(samples, rng)
+        return samples, int(rng.choice(shorter)) / row["fps"] if shorter and rng.random() < 0.5 else None
 
     @torch.inference_mode()
     def clips() -> Iterator[Clip]:
         for row in _rows(folder, split, "encoding"):
             check_rate(f"{folder}: row {row['id']}", row["fps"], feature_extractor)
-            samples = corpus.decode_audio(row)
-            features, _ = encode_speech(encoder, feature_extractor, [samples], row["fps"], row["sampling_rate"])
+            samples, ahead = corpus.decode_audio(row), None
+            if augmentation is not None:
+                samples, ahead = vary(samples, row)
+            features, _ = encode_speech(encoder, feature_extractor, [samples], row["fps"], row["sampling_rate"], ahead)
             yield Clip(row["expression"], features[0].cpu().numpy(), row.get("head_pose"), row.get("conditions"))
 
     return EncodedClips.collect(clips(), target)

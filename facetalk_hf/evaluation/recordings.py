@@ -11,8 +11,9 @@ import numpy as np
 import scipy.signal
 import torch
 
-from ..audio.io import load_audio
+from ..audio.io import load_audio, resample
 from ..blendshapes import INDEX
+from ..data import corpus
 from ..errors import FaceTalkError
 from ..head.decoder import HeadDecoder
 from ..head.decoding import make_decoder
@@ -39,18 +40,19 @@ class Recording:
     """A recording whose phones are known, not yet read.
 
     Args:
-        name (`str`): of the clip. speaker (`str`): whose voice. path (`Path`): the sound.
-        phones (list of [`Segment`]): common alphabet, seconds.
+        name (`str`): of the clip. speaker (`str`): whose voice. sound (`Path` or (S,) float32 at 16 kHz).
+        phones (list of [`Segment`]): common alphabet, seconds. language (`str`): ISO 639-1, empty if not known.
     """
 
     name: str
     speaker: str
-    path: Path
+    sound: Path | np.ndarray
     phones: list[Segment]
+    language: str = ""
 
     def samples(self) -> np.ndarray:
         """Read the sound, (S,) float32 at 16 kHz."""
-        return load_audio(self.path, RATE)
+        return load_audio(self.sound, RATE) if isinstance(self.sound, Path) else self.sound
 
 
 @dataclass
@@ -58,7 +60,8 @@ class RecordingScores:
     """Scores of a model on some recordings.
 
     Args:
-        scores ([`LipScores`]): of all of them. speakers (dict): of each speaker.
+        scores ([`LipScores`]): of all of them. speakers (dict): of each speaker. languages (dict): of each language,
+            where several are known.
         agreement (`float`): r of the aperture with that of the rules, over all frames.
         to_clean (`float`, *optional*): r of the aperture with what the same model makes of the sound as it was.
         apertures (dict): clip -> (T,) mm.
@@ -66,29 +69,46 @@ class RecordingScores:
 
     scores: LipScores
     speakers: dict[str, LipScores]
+    languages: dict[str, LipScores]
     agreement: float
     to_clean: float | None = None
     apertures: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Make a dictionary for JSON, without the apertures."""
-        speakers = {name: scores.as_dict() for name, scores in self.speakers.items()}
-        more = {"agreement": self.agreement, "to_clean": self.to_clean}
-        return self.scores.as_dict() | more | {"speakers": speakers}
+        more: dict[str, Any] = {"agreement": self.agreement, "to_clean": self.to_clean}
+        for key in ("speakers", "languages"):
+            more[key] = {name: scores.as_dict() for name, scores in getattr(self, key).items()}
+        return self.scores.as_dict() | more
+
+
+def read_corpus(folder: Path, split: str = "test") -> list[Recording]:
+    """Read the rows of a corpus's split whose phones are known, or raise [`FaceTalkError`] where there are none."""
+    columns, found = ("id", "speaker", "audio", "sampling_rate", "phones", "language"), []
+    for row in corpus.read(folder, (split,), columns):
+        segments = [Segment(item["phone"], item["start"], item["end"]) for item in row["phones"] or []]
+        if segments:
+            samples = resample(corpus.decode_audio(row), row["sampling_rate"], RATE)
+            found.append(Recording(row["id"], row["speaker"], samples, segments, row["language"] or ""))
+    if not found:
+        raise FaceTalkError(f"{folder} has no rows with phones in its split {split}")
+    return found
 
 
 def read_recordings(path: str | Path) -> list[Recording]:
-    """Read a list of aligned recordings, as training/align_speech.py writes it.
+    """Read a list of aligned recordings, as training/align_speech.py writes it, or the test voices of a corpus.
 
     Args:
         path (`str` or `Path`): JSON, an object name -> `file` (beside the list, or absolute), `phones` (lists of
             phone, start, end in seconds, of any alphabet that [`~facetalk_hf.phones.reading.to_segments`] tells), and
-            perhaps `speaker`.
+            perhaps `speaker` and `language`; or the folder of a corpus with phones.
 
     Raises:
         FaceTalkError: no such list, or a recording in it that lacks something; names it.
     """
     path, found = Path(path), []
+    if path.is_dir():
+        return read_corpus(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -107,7 +127,8 @@ def read_recordings(path: str | Path) -> list[Recording]:
         if any(len(row) != 3 for row in rows):
             raise FaceTalkError(f"{path}: recording {name}: phones must be lists of phone, start, end")
         segments = to_segments(rows, place=f"{path}: recording {name}")
-        found.append(Recording(name, str(fields.get("speaker") or name), sound, segments))
+        who = str(fields.get("speaker") or name)
+        found.append(Recording(name, who, sound, segments, str(fields.get("language") or "")))
     return found
 
 
@@ -160,7 +181,7 @@ class RecordingScorer:
         if not recordings:
             raise FaceTalkError("there are no recordings to evaluate on")
         self.recordings, self.fps, self.head = list(recordings), fps, head
-        self.decoder: HeadDecoder = make_decoder(head, resolution=64)
+        self.decoder: HeadDecoder = make_decoder(head, resolution=24)  # landmarks need no fine surface
         self._basis = head.expression_basis.float().cpu().numpy() if head.config.expression_names else None
         self._rules: np.ndarray | None = None
         if self._basis is not None:
@@ -185,6 +206,7 @@ class RecordingScorer:
     ) -> RecordingScores:
         """Score codes, one (T, D) a recording; `clean`: scores of the same model on the sound as it was."""
         speakers: dict[str, LipEvents] = {}
+        languages: dict[str, LipEvents] = {}
         apertures: dict[str, np.ndarray] = {}
         for recording, item in zip(self.recordings, codes, strict=True):
             aperture, tracks = self._aperture(item), {}
@@ -193,14 +215,18 @@ class RecordingScorer:
                 weights = (plain @ self._basis).clip(0, 1)
                 tracks["rounding"] = weights[:, INDEX["mouthPucker"]] + weights[:, INDEX["mouthFunnel"]]
                 tracks["bite"] = weights[:, INDEX["mouthRollLower"]]
-            tally = speakers.setdefault(recording.speaker, LipEvents())
-            tally.add(recording.phones, aperture, self.fps, **tracks)
+            for tally in (
+                speakers.setdefault(recording.speaker, LipEvents()),
+                languages.setdefault(recording.language, LipEvents()),
+            ):
+                tally.add(recording.phones, aperture, self.fps, **tracks)
             apertures[recording.name] = aperture
         whole = np.concatenate(list(apertures.values()))
         known = self._rules is not None and len(self._rules) == len(whole)
         return RecordingScores(
             LipEvents().merge(speakers.values()).summary(),
             {name: tally.summary() for name, tally in speakers.items()},
+            {name: tally.summary() for name, tally in sorted(languages.items())} if len(languages) > 1 else {},
             correlation(whole, self._rules) if known and self._rules is not None else float("nan"),
             None if clean is None else correlation(whole, np.concatenate(list(clean.apertures.values()))),
             apertures,
@@ -253,5 +279,8 @@ def recordings_table(results: Mapping[str, RecordingScores]) -> str:
         worst = sorted(result.speakers.items(), key=lambda item: item[1].f1)[:5]
         told = ", ".join(f"{speaker} {item.f1:.2f}" for speaker, item in worst)
         half = sum(item.precision < 0.5 for item in result.speakers.values())
+        if result.languages:
+            each = ", ".join(f"{name or '?'} {item.f1:.3f}" for name, item in result.languages.items())
+            lines.append(f"  F1 by language: {each}")
         lines.append(f"  lowest F1 of {len(result.speakers)} speakers: {told}; {half} with most closures false")
     return "\n".join(lines)

@@ -33,6 +33,9 @@ class AssembleOptions:
     head: str | None = option(None, "folder or Hub id of the head, or facetalk-tiny; by default that of the training")
     corpus: Path | None = option(None, "corpus whose vertex basis the codes are of; by default that of the training")
     fps: float | None = option(None, "frames a second; by default those of the training's corpus")
+    closure_threshold: float | None = option(
+        None, "probability from which lips that the encoder hears close are closed; by default the encoder's own"
+    )
     dtype: Literal["float16", "float32"] = option("float16", "number format of the weights")
 
 
@@ -48,6 +51,10 @@ def assemble(options: AssembleOptions) -> str:
         raise FaceTalkError(f"{options.denoiser} does not say its audio encoder: give --audio-encoder")
     extractor_name = options.feature_extractor or (None if options.audio_encoder else known.get("feature_extractor"))
     encoder, extractor = load_audio_encoder(encoder_name, extractor_name)
+    if options.closure_threshold is not None:
+        if not hasattr(encoder.config, "closure_threshold"):
+            raise FaceTalkError(f"--closure-threshold: {encoder_name} does not hear lips close, a LogMelEncoder does")
+        encoder.config.closure_threshold = options.closure_threshold
     denoiser = load_part(FaceTalkDenoiser, options.denoiser / "denoiser", "denoiser")
     head_name = options.head or known.get("head")
     head_name = str(Path(TINY) / "head") if head_name == TINY_NAME else head_name

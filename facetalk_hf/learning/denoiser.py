@@ -41,6 +41,11 @@ class DenoiserOptions(TrainingOptions):
     cache_dir: Path | None = option(
         None, "keep the encoded corpus in this folder, for this and later runs; by default in memory"
     )
+    audio_augmentation: float | None = option(
+        None,
+        "share of the training clips that are heard with noise, rooms, telephones before they are encoded; "
+        "half of all clips then with one of the shorter look-aheads of an encoder that has a choice",
+    )
     num_workers: int = option(0, "processes that cut segments; 0 to do it in the training process")
 
     preset: Literal["paper", "tiny"] = option("paper", "size of the network")
@@ -89,6 +94,8 @@ class DenoiserOptions(TrainingOptions):
     def __post_init__(self) -> None:
         if self.validation_video and self.head is None:
             raise FaceTalkError("--validation-video needs --head")
+        if self.audio_augmentation is not None and self.online_audio:
+            raise FaceTalkError("--audio-augmentation and --online-audio exclude each other")
         if self.push_to_hub and self.hub_model_id is None:
             raise FaceTalkError("--push-to-hub needs --hub-model-id")
 
@@ -99,7 +106,8 @@ def read_split(
     """Read a split of the corpus, with its audio features, or with what encodes them at every step."""
     if options.online_audio:
         return read_speech(options.corpus, split, encoder, extractor)
-    return encode_corpus(options.corpus, split, encoder, extractor, options.cache_dir), None
+    augmentation = options.audio_augmentation if split == "train" else None
+    return encode_corpus(options.corpus, split, encoder, extractor, options.cache_dir, augmentation), None
 
 
 def make_denoiser(options: DenoiserOptions, clips: EncodedClips, audio_dim: int) -> FaceTalkDenoiser:

@@ -27,6 +27,7 @@ class FewStepOptions(TrainingOptions):
     model: str = option(REQUIRED, "folder of the pipeline whose denoiser is the teacher")
     corpus: str = option(REQUIRED, "folder of Parquet shards with audio (training/build_corpus.py)")
     cache_dir: Path | None = option(None, "as for train_denoiser.py, whose encoded corpus is used if it is there")
+    audio_augmentation: float | None = option(None, "as train_denoiser.py had it; the cache is the same then")
     output_dir: Path = option(REQUIRED, "folder of the result")
     steps: int = option(4, "of the student")
     substeps: int = option(8, "of the teacher for one of the student's")

@@ -20,11 +20,12 @@ import torch
 from ..audio.analysis import loudness
 from ..blendshapes import INDEX
 from ..errors import FaceTalkError
-from ..models.audio_encoder import MotionPrediction
+from ..models.audio_encoder import LogMelEncoder
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
+from ..phones.alphabets import SILENCE
 from ..phones.segments import Segment
-from ..phones.visemes import LIP_SEAL, RULED, closed_lips, lip_contact, mouth_weights
+from ..phones.visemes import LIP_SEAL, PHONES, RULED, closed_lips, lip_contact, mouth_weights
 from .channels import Channels, shape_names
 
 
@@ -32,6 +33,8 @@ APART = 0.05
 """Distance of lips that are seen apart, in units of jawOpen: 1.6 mm on the heads of ICT-FaceKit."""
 RAMP = 0.2
 """Probability below the threshold over which lips come together."""
+PAUSE = (0.25, 0.5)
+"""Probabilities of a pause between which lips come to rest. Phones are trained with smoothed labels: .9 is certain."""
 AUDIO_LEAVES = 0.12
 """Variance of the mouth that is left open by the audio, as a part of its whole variance."""
 
@@ -45,11 +48,13 @@ class MouthTarget(NamedTuple):
             the lip at the teeth.
         least ((N,) float, *optional*): the lips come no nearer than this, in units of jawOpen. With it nothing but
             contact and distance is asked for; where there is none, the weights are.
+        rest ((N,) float, *optional*): share, 0..1, of the distance between the lips that goes.
     """
 
     weights: np.ndarray
     contact: np.ndarray
     least: np.ndarray | None = None
+    rest: np.ndarray | None = None
 
 
 def mouth_target(
@@ -66,22 +71,32 @@ def mouth_target(
     return MouthTarget(weights, lip_contact(segments, frames, fps))
 
 
-def heard_target(motion: MotionPrediction, threshold: float) -> MouthTarget:
-    """Make the target of a clip from the lip closures that its audio encoder hears.
+def heard_target(encoder: LogMelEncoder, features: torch.Tensor, told: np.ndarray | None = None) -> MouthTarget:
+    """Make the target of a clip from the lip closures and pauses that its audio encoder hears.
 
     A regression of the mouth, and so the motion expected of the audio, half closes the lips where a closure is likely;
-    lips do close or not. Whether they do is a question of its own, and the encoder has an answer of its own to it.
+    lips do close or not. Whether they do is a question of its own, and the encoder has an answer of its own to it, as
+    to whether anybody speaks: where nobody does, lips rest, unless a mood or style that is told holds them otherwise.
 
     Args:
-        motion ([`~facetalk_hf.models.audio_encoder.MotionPrediction`]): of one clip, (N, 53) and (N,).
-        threshold (`float`): probability from which lips are closed.
+        encoder ([`LogMelEncoder`]): with a `closure_threshold`. features ((N, A) float): that it made of the clip.
+        told ((N, C) float, *optional*): of `motion.emotions.told_conditions`.
     """
+    features = features.to(encoder.device, encoder.dtype)
+    motion = encoder.predict_motion(features)
     weights = motion.weights.float().cpu().numpy().clip(0, 1)
     probability = motion.closure_logits.float().sigmoid().cpu().numpy()
-    contact = np.clip(1 + (probability - threshold) / RAMP, 0, 1) ** 2
+    contact = np.clip(1 + (probability - encoder.config.closure_threshold) / RAMP, 0, 1) ** 2
+    rest = np.zeros_like(contact)
+    if encoder.config.num_phones > PHONES.index(SILENCE):
+        logits = encoder.predict_phones(features[None])[0].float()
+        pause = logits.softmax(-1)[:, PHONES.index(SILENCE)].unflatten(0, (-1, 2)).amin(-1).cpu().numpy()
+        rest = np.clip((pause - PAUSE[0]) / (PAUSE[1] - PAUSE[0]), 0, 1)
+        if told is not None:
+            rest = rest * ~told.any(axis=1)
     aperture = weights[:, INDEX["jawOpen"]] - weights[:, INDEX["mouthClose"]] / LIP_SEAL
-    least = np.clip(0.6 * aperture, 0, APART) * (1 - np.sqrt(contact))
-    return MouthTarget(closed_lips(weights), contact, least)
+    least = np.clip(0.6 * aperture, 0, APART) * (1 - np.sqrt(contact)) * (1 - rest)
+    return MouthTarget(closed_lips(weights), contact, least, rest)
 
 
 def steerable(head: NPHMModel | None) -> bool:
@@ -135,6 +150,7 @@ class MouthSteering:
         self.target = torch.zeros(len(targets), frames, len(self._columns))
         self.contact = torch.zeros(len(targets), frames, 1)
         self.least = torch.full((len(targets), frames), -math.inf)
+        self.rest = torch.zeros(len(targets), frames)
         for index, target in enumerate(targets):
             if target is not None:
                 columns = target.weights[:, self._columns] * self._intensity
@@ -142,6 +158,8 @@ class MouthSteering:
                 self.contact[index, : len(columns), 0] = torch.from_numpy(target.contact)
                 if target.least is not None:
                     self.least[index, : len(columns)] = torch.from_numpy(target.least) * self._intensity
+                if target.rest is not None:
+                    self.rest[index, : len(columns)] = torch.from_numpy(target.rest)
         self._parting = any(target is not None and target.least is not None for target in targets)
         free = torch.tensor([target is None or target.least is not None for target in targets])
         self._free = free[:, None, None] | ~self._ruled
@@ -163,13 +181,17 @@ class MouthSteering:
         return clean + change @ self._write.to(clean)
 
     def _part(self, weights: torch.Tensor) -> torch.Tensor:
-        """Compute what to add to weights (B, N, K) of the mouth for lips that are too near: less mouthClose first."""
+        """Compute what to add to weights (B, N, K) of the mouth for lips that rest, and for those that are too near.
+
+        The jaw closes for rest; lips part by less mouthClose first.
+        """
         jaw, close = (self._columns.index(INDEX[name]) for name in ("jawOpen", "mouthClose"))
         aperture = weights[..., jaw] - weights[..., close] / LIP_SEAL
-        lacking = (self.least.to(weights) - aperture).clamp_min(0)
+        excess = self.rest.to(weights) * aperture.clamp_min(0)
+        lacking = (self.least.to(weights) - (aperture - excess)).clamp_min(0)
         less = torch.minimum(lacking * LIP_SEAL, weights[..., close].clamp_min(0))
         change = torch.zeros_like(weights)
-        change[..., close], change[..., jaw] = -less, lacking - less / LIP_SEAL
+        change[..., close], change[..., jaw] = -less, lacking - less / LIP_SEAL - excess
         return change
 
     def touch(self, index: int, codes: torch.Tensor, scale: float) -> torch.Tensor:

@@ -172,12 +172,15 @@ class FaceTalkComponents(HubPipeline):
         return features.to(self._execution_device)
 
     @torch.no_grad()
-    def heard_lips(self, features: torch.Tensor, frames: list[int]) -> list[MouthTarget | None]:
-        """Find the lip closures that the audio encoder hears in clips.
+    def heard_lips(
+        self, features: torch.Tensor, frames: list[int], told: torch.Tensor | None = None
+    ) -> list[MouthTarget | None]:
+        """Find the lip closures and pauses that the audio encoder hears in clips.
 
         Args:
             features: (B, N, A) float of `encode_audio`.
             frames (`list[int]`): of the clips.
+            told ((B, N, C) float, *optional*): of `prepare_acting`.
 
         Returns:
             a target for each clip; `None` from an encoder that leaves them to the denoiser, or without a head whose
@@ -186,9 +189,10 @@ class FaceTalkComponents(HubPipeline):
         threshold = getattr(self.audio_encoder.config, "closure_threshold", None)
         if threshold is None or not steerable(self.head):
             return [None] * len(frames)
+        acting = [None if told is None else told[index, :count].numpy() for index, count in enumerate(frames)]
         return [
-            heard_target(self.audio_encoder.predict_motion(clip[:count]), threshold)
-            for clip, count in zip(features.to(self.audio_encoder.dtype), frames, strict=True)
+            heard_target(self.audio_encoder, clip[:count], acted)
+            for clip, count, acted in zip(features, frames, acting, strict=True)
         ]
 
     def prepare_conditions(

@@ -160,7 +160,7 @@ class FaceTalkPipeline(FaceTalkComponents):
         acting = (processor.intensity, told, emotion_scale)
         features = self.encode_audio(waveforms, rate, controls.look_ahead)
         conditions = self.prepare_conditions(features, samples, guidance_scale, *acting)
-        heard = self.heard_lips(features, frames)
+        heard = self.heard_lips(features, frames, told)
         targets = [known or found for known, found in zip(targets, heard, strict=True)]
         waveforms, frames = _repeat(waveforms, samples), _repeat(frames, samples)
         constraints, targets = _repeat(constraints, samples), _repeat(targets, samples)

@@ -144,9 +144,9 @@ class SpeechStream:
         scales = (guidance_scale, self.processor.intensity, pipe.acting_scale(controls))
         self.denoiser = IncrementalDenoiser(pipe.denoiser, timesteps, hop, *scales)
         self.table = table.to(self.denoiser.device)
-        self.encoder, self.closing = pipe.audio_encoder, pipe.audio_encoder.config.closure_threshold
+        self.encoder = pipe.audio_encoder
         self.steering: MouthSteering | None = None
-        if self.closing is not None and steerable(pipe.head):
+        if self.encoder.config.closure_threshold is not None and steerable(pipe.head):
             self.steering = MouthSteering([None], hop, pipe.denoiser, pipe.head, 1.0, self.processor.intensity)
         # Noise comes in groups of 16 numbers; drawn in whole groups it is that of a clip at once.
         self.noise = torch.zeros(0, self.sample_size)
@@ -247,8 +247,7 @@ class SpeechStream:
         self.denoiser.begin(features, None if told is None else torch.from_numpy(told))
         steer = self.steering
         if steer is not None:
-            heard = self.encoder.predict_motion(features.to(self.encoder.device, self.encoder.dtype))
-            steer.aim([heard_target(heard, self.closing)], self.hop)
+            steer.aim([heard_target(self.encoder, features, told)], self.hop)
         known = self.table.new_zeros(len(self.table), self.hop * self.sample_size)
         known[0] = self._draw().to(known.device).flatten()
         for step in range(len(self.table) - 1):

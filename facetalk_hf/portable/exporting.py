@@ -94,9 +94,9 @@ def export_onnx(
     told: dict[str, tuple[int, ...]] = {"features": (hop, config.audio_dim), "noise": (hop, denoiser.sample_dim)}
     told |= {"turn": (2, hop, 1, channels // 2), "bias": (hop, config.window + hop), "cache": cache}
     told |= {"conditions": (hop, len(config.condition_names))} if config.condition_names else {}
-    heard_names = ("target", "contact", "least") if steering is not None else ()
+    heard_names = ("target", "contact", "least", "rest") if columns is not None else ()
     if columns is not None:
-        told |= {"target": (hop, len(columns)), "contact": (hop, 1), "least": (hop,)}
+        told |= {"target": (hop, len(columns)), "contact": (hop, 1), "least": (hop,), "rest": (hop,)}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {"columns": (4 * frames, layout.feature_size), "mask": (frames,)}

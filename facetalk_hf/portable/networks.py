@@ -15,8 +15,9 @@ from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
 from ..motion.channels import Channels
 from ..motion.processing import temper_mouth
-from ..motion.steering import APART, RAMP, MouthSteering
-from ..phones.visemes import LIP_SEAL, closed_lips
+from ..motion.steering import APART, PAUSE, RAMP, MouthSteering
+from ..phones.alphabets import SILENCE
+from ..phones.visemes import LIP_SEAL, PHONES, closed_lips
 from ..units import COLUMNS_PER_FRAME
 
 
@@ -41,15 +42,14 @@ class Ear(nn.Module):
 
         Returns:
             features (hop, A); and, where closures are heard, what [`MouthSteering`] takes: the mouth's target (hop,
-            K), contact (hop, 1) and least distance (hop,).
+            K), contact (hop, 1), least distance (hop,) and rest (hop,).
         """
         features = self._encode(columns[None], mask[None, :, None])[0]
         threshold = self.encoder.config.closure_threshold
         if self.columns is None or threshold is None:
             return (features,)
-        heard = self.encoder.predict_motion(features)
-        target, contact, least = heard_closures(heard.weights, heard.closure_logits, threshold)
-        return features, target[:, list(self.columns)], contact[:, None], least
+        target, contact, least, rest = heard_closures(self.encoder, features, threshold)
+        return features, target[:, list(self.columns)], contact[:, None], least, rest
 
     def _encode(self, columns: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Compute `LogMelEncoder.forward` of the hop's frames alone: no block sees more than these need."""
@@ -73,14 +73,18 @@ class Ear(nn.Module):
         return encoder.norm(hidden) * mask
 
 
-def heard_closures(
-    weights: torch.Tensor, closure_logits: torch.Tensor, threshold: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Compute `motion.steering.heard_target` in torch: target (N, 53), contact (N,), least (N,)."""
-    weights = weights.clamp(0, 1)
-    contact = (1 + (closure_logits.sigmoid() - threshold) / RAMP).clamp(0, 1) ** 2
+def heard_closures(encoder: LogMelEncoder, features: torch.Tensor, threshold: float) -> tuple[torch.Tensor, ...]:
+    """Compute `motion.steering.heard_target` in torch: target (N, 53), contact (N,), least (N,), rest (N,)."""
+    heard = encoder.predict_motion(features)
+    weights = heard.weights.clamp(0, 1)
+    contact = (1 + (heard.closure_logits.sigmoid() - threshold) / RAMP).clamp(0, 1) ** 2
+    silent = torch.zeros_like(contact)
+    if encoder.config.num_phones > PHONES.index(SILENCE):
+        pause = encoder.predict_phones(features[None])[0].softmax(-1)[:, PHONES.index(SILENCE)]
+        pause = pause.unflatten(0, (-1, 2)).amin(-1)
+        silent = ((pause - PAUSE[0]) / (PAUSE[1] - PAUSE[0])).clamp(0, 1)
     jaw, close = weights[:, INDEX["jawOpen"]], weights[:, INDEX["mouthClose"]]
-    least = (0.6 * (jaw - close / LIP_SEAL)).clamp(0, APART) * (1 - contact.sqrt())
+    least = (0.6 * (jaw - close / LIP_SEAL)).clamp(0, APART) * (1 - contact.sqrt()) * (1 - silent)
     # `closed_lips` leaves a weight, sets it, sets its least value, or makes it a share of jawOpen: which, it says.
     rest = torch.zeros(3, len(EXPRESSIONS))
     rest[1] = 1
@@ -89,7 +93,7 @@ def heard_closures(
     own = (high > low).to(weights)
     by_jaw = (open_jaw - low).clone()
     own[by_jaw != 0] = 0
-    return torch.maximum(weights * own + jaw[:, None] * by_jaw, low), contact, least
+    return torch.maximum(weights * own + jaw[:, None] * by_jaw, low), contact, least, silent
 
 
 class Motion(nn.Module):
@@ -143,8 +147,11 @@ class Motion(nn.Module):
         conditions = told.pop(0)[None] if self.denoiser.config.condition_names else None
         audio = self.denoiser.project_audio(features[None], None, conditions)
         if self.steering is not None:
-            target, contact, least = told
+            target, contact, least, rest = told
+            if conditions is not None:  # a mood or style holds the lips in its own way
+                rest = rest * (conditions[0].abs().amax(-1) == 0)
             self.steering.target, self.steering.contact, self.steering.least = target[None], contact[None], least[None]
+            self.steering.rest = rest[None]
         known, kept = [noise], []
         for step in range(len(self.table) - 1):
             clean, cached = self._predict(step, self._mixed(step, known), audio, turn, bias, cache[step])

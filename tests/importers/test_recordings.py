@@ -239,3 +239,10 @@ def test_the_synthetic_corpus(tmp_path, monkeypatch, capsys):
     build(monkeypatch, *options, tmp_path / "other", "--no-keep-splits", "--test-speakers", "v1", "--validation", "0")
     assert [row["id"] for row in corpus.read(tmp_path / "other", ("test",))] == ["v-000-1"]
     assert len(list(corpus.read(tmp_path / "other"))) == 2
+    others = [row | {"id": f"{row['id']}-b"} for row in rows]
+    corpus.write_shard(others, tmp_path / "people" / "v-000.parquet")
+    build(monkeypatch, "--speech", tmp_path / "speech", tmp_path / "people", *options[2:], tmp_path / "both")
+    assert sorted(path.name for path in (tmp_path / "both" / "train").iterdir()) == [
+        "people-v-000.parquet",
+        "speech-v-000.parquet",
+    ]

@@ -13,6 +13,7 @@ TRAINING = Path(__file__).parents[2] / "training"
 
 def test_every_stage_is_a_script_with_these_options(tmp_path):
     command = [sys.executable, TRAINING / "build_default.py", "--ict", "ict", "--work", tmp_path / "w"]
+    command += ["--people", "people"]
     result = subprocess.run([*command, "--output-dir", tmp_path / "o", "--dry-run"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     lines = [line.split() for line in result.stdout.splitlines()]

@@ -4,6 +4,8 @@
 import importlib.util
 import re
 import shutil
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -13,7 +15,7 @@ import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import LoggerType
 from ball_head import head  # noqa: F401
-from components import make_whisper
+from components import make_encoder, make_whisper
 from denoiser_training import MODEL, SCRIPT, arguments, data, script, trained, weights  # noqa: F401
 from diffusers import DPMSolverMultistepScheduler
 from safetensors.torch import load_file
@@ -133,6 +135,22 @@ def test_audio_is_encoded_once(data, trained, tmp_path, monkeypatch):
     LogMelFeatureExtractor().save_pretrained(tmp_path / "encoder")
     with pytest.raises(TypeError):  # another encoder is another cache
         encode_corpus(data / "corpus", "train", *load_audio_encoder(tmp_path / "encoder"), data / "cache")
+
+
+def test_clips_are_heard_as_strangers_would_be(script, data, tmp_path, capsys):
+    """Augmented features are others, the same ones every time, and those of clean clips stay in the cache."""
+    encoder = make_encoder(look_ahead_frames=4, look_ahead_choices=[1, 4]).eval()
+    encode = partial(encode_corpus, data / "corpus", "train", encoder, LogMelFeatureExtractor())
+    clean, noisy, ahead = encode(tmp_path), encode(tmp_path, 1.0), encode(tmp_path, 0.0)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert (noisy.audio == encode(None, 1.0).audio).all() and (noisy.codes == clean.codes).all()
+    parts = [slice(*pair) for pair in pairwise(clean.starts)]
+    assert all((noisy.audio[part] != clean.audio[part]).any() for part in parts)
+    # Without augmentation half of the clips, more or less, are heard with a shorter look-ahead, the others as ever.
+    assert len({bool((ahead.audio[part] == clean.audio[part]).all()) for part in parts}) == 2
+    with pytest.raises(SystemExit):
+        script.main(arguments(data, tmp_path / "out", "--audio-augmentation", "0.5", "--online-audio"))
+    assert "exclude each other" in capsys.readouterr().err
 
 
 def test_every_option_of_the_loss(script, data, tmp_path):

@@ -19,7 +19,9 @@ from components import (
 
 from facetalk_hf import LogMelFeatureExtractor
 from facetalk_hf.blendshapes import INDEX
+from facetalk_hf.conditions import CONDITIONS
 from facetalk_hf.evaluation.metrics import lip_aperture
+from facetalk_hf.phones.visemes import PHONES
 
 
 def hearing_pipeline(threshold, head=None):
@@ -70,6 +72,27 @@ def test_a_stream_hears_what_the_clip_does():
     stream.features.statistics = ClipStatistics(pipe.feature_extractor, clip)
     parts = [stream.push(part) for part in np.array_split(clip, 7)] + [stream.finish()]
     torch.testing.assert_close(torch.cat(parts), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_lips_rest_where_nobody_is_heard_to_speak_unless_a_mood_is_told():
+    clip = speech_like(2.0)
+    encoder = make_encoder(closure_threshold=1.0, num_phones=len(PHONES), look_ahead_frames=2)
+    with torch.no_grad():
+        encoder.motion_head.bias[INDEX["jawOpen"]] = 0.4
+        pause = encoder.phone_head.bias.view(2, -1)[:, PHONES.index("pau")]
+        pause += 10
+    denoiser = make_denoiser(attention_mode="causal", condition_names=list(CONDITIONS))
+    components = {"audio_encoder": encoder, "feature_extractor": LogMelFeatureExtractor()}
+    pipe = make_pipeline(head=make_named_head(), denoiser=denoiser, **components)
+
+    def apertures(**options):
+        weights = weights_of(pipe, codes(pipe, clip, mouth_temperature=1.0, **options)[0])
+        return lip_aperture(weights[:, INDEX["jawOpen"]], weights[:, INDEX["mouthClose"]])
+
+    assert apertures().max() < 5e-3 < 0.1 < apertures(emotion={"happy": 0.5}).max()
+    with torch.no_grad():
+        pause -= 20
+    assert apertures().max() > 0.1
 
 
 @pytest.mark.parametrize("head", ["unnamed", None])

@@ -13,8 +13,8 @@ from components import RATE, make_denoiser, make_encoder, make_named_head, make_
 import facetalk_hf
 from facetalk_hf import FaceTalkError, FaceTalkPipeline, LogMelFeatureExtractor, load_audio
 from facetalk_hf.conditions import CONDITIONS
-from facetalk_hf.models.audio_encoder import MotionPrediction
 from facetalk_hf.motion.steering import heard_target
+from facetalk_hf.phones.visemes import PHONES
 from facetalk_hf.portable.exporting import export_onnx
 from facetalk_hf.portable.networks import heard_closures
 from facetalk_hf.portable.runtime import OnnxStream
@@ -30,7 +30,7 @@ PLAIN = {"denoiser": {}, "encoder": {}}
 ACTING = {
     "denoiser": {"condition_names": list(CONDITIONS), "pose_dim": 6, "intensity_range": (0.7, 1.3)},
     "encoder": {
-        "num_stem_layers": 2, "look_ahead_choices": [2, 4], "num_phones": 5, "closure_threshold": 0.45,
+        "num_stem_layers": 2, "look_ahead_choices": [2, 4], "num_phones": len(PHONES), "closure_threshold": 0.45,
     },
 }  # fmt: skip
 ACTED = {"emotion": {"happy": 0.8}, "energy": 0.5, "head_motion": 0.6, "upper_face_intensity": 0.7}
@@ -104,13 +104,16 @@ def test_acts_moves_and_closes_lips_as_the_stream(tmp_path, look_ahead):
     assert np.abs(apart - expected).max() > 0.01  # closures were heard
 
 
-def test_closures_are_heard_as_in_numpy():
-    generator = np.random.default_rng(0)
-    weights = torch.from_numpy(generator.uniform(-0.2, 1.2, (200, 53)).astype(np.float32))
-    logits = torch.from_numpy(generator.normal(0, 2, 200).astype(np.float32))
-    wanted = heard_target(MotionPrediction(weights, logits), 0.45)
-    for found, value in zip(heard_closures(weights, logits, 0.45), wanted, strict=True):
-        np.testing.assert_allclose(found, value, atol=1e-6)
+@torch.no_grad()
+def test_closures_and_pauses_are_heard_as_in_numpy():
+    encoder = make_encoder(closure_threshold=0.45, num_phones=len(PHONES))
+    encoder.motion_head.weight.mul_(30)
+    encoder.phone_head.bias.view(2, -1)[:, PHONES.index("pau")] = 4.0
+    features = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (200, 24)).astype(np.float32))
+    wanted = heard_target(encoder, features)
+    assert wanted.rest.std() > 0.1 and wanted.contact.std() > 0.1
+    for found, value in zip(heard_closures(encoder, features, 0.45), wanted, strict=True):
+        np.testing.assert_allclose(found, value, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
