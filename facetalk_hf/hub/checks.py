@@ -36,7 +36,9 @@ SECRETS: dict[str, str] = {
     "an API key": r"\b(sk-[A-Za-z0-9_-]{32,}|AKIA[0-9A-Z]{16}|xox[abp]-[\w-]{20,})",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
     # /home/web_user is the home of all that emscripten builds, such as onnxruntime-web.
-    "a path of a machine": r"(?<![\w./])/(home|root|Users|work|mnt|scratch|tmp)/(?!web_user\b)[\w.-]+|\b[A-Za-z]:\\+Users\\+\w+",
+    "a path of a machine": (
+        r"(?<![\w./])/(home|root|Users|work|mnt|scratch|tmp)/(?!web_user\b)[\w.-]+|\b[A-Za-z]:\\+Users\\+\w+"
+    ),
 }
 
 
