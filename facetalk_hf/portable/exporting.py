@@ -207,12 +207,12 @@ def _onnx() -> Any:
     return onnx
 
 
-def export_head(pipe: FaceTalkPipeline, folder: str | os.PathLike, resolution: int = 80) -> dict[str, int]:
+def export_head(pipe: FaceTalkPipeline, folder: str | os.PathLike, resolution: int = 96) -> dict[str, int]:
     """Write `head.glb`: the mean head at rest with all shapes as morph targets, by our names, for three.js and others.
 
     Args:
         pipe ([`FaceTalkPipeline`]): with a head that has a surface. folder (`str` or `os.PathLike`): where to.
-        resolution (`int`, *optional*, defaults to 80): cells along the head.
+        resolution (`int`, *optional*, defaults to 96): cells along the head.
 
     Returns:
         bytes of the file by its name.

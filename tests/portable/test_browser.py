@@ -10,15 +10,17 @@ import pytest
 from command import write_wav
 from components import RATE
 from live_page import FOLDER, browser_page, static_server
+from portable_models import ACTING, make
 
 import facetalk_hf
-from facetalk_hf import load_audio
+from facetalk_hf import OnnxStream, load_audio
 from facetalk_hf.audio.io import resample
+from facetalk_hf.portable.exporting import export_onnx
 
 
 DEMO = Path(facetalk_hf.__file__).parent / "assets" / "demo.wav"
 PROGRAM = """
-async ({ sound, noise, rate }) => {
+async ({ sound, noise, rate, options }) => {
   const numbers = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
   const { FaceStream } = await import("./stream.js"), ort = await import("./vendor/ort/ort.wasm.min.mjs");
   ort.env.wasm.numThreads = 1;
@@ -28,21 +30,27 @@ async ({ sound, noise, rate }) => {
   const drawn = numbers(noise), samples = numbers(sound), frames = [];
   let next = 0;
   const files = { config, encoder: await load("encoder.onnx"), motion: await load("motion.onnx") };
-  const stream = new FaceStream(files, ort, { rate, noise: () => drawn[next++] });
+  const stream = new FaceStream(files, ort, { ...options, rate, noise: () => drawn[next++] });
   for (let at = 0; at < samples.length; at += 1001) frames.push(...await stream.push(samples.slice(at, at + 1001)));
   frames.push(...await stream.finish());
-  return frames.map(({ arkit }) => [...arkit]);
+  return frames.map(({ arkit, pose }) => [...arkit, ...(pose || [])]);
 }
 """
 
 pytestmark = pytest.mark.browser
 
 
-@pytest.mark.parametrize("rate", [RATE, 44100])
-def test_weights_are_those_of_python(rate):
+@pytest.mark.parametrize(("rate", "acts"), [(RATE, False), (44100, False), (RATE, True)])
+def test_weights_are_those_of_python(rate, acts, tmp_path):
+    """Of the exported default model, and of one that acts, moves its head and hears lips close."""
     pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install facetalk_hf[onnx]")
-    from facetalk_hf import OnnxStream
-
+    folder, options, told = FOLDER / "model", {}, {}
+    if acts:
+        pytest.importorskip("onnx", reason="needs onnx: pip install facetalk_hf[onnx]")
+        folder = tmp_path
+        export_onnx(make(ACTING), folder)
+        options = {"emotion": {"happy": 0.8}, "energy": 0.5, "head_motion": 0.6, "upper_face_intensity": 0.7}
+        told = {"conditions": {"happy": 0.8, "energy": 0.5}, "headMotion": 0.6, "upperIntensity": 0.7}
     clip = resample(load_audio(DEMO)[: 2 * RATE], RATE, rate).astype(np.float32)
     with static_server() as url, browser_page(DEMO) as page:
         noise = np.random.default_rng(0).standard_normal((64, 256), np.float32)
@@ -53,13 +61,15 @@ def test_weights_are_those_of_python(rate):
             drawn, left = left[: hop * size].reshape(hop, size), left[hop * size :]
             return drawn
 
-        stream = OnnxStream(FOLDER / "model", rate, noise=draw)
-        expected = np.stack([frame.arkit for frame in stream.push(clip) + stream.finish()])
+        stream = OnnxStream(folder, rate, noise=draw, **options)
+        frames = stream.push(clip) + stream.finish()
+        expected = [np.concatenate([frame.arkit, [] if frame.pose is None else frame.pose]) for frame in frames]
+        page.route("**/model/*", lambda route: route.fulfill(path=folder / route.request.url.rpartition("/")[2]))
         page.goto(f"{url}/package.json")  # any page of the folder: the modules need no other
-        told = {"sound": base64.b64encode(clip).decode(), "noise": base64.b64encode(noise).decode(), "rate": rate}
-        found = np.array(page.evaluate(f"({PROGRAM})({json.dumps(told)})"))
-    assert 0.05 < expected.std()
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+        sound = {"sound": base64.b64encode(clip).decode(), "noise": base64.b64encode(noise).decode()}
+        found = np.array(page.evaluate(f"({PROGRAM})({json.dumps(sound | {'rate': rate, 'options': told})})"))
+    assert found.shape == (48, 58 if acts else 52) and 0.05 < np.std(expected)
+    np.testing.assert_allclose(found, expected, atol=1e-3 if acts else 1e-4)  # poses are degrees and mm
 
 
 def test_a_microphone_moves_a_head(tmp_path):
