@@ -35,7 +35,7 @@ SECRETS: dict[str, str] = {
     "a token of GitHub": r"\b(gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,})",
     "an API key": r"\b(sk-[A-Za-z0-9_-]{32,}|AKIA[0-9A-Z]{16}|xox[abp]-[\w-]{20,})",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    # /home/web_user is the home of all that emscripten builds, such as onnxruntime-web.
+    # web_user is who lives in all that emscripten builds, such as onnxruntime-web.
     "a path of a machine": (
         r"(?<![\w./])/(home|root|Users|work|mnt|scratch|tmp)/(?!web_user\b)[\w.-]+|\b[A-Za-z]:\\+Users\\+\w+"
     ),
