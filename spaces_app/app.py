@@ -14,6 +14,8 @@ import controls as panel
 import engine  # imports spaces, which has to come before anything touches CUDA
 import gradio as gr
 import widgets
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 
 import facetalk_hf
 from facetalk_hf import FaceTalkError, MotionControls
@@ -119,36 +121,45 @@ def new_head() -> dict:
 
 with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP), analytics_enabled=False) as demo:
     gr.Markdown(INTRODUCTION)
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=4, min_width=320):
-            recording = gr.Audio(
-                CLIPS["Hello there! (4 s)"],
-                sources=["upload", "microphone"],
-                type="filepath",
-                label="Speech, up to 60 s",
-                elem_id="speech",
-                buttons=[],
-            )
-            gr.Examples([[str(path)] for path in CLIPS.values()], recording, label="Clips", example_labels=list(CLIPS))
-            chosen = widgets.head_gallery(len(engine.decoder.head.identity_codes), engine.MODEL == facetalk_hf.TINY)
-            with gr.Row():
-                surprise = gr.Button("Random head", size="md", elem_id="random", min_width=140)
-                go = gr.Button("Animate", variant="primary", size="md", elem_id="go", min_width=140, scale=2)
-            with gr.Row():
-                samples = gr.Slider(1, 4, value=1, step=1, label="Samples", info="motions side by side", min_width=140)
-                seed = gr.Number(0, precision=0, minimum=0, maximum=2**31, label="Seed", min_width=110)
-            inputs = panel.make_widgets(acting=bool(engine.pipe.denoiser.config.condition_names))
-            inputs["intensity"].render()
-            with gr.Accordion("More", open=False):
-                has_fast = engine.few_steps is not None
-                fast = gr.Checkbox(has_fast, label="Fast: 4 steps, guidance built in", interactive=has_fast)
-                for name, widget in inputs.items():
-                    if name != "intensity":
-                        widget.render()
-                keys = gr.File(label="Keyframes (csv, json, npz)", type="filepath", height=120)
-        with gr.Column(scale=7, min_width=320):
-            status = gr.HTML(widgets.status(""), elem_id="status", apply_default_css=False)
-            stage = widgets.stage()
+    with gr.Tab("Recording"):
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=4, min_width=320):
+                recording = gr.Audio(
+                    CLIPS["Hello there! (4 s)"],
+                    sources=["upload", "microphone"],
+                    type="filepath",
+                    label="Speech, up to 60 s",
+                    elem_id="speech",
+                    buttons=[],
+                )
+                gr.Examples(
+                    [[str(path)] for path in CLIPS.values()], recording, label="Clips", example_labels=list(CLIPS)
+                )
+                chosen = widgets.head_gallery(
+                    len(engine.decoder.head.identity_codes), engine.MODEL == facetalk_hf.TINY
+                )
+                with gr.Row():
+                    surprise = gr.Button("Random head", size="md", elem_id="random", min_width=140)
+                    go = gr.Button("Animate", variant="primary", size="md", elem_id="go", min_width=140, scale=2)
+                with gr.Row():
+                    samples = gr.Slider(
+                        1, 4, value=1, step=1, label="Samples", info="motions side by side", min_width=140
+                    )
+                    seed = gr.Number(0, precision=0, minimum=0, maximum=2**31, label="Seed", min_width=110)
+                inputs = panel.make_widgets(acting=bool(engine.pipe.denoiser.config.condition_names))
+                inputs["intensity"].render()
+                with gr.Accordion("More", open=False):
+                    has_fast = engine.few_steps is not None
+                    fast = gr.Checkbox(has_fast, label="Fast: 4 steps, guidance built in", interactive=has_fast)
+                    for name, widget in inputs.items():
+                        if name != "intensity":
+                            widget.render()
+                    keys = gr.File(label="Keyframes (csv, json, npz)", type="filepath", height=120)
+            with gr.Column(scale=7, min_width=320):
+                status = gr.HTML(widgets.status(""), elem_id="status", apply_default_css=False)
+                stage = widgets.stage()
+    with gr.Tab("Live", elem_id="live"):
+        gr.HTML(widgets.live(), apply_default_css=False)
     gr.Markdown(RULES, elem_id="rules")
 
     options = [samples, seed, fast, *inputs.values(), keys]
@@ -179,4 +190,5 @@ if __name__ == "__main__":
         ssr_mode=False,
         run_history=False,  # gradio would keep runs in the browser
         footer_links=["api", "settings"],
+        app_kwargs={"routes": [Mount("/live", StaticFiles(directory=widgets.LIVE))]},  # plain files, no queue
     )

@@ -35,6 +35,7 @@ THREE = (
 def fetch(package: str, files: tuple[str, ...], folder: Path) -> None:
     """Take files of a package at its pinned version, checked, unless they are there."""
     places = {name: folder / re.sub("^(build|dist|examples/jsm)/", "", name) for name in files}
+    places = {name: place if place.suffix else place.with_suffix(".txt") for name, place in places.items()}
     if all(place.is_file() for place in places.values()):
         return
     pinned = json.loads((FOLDER / "package.json").read_text())

@@ -10,6 +10,7 @@ from gradio.data_classes import FileData
 
 
 PAGE = Path(__file__).parent / "page"
+LIVE = PAGE / "facetalk-live"
 SPRITE = Path(__file__).parent / "heads.jpg"
 COLUMNS = 11  # as draw_heads.py lays them out
 
@@ -58,6 +59,13 @@ def stage() -> gr.HTML:
         apply_default_css=False,
         elem_id="stage",
     )
+
+
+def live() -> str:
+    """The page that listens to the microphone by itself, or how to get it."""
+    if not all((LIVE / name).is_dir() for name in ("vendor", "model")):
+        return "<p>This server was set up without the live page: <code>python prepare_live.py</code> adds it.</p>"
+    return '<iframe class="ft-live" src="live/live.html" title="Live head" allow="microphone" loading="lazy"></iframe>'
 
 
 def status(text: str, done: float | None = None) -> str:

@@ -37,7 +37,7 @@ class Layout(Protocol):
     max_value: Any
 
 
-@dataclass(frozen=True)
+@dataclass
 class ColumnLayout:
     """The numbers of a `LogMelFeatureExtractor`, without one."""
 

@@ -24,18 +24,21 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "dataset": (r"README\.md", "LICENSE", rf"({NAME}/)*{NAME}\.parquet", rf"{NAME}\.(npy|npz)", r"corpus\.json"),
     "space": (
         "LICENSE", r"facetalk_hf/py\.typed",
-        rf"({NAME}/)*{NAME}\.(py|md|txt|json|html|css|js|svg|png|jpg|webp|gif|wav|mp3|flac|glb|npz|safetensors)",
+        rf"({NAME}/)*{NAME}\.(py|md|txt|json|html|css|m?js|svg|png|jpg|webp|gif|wav|mp3|flac|glb|npz|safetensors|onnx|wasm)",
     ),
 }  # fmt: skip
 """Regular expressions of the paths that a repository of each type may hold; all else is refused."""
 
-BINARY = (".png", ".jpg", ".webp", ".gif", ".wav", ".mp3", ".flac", ".glb", ".npz", ".npy", ".mp4")
+BINARY = (".png", ".jpg", ".webp", ".gif", ".wav", ".mp3", ".flac", ".glb", ".npz", ".npy", ".mp4", ".wasm", ".onnx")
 SECRETS: dict[str, str] = {
     "a token of the Hub": r"\bhf_[A-Za-z0-9]{20,}",
     "a token of GitHub": r"\b(gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,})",
     "an API key": r"\b(sk-[A-Za-z0-9_-]{32,}|AKIA[0-9A-Z]{16}|xox[abp]-[\w-]{20,})",
     "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    "a path of a machine": r"(?<![\w./])/(home|root|Users|work|mnt|scratch|tmp)/[\w.-]+|\b[A-Za-z]:\\+Users\\+\w+",
+    # web_user is who lives in all that emscripten builds, such as onnxruntime-web.
+    "a path of a machine": (
+        r"(?<![\w./])/(home|root|Users|work|mnt|scratch|tmp)/(?!web_user\b)[\w.-]+|\b[A-Za-z]:\\+Users\\+\w+"
+    ),
 }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A pipeline's stream as ONNX files: `encoder.onnx`, `motion.onnx`, and `config.json` with all that is not a network."""
+"""A pipeline's stream as ONNX files: `encoder.onnx`, `motion.onnx`, and `config.json` with all else."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ import torch
 
 from ..animation.arkit import ARKIT, weights_to_arkit
 from ..animation.glb import write_glb
-from ..audio.columns import ColumnLayout, log_mel_of_windows, mel_filterbank, window_samples
+from ..audio.columns import ColumnLayout, mel_filterbank, window_samples
 from ..audio.encoding import look_ahead_frames
 from ..audio.streaming import RunningStatistics
 from ..blendshapes import INDEX, LOOK_DEGREES
@@ -91,11 +91,12 @@ def export_onnx(
     frames, heads = ear.past + hop + ahead, config.num_heads
     channels = config.hidden_size // heads
     cache = (len(timesteps), config.num_layers, 2, heads, config.window, channels)
-    told = {"features": (hop, config.audio_dim), "noise": (hop, denoiser.sample_dim)}
+    told: dict[str, tuple[int, ...]] = {"features": (hop, config.audio_dim), "noise": (hop, denoiser.sample_dim)}
     told |= {"turn": (2, hop, 1, channels // 2), "bias": (hop, config.window + hop), "cache": cache}
     told |= {"conditions": (hop, len(config.condition_names))} if config.condition_names else {}
-    heard_names = ("target", "contact", "least", "rest") if steering is not None else ()
-    told |= dict(zip(heard_names, ((hop, len(columns or ())), (hop, 1), (hop,), (hop,)), strict=False))
+    heard_names = ("target", "contact", "least", "rest") if columns is not None else ()
+    if columns is not None:
+        told |= {"target": (hop, len(columns)), "contact": (hop, 1), "least": (hop,), "rest": (hop,)}
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {"columns": (4 * frames, layout.feature_size), "mask": (frames,)}
@@ -131,7 +132,7 @@ def describe(layout: ColumnLayout, names: tuple[str, ...], head: Any) -> dict[st
         heard = np.flatnonzero(column)
         rows.append([int(heard[0]), *(round(float(value), 7) for value in column[heard[0] : heard[-1] + 1])])
     return {
-        "layout": asdict(layout), "bank": rows, "floor": float(log_mel_of_windows(layout, np.zeros((1, length)))[0, 0]),
+        "layout": asdict(layout), "bank": rows,
         "statistics": {
             "memory": len(statistics.columns), "needed": statistics.needed, "prior_level": statistics.prior_level,
             "prior_scale": statistics.prior_scale, "prior_mean": [float(value) for value in statistics.prior_mean],
@@ -206,12 +207,12 @@ def _onnx() -> Any:
     return onnx
 
 
-def export_head(pipe: FaceTalkPipeline, folder: str | os.PathLike, resolution: int = 80) -> dict[str, int]:
+def export_head(pipe: FaceTalkPipeline, folder: str | os.PathLike, resolution: int = 96) -> dict[str, int]:
     """Write `head.glb`: the mean head at rest with all shapes as morph targets, by our names, for three.js and others.
 
     Args:
         pipe ([`FaceTalkPipeline`]): with a head that has a surface. folder (`str` or `os.PathLike`): where to.
-        resolution (`int`, *optional*, defaults to 80): cells along the head.
+        resolution (`int`, *optional*, defaults to 96): cells along the head.
 
     Returns:
         bytes of the file by its name.

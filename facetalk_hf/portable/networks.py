@@ -85,7 +85,7 @@ def heard_closures(encoder: LogMelEncoder, features: torch.Tensor, threshold: fl
         silent = ((pause - PAUSE[0]) / (PAUSE[1] - PAUSE[0])).clamp(0, 1)
     jaw, close = weights[:, INDEX["jawOpen"]], weights[:, INDEX["mouthClose"]]
     least = (0.6 * (jaw - close / LIP_SEAL)).clamp(0, APART) * (1 - contact.sqrt()) * (1 - silent)
-    # `closed_lips` sets each weight to its own, a constant, at least a constant, or a share of jawOpen: which, it says.
+    # `closed_lips` leaves a weight, sets it, sets its least value, or makes it a share of jawOpen: which, it says.
     rest = torch.zeros(3, len(EXPRESSIONS))
     rest[1] = 1
     rest[2, INDEX["jawOpen"]] = 1
@@ -111,6 +111,8 @@ class Motion(nn.Module):
         temperature (`float`, *optional*): of the mouth.
         steering ([`MouthSteering`], *optional*): where closures are heard.
     """
+
+    film: torch.Tensor
 
     def __init__(
         self, denoiser: FaceTalkDenoiser, head: NPHMModel, timesteps: torch.Tensor, table: torch.Tensor, hop: int,
@@ -171,7 +173,9 @@ class Motion(nn.Module):
         cache: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
         denoiser, heads = self.denoiser, self.heads
-        hidden, skips, kept = denoiser.sample_in(noisy), [], []
+        hidden = denoiser.sample_in(noisy)
+        skips: list[torch.Tensor] = []
+        kept: list[torch.Tensor] = []
         half = len(denoiser.blocks) // 2
         for index, block in enumerate(denoiser.layers()):
             film = self.film[step, index]

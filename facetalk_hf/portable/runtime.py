@@ -30,9 +30,6 @@ from ..motion.eyes import LidMemory, keep_gaze, sees, sharpen_blinks
 FIXED = ("num_inference_steps", "guidance_scale", "mouth_temperature", "look_ahead", "emotion_scale")
 """Controls that were settled when the files were written."""
 
-SEEN_AT_ONCE = 1.0
-"""Seconds of a chunk that are worked on at a time."""
-
 
 @dataclass(frozen=True)
 class Frame:
@@ -56,7 +53,8 @@ class _Ear:
     """The audio encoder of a `FeatureStream`; keeps what it has heard of closures beside the features."""
 
     def __init__(self, session: Any, config: dict[str, Any]) -> None:
-        self.session, self.config, self.heard = session, config, {}
+        self.session, self.config = session, config
+        self.heard: dict[str, np.ndarray] = {}
         self.look_aheads = (config["ahead"],)
 
     def past_frames(self) -> int:
@@ -114,7 +112,8 @@ class OnnxStream:
             self._features.statistics.update(log_mel(layout, warm_up))
         rng = np.random.default_rng(seed)
         self._noise = noise or (lambda frames, size: rng.standard_normal((frames, size), np.float32))
-        self._cache, self._lids, self._frequencies = None, LidMemory(), np.array(config["frequencies"])
+        self._cache = np.zeros(config["cache"], np.float32)
+        self._lids, self._frequencies = LidMemory(), np.array(config["frequencies"])
         self._to_arkit = np.zeros((len(self.names), len(self.arkit_names)), np.float32)
         for row, column, share in config["to_arkit"]:
             self._to_arkit[row, column] = share
@@ -179,8 +178,6 @@ class OnnxStream:
     def _infer(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Turn features (hop, A) into the weights (hop, W) and poses (hop, P) of the next frames."""
         hop, window, first = self.hop, self.config["window"], self.num_frames
-        if self._cache is None:
-            self._cache = np.zeros(self.config["cache"], np.float32)
         angle = (np.arange(first, first + hop)[:, None] * self._frequencies)[:, None]
         offset = np.arange(-window, hop) - np.arange(hop)[:, None]
         seen = (offset <= 0) & (offset >= -window) & (np.arange(first - window, first + hop) >= 0)

@@ -107,6 +107,13 @@ def test_readme_and_page_say_what_it_must_not_be_used_for(server):
     assert "Do not use" in words and "Do not use" in page and "synthetic" in words and "synthetic" in page
 
 
+def test_the_live_page_is_served_as_plain_files(server):
+    page, module = (httpx.get(f"{server}/live/{name}", timeout=120) for name in ("live.html", "stream.js"))
+    assert page.status_code == module.status_code == 200
+    assert page.headers["content-type"].startswith("text/html") and "javascript" in module.headers["content-type"]
+    assert httpx.get(f"{server}/live/../app.py", timeout=120).text != (SPACE / "app.py").read_text(encoding="utf-8")
+
+
 def test_curves_are_those_of_the_motion():
     spec = importlib.util.spec_from_file_location("space_curves", SPACE / "curves.py")
     curves = importlib.util.module_from_spec(spec)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from components import RATE, make_denoiser, make_encoder, make_named_head, make_pipeline, seed, speech_like
+from components import RATE, make_encoder, make_pipeline, seed, speech_like
+from portable_models import ACTING, DISTILLED, PLAIN, make
 
 import facetalk_hf
-from facetalk_hf import FaceTalkError, FaceTalkPipeline, LogMelFeatureExtractor, load_audio
-from facetalk_hf.conditions import CONDITIONS
+from facetalk_hf import FaceTalkError, FaceTalkPipeline, load_audio
 from facetalk_hf.motion.steering import heard_target
 from facetalk_hf.phones.visemes import PHONES
 from facetalk_hf.portable.exporting import export_onnx
@@ -25,29 +25,7 @@ pytest.importorskip("onnx", reason="needs onnx: pip install facetalk_hf[onnx]")
 
 LIBRARY = Path(facetalk_hf.__file__).parent
 CLIPS = [LIBRARY / "assets" / "demo.wav", *sorted((LIBRARY.parent / "spaces_app" / "clips").glob("*.mp3"))]
-DISTILLED = {"is_distilled": True, "num_inference_steps": 2, "guidance_scale": 1.0, "mouth_temperature": 1.0}
-PLAIN = {"denoiser": {}, "encoder": {}}
-ACTING = {
-    "denoiser": {"condition_names": list(CONDITIONS), "pose_dim": 6, "intensity_range": (0.7, 1.3)},
-    "encoder": {
-        "num_stem_layers": 2, "look_ahead_choices": [2, 4], "num_phones": len(PHONES), "closure_threshold": 0.45,
-    },
-}  # fmt: skip
 ACTED = {"emotion": {"happy": 0.8}, "energy": 0.5, "head_motion": 0.6, "upper_face_intensity": 0.7}
-
-
-def make(config):
-    torch.manual_seed(1)
-    encoder = make_encoder(**config["encoder"])
-    with torch.no_grad():
-        encoder.motion_head.weight.normal_()  # lips that close, and open
-    denoiser = make_denoiser(**config["denoiser"])
-    for network in (encoder, denoiser):
-        network.half().float()  # as checkpoints are
-    return make_pipeline(
-        denoiser=denoiser, audio_encoder=encoder, head=make_named_head(),
-        feature_extractor=LogMelFeatureExtractor(), **DISTILLED,
-    )  # fmt: skip
 
 
 class TorchNoise:
@@ -130,7 +108,7 @@ def test_shipped_model_is_small(shipped):
 
 @pytest.mark.parametrize("path", CLIPS, ids=lambda path: path.name)
 def test_shipped_clips(shipped, path):
-    """Their first 2 s; benchmarks/onnx.py does them whole."""
+    """Their first 2 s; benchmarks/portable.py does them whole."""
     expected, found, _, _ = both(shipped[0], shipped[1], load_audio(path)[: 2 * RATE])
     np.testing.assert_allclose(found, expected, atol=1e-4)
 

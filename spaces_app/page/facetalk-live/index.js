@@ -37,7 +37,7 @@ export async function openFace(context, options = {}) {
 /** What `openFace` gives. `input` takes sound, `output` gives it again so late that it fits the face. */
 export class LiveFace {
   constructor(context, worker, port, { config, delay }) {
-    Object.assign(this, { context, worker, config, frames: [], late: 0, shown: 0, spent: [], onframes: null });
+    Object.assign(this, { context, worker, config, frames: [], playing: 0, late: 0, shown: 0, spent: [], onframes: null });
     // 20 ms are gathered, two frames are made together and then shown one after the other.
     this.delay = delay + 0.02 + 0.06;
     this.input = new AudioWorkletNode(context, "facetalk-tap");
@@ -78,13 +78,16 @@ export class LiveFace {
     return () => { source.disconnect(); stream.getTracks().forEach((track) => track.stop()); };
   }
 
-  /** Play a recording (ArrayBuffer of any sound file) through the face and, in step with it, the loudspeaker. */
+  /** Play a recording (ArrayBuffer of any sound file) through the face and, in step with it, the loudspeaker, to its end. */
   async play(file) {
     const source = new AudioBufferSourceNode(this.context, { buffer: await this.context.decodeAudioData(file) });
     source.connect(this.input);
-    this.output.connect(this.context.destination);
+    if (!this.playing++) this.output.connect(this.context.destination);
     source.start();
-    return new Promise((done) => { source.onended = () => { source.disconnect(); done(); }; });
+    await new Promise((done) => { source.onended = done; });
+    source.disconnect();
+    await new Promise((done) => setTimeout(done, 1000 * this.delay));  // the face is not done yet
+    if (!--this.playing) this.output.disconnect(this.context.destination);  // a microphone is not to be heard
   }
 
   close() { this.worker.terminate(); this.input.disconnect(); this.output.disconnect(); }

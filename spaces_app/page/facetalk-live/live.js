@@ -12,6 +12,7 @@ scene.add(holder, new THREE.HemisphereLight(0xffffff, 0x99887a, 2.2));
 const key = new THREE.DirectionalLight(0xffffff, 2);
 key.position.set(1, 1.5, 2.5);
 scene.add(key);
+const SHADE = { mouth: 0.12, teeth: 0.5 };  // of our head: no shadow falls into its mouth
 let face = null, avatar = null, stop = null, root = null;
 
 async function show(buffer) {
@@ -20,18 +21,18 @@ async function show(buffer) {
   root = gltf.scene;
   holder.add(root);
   const box = new THREE.Box3();
+  root.updateMatrixWorld(true);
   root.traverse((mesh) => {  // a whole body is looked in the face: at what speech moves
     if (!mesh.morphTargetInfluences) return;
     mesh.frustumCulled = false;
-    if (mesh.material && mesh.material.name === "mouth") mesh.material.color.multiplyScalar(0.35);  // no shadows in there
-    mesh.geometry.computeBoundingBox();
-    box.union(mesh.geometry.boundingBox.clone().applyMatrix4(mesh.matrixWorld));
+    mesh.material.color.multiplyScalar(SHADE[mesh.material.name] || 1);
+    box.union(new THREE.Box3().setFromBufferAttribute(mesh.geometry.attributes.position).applyMatrix4(mesh.matrixWorld));
   });
   const size = box.getSize(new THREE.Vector3()), middle = box.getCenter(new THREE.Vector3());
   root.position.sub(middle);
   camera.position.set(0, 0, (0.62 * size.y) / Math.tan(Math.PI * 12 / 180) + size.z / 4);
   avatar = null;
-  said.textContent = "";
+  window.avatar = root;  // for the curious, and for tests
 }
 
 async function listen() {
@@ -41,7 +42,7 @@ async function listen() {
   const start = performance.now();
   face = await openFace(context);
   await context.resume();
-  window.facetalk = face;  // for the curious, and for tests
+  window.facetalk = face;
   said.textContent = `Ready after ${((performance.now() - start) / 1000).toFixed(1)} s`;
   return face;
 }

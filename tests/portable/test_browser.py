@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""spaces_app/page/facetalk-live in headless Chromium: Python's weights, and a head that a microphone moves."""
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import write_wav
+from components import RATE
+from live_page import FOLDER, browser_page, static_server
+from portable_models import ACTING, make
+
+import facetalk_hf
+from facetalk_hf import OnnxStream, load_audio
+from facetalk_hf.audio.io import resample
+from facetalk_hf.portable.exporting import export_onnx
+
+
+DEMO = Path(facetalk_hf.__file__).parent / "assets" / "demo.wav"
+PROGRAM = """
+async ({ sound, noise, rate, options }) => {
+  const numbers = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+  const { FaceStream } = await import("./stream.js"), ort = await import("./vendor/ort/ort.wasm.min.mjs");
+  ort.env.wasm.numThreads = 1;
+  ort.env.wasm.wasmPaths = new URL("./vendor/ort/", document.baseURI).href;
+  const load = async (name) => ort.InferenceSession.create(await (await fetch("./model/" + name)).arrayBuffer());
+  const config = await (await fetch("./model/config.json")).json();
+  const drawn = numbers(noise), samples = numbers(sound), frames = [];
+  let next = 0;
+  const files = { config, encoder: await load("encoder.onnx"), motion: await load("motion.onnx") };
+  const stream = new FaceStream(files, ort, { ...options, rate, noise: () => drawn[next++] });
+  for (let at = 0; at < samples.length; at += 1001) frames.push(...await stream.push(samples.slice(at, at + 1001)));
+  frames.push(...await stream.finish());
+  return frames.map(({ arkit, pose }) => [...arkit, ...(pose || [])]);
+}
+"""
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.mark.parametrize(("rate", "acts"), [(RATE, False), (44100, False), (RATE, True)])
+def test_weights_are_those_of_python(rate, acts, tmp_path):
+    """Of the exported default model, and of one that acts, moves its head and hears lips close."""
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install facetalk_hf[onnx]")
+    folder, options, told = FOLDER / "model", {}, {}
+    if acts:
+        pytest.importorskip("onnx", reason="needs onnx: pip install facetalk_hf[onnx]")
+        folder = tmp_path
+        export_onnx(make(ACTING), folder)
+        options = {"emotion": {"happy": 0.8}, "energy": 0.5, "head_motion": 0.6, "upper_face_intensity": 0.7}
+        told = {"conditions": {"happy": 0.8, "energy": 0.5}, "headMotion": 0.6, "upperIntensity": 0.7}
+    clip = resample(load_audio(DEMO)[: 2 * RATE], RATE, rate).astype(np.float32)
+    with static_server() as url, browser_page(DEMO) as page:
+        noise = np.random.default_rng(0).standard_normal((64, 256), np.float32)
+        left = noise.ravel().copy()
+
+        def draw(hop, size):
+            nonlocal left
+            drawn, left = left[: hop * size].reshape(hop, size), left[hop * size :]
+            return drawn
+
+        stream = OnnxStream(folder, rate, noise=draw, **options)
+        frames = stream.push(clip) + stream.finish()
+        expected = [np.concatenate([frame.arkit, [] if frame.pose is None else frame.pose]) for frame in frames]
+        page.route("**/model/*", lambda route: route.fulfill(path=folder / route.request.url.rpartition("/")[2]))
+        page.goto(f"{url}/package.json")  # any page of the folder: the modules need no other
+        sound = {"sound": base64.b64encode(clip).decode(), "noise": base64.b64encode(noise).decode()}
+        found = np.array(page.evaluate(f"({PROGRAM})({json.dumps(sound | {'rate': rate, 'options': told})})"))
+    assert found.shape == (48, 58 if acts else 52) and 0.05 < np.std(expected)
+    np.testing.assert_allclose(found, expected, atol=1e-3 if acts else 1e-4)  # poses are degrees and mm
+
+
+def test_a_microphone_moves_a_head(tmp_path):
+    """From a folder of plain files, and no request goes anywhere else."""
+    recording = write_wav(tmp_path / "voice.wav", load_audio(DEMO))
+    elsewhere, errors = [], []
+    with static_server() as url, browser_page(recording) as page:
+        page.on("request", lambda request: elsewhere.append(request.url) if not request.url.startswith(url) else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.set_viewport_size({"width": 200, "height": 200})  # pictures are drawn in software here
+        page.goto(f"{url}/live.html")
+        page.wait_for_function("window.avatar")
+        page.click("#microphone")
+        page.wait_for_function("window.facetalk && facetalk.frames.length")
+        page.evaluate("""() => {
+          const jaw = facetalk.config.arkit.indexOf("jawOpen");
+          window.heard = []; window.seen = [];
+          facetalk.onframes = (made) => made.forEach(({ index, arkit }) => heard.push([index, arkit[jaw]]));
+          setInterval(() => avatar.traverse(({ morphTargetDictionary: names, morphTargetInfluences: weights }) => {
+            if (names && "jawOpen" in names) seen.push(weights[names.jawOpen]);
+          }), 40);
+        }""")
+        page.wait_for_function("heard.length > 60")
+        heard, seen = np.array(page.evaluate("heard")), page.evaluate("seen")
+    assert not elsewhere and not errors
+    assert (np.diff(heard[:, 0]) == 1).all()  # no frame was left out
+    assert heard[:, 1].max() > 0.15 and np.ptp(seen) > 0.1
+
+
+def test_avatars_by_names():
+    """ARKit's names, ours and visemes find their shapes; closed lips are the viseme PP, an open mouth is aa."""
+    program = """
+    async () => {
+      const { bindAvatar } = await import("./avatar.js");
+      const config = await (await fetch("./model/config.json")).json();
+      const quaternion = { clone() { return this; } };
+      const make = (...names) => ({
+        quaternion, morphTargetDictionary: Object.fromEntries(names.map((name, i) => [name, i])),
+        morphTargetInfluences: names.map(() => 0), traverse(visit) { visit(this); },
+      });
+      const row = (weights) => config.arkit.map((name) => weights[name] || 0);
+      const mine = make("jawOpen", "eyeBlink_L", "browInnerUp_R", "body"), other = make("JawOpen", "Eye_Blink.R");
+      const shown = row({ jawOpen: 0.5, eyeBlinkLeft: 1, browInnerUp: 0.2 }), known = Object.keys(config.visemes);
+      for (const avatar of [mine, other]) bindAvatar(avatar, config).set(shown);
+      const visemes = make(...known.map((name) => "viseme_" + name)), bound = bindAvatar(visemes, config);
+      const say = (viseme) => {
+        bound.set(row(config.visemes[viseme]));
+        const weights = visemes.morphTargetInfluences;
+        return known[weights.indexOf(Math.max(...weights))];
+      };
+      return [mine.morphTargetInfluences, other.morphTargetInfluences, ["aa", "U", "PP", "FF"].map(say)];
+    }
+    """
+    with static_server() as url, browser_page(DEMO) as page:
+        page.goto(f"{url}/package.json")
+        mine, other, said = page.evaluate(program)
+    assert mine == pytest.approx([0.5, 1, 0.2, 0]) and other == pytest.approx([0.5, 0])
+    assert said == ["aa", "U", "PP", "FF"]
