@@ -29,7 +29,6 @@ from .inputs import with_emotions
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..pipeline.facetalk import FaceTalkPipeline
     from ..pipeline.streaming import SpeechStreamOutput
 
 
@@ -99,6 +98,8 @@ def stream(
 
     import torch
 
+    from ..pipeline.few_steps import prefers_few_steps
+
     pipe = load_pipeline(model, device, Dtype.float32)
     pipe = pipe.few_steps() if (prefers_few_steps(pipe, controls) if fast is None else fast) else pipe
     fps, sinks = pipe.config["fps"], contextlib.ExitStack()
@@ -129,12 +130,6 @@ def stream(
         except BrokenPipeError:
             # The reader has gone; without this, Python complains once more when it closes stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def prefers_few_steps(pipe: "FaceTalkPipeline", controls: MotionControls) -> bool:
-    """Tell whether a stream is to take the model's few-step weights, which hold the model's own guidance."""
-    asked = (controls.num_inference_steps, controls.guidance_scale, controls.mouth_temperature, controls.emotion_scale)
-    return pipe.has_few_steps and all(value is None for value in asked)
 
 
 def read_pcm() -> "Iterator[np.ndarray]":

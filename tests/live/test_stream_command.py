@@ -14,8 +14,8 @@ from command import assert_one_line, facetalk, needs_model, write_wav  # noqa: F
 from components import make_denoiser, make_named_head, make_pipeline, speech_like
 
 import facetalk_hf
-from facetalk_hf.cli.stream import prefers_few_steps
 from facetalk_hf.motion.controls import MotionControls
+from facetalk_hf.pipeline.few_steps import prefers_few_steps
 
 
 @pytest.fixture(scope="module")
