@@ -5,7 +5,9 @@
     python benchmarks/few_steps.py --corpus data/corpus --live
 
 With --live the motion is that of a stream, in chunks of 0.1 s, with lids as a user sees them, and the table, which
-goes to docs/live.md, says what part of real time a stream takes: why few steps are its default. Every row has the same clips and the same initial noise. Rows are measured once: the script can be interrupted and
+goes to docs/live.md, says what part of real time a stream takes: why few steps are its default.
+
+Every row has the same clips and the same initial noise. Rows are measured once: the script can be interrupted and
 started again. It writes the table of docs/sampling.md between its markers, and all scores to --output.
 """
 
