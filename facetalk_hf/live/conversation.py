@@ -109,8 +109,8 @@ class Conversation:
             source = torch.Generator().manual_seed(seed)
             told = replace(controls, look_ahead=seconds)
             stream = self.pipe.open_stream(self.sampling_rate, controls=told, generator=source, hop=1)
-            # A chunk waits for the next frame for as long as a frame lasts.
-            if best is None or frames_of(stream) + 1 <= delay * self.fps + 1e-9:
+            # A chunk waits for the next frame, and one frame is kept for chunks that come unevenly.
+            if best is None or frames_of(stream) + 2 <= delay * self.fps + 1e-9:
                 best = stream
         assert best is not None
         return best
