@@ -2,7 +2,6 @@
 """`facetalk stream`: sound from a pipe, file or microphone in, ARKit weights out while it comes, or to an engine."""
 
 import contextlib
-import io
 import os
 import sys
 from collections.abc import Generator, Iterable, Iterator
@@ -136,8 +135,8 @@ def read_pcm() -> "Iterator[np.ndarray]":
     """Read samples (S,) int16 from stdin, little-endian, as they come. Half a sample at the end is left out."""
     import numpy as np
 
-    rest, source = b"", cast(io.BufferedReader, sys.stdin.buffer)
-    while data := source.read1(8192):
+    rest, source = b"", sys.stdin.fileno()
+    while data := os.read(source, 8192):  # no buffer of Python's, whose lock a thread would hold when all ends
         data = rest + data
         whole = len(data) // 2 * 2
         rest = data[whole:]

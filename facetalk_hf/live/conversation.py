@@ -130,7 +130,7 @@ class Conversation:
         """Add sound to what is spoken; a voice that comes in chunks is said chunk by chunk.
 
         Args:
-            samples: (S,) floats in -1..1 or integers, one channel.
+            samples: (S,) floats in -1..1 or signed integers, one channel.
             phones: what is said in them, (phone, start, end) in seconds from their start, where the speech engine
                 knows; else it is heard.
 
@@ -138,7 +138,7 @@ class Conversation:
             FaceTalkError: no row of finite numbers, or phones that cannot be used.
         """
         samples = np.asarray(samples)
-        if samples.ndim != 1 or samples.dtype.kind not in "iuf" or not np.isfinite(samples).all():
+        if samples.ndim != 1 or samples.dtype.kind not in "if" or not np.isfinite(samples).all():
             raise FaceTalkError("speech must be one channel of finite numbers, an array of one dimension")
         samples = to_int16(samples)
         segments = spoken_segments(phones, None, samples / 32768, self.sampling_rate)
