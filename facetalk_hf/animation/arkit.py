@@ -127,12 +127,15 @@ def channel_weights(animation: HeadAnimation, names: Sequence[str]) -> np.ndarra
     return result
 
 
-def eye_angles(animation: HeadAnimation) -> np.ndarray:
+def eye_angles(weights: np.ndarray) -> np.ndarray:
     """Compute yaw and pitch of the left, then the right eye, (T, 2, 2) float32 in radians, as eyeLook* say.
 
     In ARKit's axes, which are ours: yaw turns about +y, towards the subject's left; pitch about +x, DOWN.
+
+    Args:
+        weights ((T, 52) float): in the order of `ARKIT`.
     """
-    values = dict(zip(ARKIT, arkit_weights(animation).T, strict=True))
+    values = dict(zip(ARKIT, np.asarray(weights, np.float32).T, strict=True))
     eyes = []
     for side, left in (("Left", 1), ("Right", -1)):
         out, into, down, up = (
@@ -140,6 +143,20 @@ def eye_angles(animation: HeadAnimation) -> np.ndarray:
         )
         eyes.append(np.stack([left * (out - into), down - up], 1))
     return np.radians(np.stack(eyes, 1))
+
+
+def rotations(weights: np.ndarray, poses: np.ndarray | None = None) -> np.ndarray:
+    """Compute the angles `ROTATIONS` of Live Link Face, (T, 9) float64 in radians.
+
+    Args:
+        weights ((T, 52) float): in the order of `ARKIT`.
+        poses ((T, 6) float, *optional*): as in `HeadAnimation.poses`; `None` for a head that does not move.
+    """
+    angles = np.zeros((len(weights), 3, 3))  # head, left eye, right eye; yaw, pitch, roll
+    if poses is not None:
+        angles[:, 0] = np.radians(poses[:, :3] * (1, -1, -1))
+    angles[:, 1:, :2] = eye_angles(weights)
+    return angles.reshape(len(weights), 9)
 
 
 def timecode(frame: int, fps: float) -> str:
@@ -163,13 +180,10 @@ def write_live_link_csv(path: str | os.PathLike, animation: HeadAnimation) -> Pa
     Raises:
         FaceTalkError: targets without ARKit names, or a place that cannot be written to.
     """
-    angles = np.zeros((animation.num_frames, 3, 3))  # head, left eye, right eye; yaw, pitch, roll
-    if animation.poses is not None:
-        angles[:, 0] = np.radians(animation.poses[:, :3] * (1, -1, -1))
-    angles[:, 1:, :2] = eye_angles(animation)
+    weights = arkit_weights(animation)
     rows = [live_link_header()]
-    for index, row in enumerate(arkit_weights(animation)):
-        rows.append(live_link_row(index, row, animation.fps, angles[index]))
+    for index, (row, angles) in enumerate(zip(weights, rotations(weights, animation.poses), strict=True)):
+        rows.append(live_link_row(index, row, animation.fps, angles))
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return Path(path)

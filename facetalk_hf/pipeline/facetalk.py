@@ -220,6 +220,12 @@ class FaceTalkPipeline(FaceTalkComponents):
             return expressions, animations if arkit is None else arkit
         return FaceTalkPipelineOutput(expressions=expressions, animations=animations, arkit=arkit, poses=poses)
 
+    @property
+    def has_few_steps(self) -> bool:
+        """Whether `few_steps()` finds weights in the model's own folder."""
+        folder = self.model_folder
+        return not self.config["is_distilled"] and folder is not None and (folder / FEW_STEPS).is_dir()
+
     def few_steps(self, folder: str | os.PathLike | None = None) -> Self:
         """Make a pipeline that samples in few steps, with the LoRA of a folder fused into a copy of the denoiser.
 

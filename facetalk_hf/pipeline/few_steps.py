@@ -3,14 +3,19 @@
 
 import copy
 import os
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.lora import fuse_lora, load_lora
+from ..motion.controls import MotionControls
 from .denoising import SamplingScheduler
+
+
+if TYPE_CHECKING:
+    from .facetalk import FaceTalkPipeline
 
 
 STEPS = 4
@@ -37,6 +42,15 @@ def few_step_denoiser(
     return denoiser, {
         "num_inference_steps": steps, "guidance_scale": 1.0, "mouth_temperature": 1.0, "is_distilled": True,
     }  # fmt: skip
+
+
+def prefers_few_steps(pipe: "FaceTalkPipeline", controls: MotionControls) -> bool:
+    """Tell whether live motion is to take the model's few-step weights: nothing is asked for that they lack.
+
+    They hold steps, guidance, emotion scale and the mouth's temperature; docs/sampling.md has what they are worth.
+    """
+    asked = (controls.num_inference_steps, controls.guidance_scale, controls.mouth_temperature, controls.emotion_scale)
+    return pipe.has_few_steps and all(value is None for value in asked)
 
 
 def few_step_scheduler(scheduler: SamplingScheduler) -> DPMSolverMultistepScheduler:

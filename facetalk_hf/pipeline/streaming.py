@@ -21,6 +21,7 @@ from ..animation.head_animation import HeadAnimation, neck_pivot
 from ..audio.encoding import look_ahead_frames
 from ..audio.io import read_audio
 from ..audio.streaming import FeatureStream, StreamingResampler, read_chunk
+from ..blendshapes import INDEX
 from ..conditions import STYLE
 from ..errors import FaceTalkError
 from ..head.decoder import Identity
@@ -29,9 +30,12 @@ from ..motion.blinks import LidMemory
 from ..motion.controls import MotionControls
 from ..motion.emotions import told_conditions
 from ..motion.processing import MotionProcessor
-from ..motion.steering import MouthSteering, heard_target, steerable
+from ..motion.steering import MouthSteering, MouthTarget, heard_target, mouth_target, steerable
+from ..phones.alphabets import SILENCE
+from ..phones.segments import Segment
 from .components import OUTPUT_TYPES, FaceTalkComponents
 from .denoising import SamplingScheduler
+from .spoken import Phones, spoken_segments
 
 
 @dataclass
@@ -137,7 +141,7 @@ class SpeechStream:
         self.code_size, self.sample_size = pipe.denoiser.config["code_dim"], pipe.denoiser.sample_dim
         self.fps, self.condition_names = pipe.config["fps"], pipe.denoiser.config["condition_names"]
         self.controls, self.poses = controls, None if not pipe.learnt_pose else np.zeros((0, 6), np.float32)
-        self.processor = MotionProcessor(controls, pipe.denoiser, pipe.head)
+        self.model, self.processor = pipe.denoiser, MotionProcessor(controls, pipe.denoiser, pipe.head)
         steps, guidance_scale = controls.num_inference_steps, controls.guidance_scale
         assert steps is not None and guidance_scale is not None
         timesteps, table = sampling_table(pipe.scheduler, steps)
@@ -147,7 +151,8 @@ class SpeechStream:
         self.encoder = pipe.audio_encoder
         self.steering: MouthSteering | None = None
         if self.encoder.config.closure_threshold is not None and steerable(pipe.head):
-            self.steering = MouthSteering([None], hop, pipe.denoiser, pipe.head, 1.0, self.processor.intensity)
+            self.steering = self._make_steering()
+        self.told: dict[int, tuple[np.ndarray, float]] = {}  # mouth and contact of frames to come
         # Noise comes in groups of 16 numbers; drawn in whole groups it is that of a clip at once.
         self.noise = torch.zeros(0, self.sample_size)
         self.noise_block = 16 // math.gcd(16, self.sample_size)
@@ -180,6 +185,51 @@ class SpeechStream:
         if controls.acts and not self.condition_names:
             raise FaceTalkError("this model was not trained with emotion and style")
         self.controls = controls
+
+    def tell(self, phones: Phones, samples: np.ndarray, after: int = 0) -> None:
+        """Say which phones are spoken in the sound that comes next: the mouth says them, as in a call.
+
+        Args:
+            phones: (phone, start, end) in seconds from the start of `samples`, as for the pipeline.
+            samples: (S,) numbers, the sound that will be pushed from now on, in any chunks.
+            after (`int`, *optional*, defaults to 0): samples that will be pushed before.
+
+        Raises:
+            FaceTalkError: phones or samples that cannot be used, or a head that phones cannot steer.
+        """
+        self.steering = self.steering or self._make_steering()
+        waveform, rate = read_audio(samples, self.sampling_rate)
+        segments = spoken_segments(phones, None, waveform, rate) or []
+        # Frames have a grid of their own, which the sound begins between.
+        start, length = (self.resampler.received + after) / rate, len(waveform) / rate
+        first = int(start * self.fps)
+        lead = start - first / self.fps
+        segments = [Segment(name, begin + lead, end + lead) for name, begin, end in segments]
+        if lead > 0:
+            segments.insert(0, Segment(SILENCE, 0.0, lead))
+        frames = math.ceil((lead + length) * self.fps)
+        target = mouth_target(segments, frames, self.fps, np.pad(waveform, (round(lead * rate), 0)), rate)
+        for row, (weights, contact) in enumerate(zip(target.weights, target.contact, strict=True)):
+            if lead <= (row + 0.5) / self.fps < lead + length:
+                self.told[first + row] = weights, float(contact)
+
+    def _make_steering(self) -> MouthSteering:
+        return MouthSteering([None], self.hop, self.model, self.processor.head, 1.0, self.processor.intensity)
+
+    def _steer(self, features: torch.Tensor, acted: np.ndarray | None) -> MouthSteering | None:
+        """Aim at the mouth of the next frames, whose features are (hop, A): what was told, or else what is heard."""
+        if self.steering is None:
+            return None
+        told = [self.told.pop(self.num_frames + index, None) for index in range(self.hop)]
+        if any(item is not None for item in told):
+            rest = np.zeros(len(INDEX), np.float32), 0.0
+            weights, contact = zip(*(item or rest for item in told), strict=True)
+            self.steering.aim([MouthTarget(np.stack(weights), np.array(contact, np.float32))], self.hop)
+        elif self.encoder.config.closure_threshold is not None:
+            self.steering.aim([heard_target(self.encoder, features, acted)], self.hop)
+        else:
+            return None
+        return self.steering
 
     def push(self, samples: np.ndarray | torch.Tensor, sampling_rate: int | None = None) -> torch.Tensor:
         """Take in sound and return the codes (n, D) float of the frames that it completes; n may be 0.
@@ -245,9 +295,7 @@ class SpeechStream:
         """Turn features (hop, A) of the next frames into normalised codes (hop, D): a sample, and the expected one."""
         told = told_conditions(self.controls, self.condition_names, self.hop, self.fps, first=self.num_frames)
         self.denoiser.begin(features, None if told is None else torch.from_numpy(told))
-        steer = self.steering
-        if steer is not None:
-            steer.aim([heard_target(self.encoder, features, told)], self.hop)
+        steer = self._steer(features, told)
         known = self.table.new_zeros(len(self.table), self.hop * self.sample_size)
         known[0] = self._draw().to(known.device).flatten()
         for step in range(len(self.table) - 1):
