@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from ..blendshapes import TONGUE
 from ..errors import FaceTalkError
 from ..mesh.pose import apply_pose, axis_rotations
 from .formats import READERS, WRITERS, format_of
@@ -187,6 +188,26 @@ class HeadAnimation:
             first = self.replace(**before._asdict()).vertices(0)
             landmarks = carry_landmarks(landmarks, first, self.parts, before, after)
         return self.replace(**after._asdict(), landmarks=landmarks)
+
+    @property
+    def tongue(self) -> np.ndarray | None:
+        """Weights (T, 5) of the tongue's targets, in the order of `blendshapes.TONGUE`; `None` without a tongue."""
+        if not set(TONGUE) <= set(self.target_names):
+            return None
+        return self.weights[:, [self.target_names.index(name) for name in TONGUE]]
+
+    def with_tongue(self, weights: np.ndarray) -> "HeadAnimation":
+        """Give the tongue its motion, in place of what it had, in a copy; a head without a tongue stays as it is.
+
+        Args:
+            weights ((T, 5) float): of the targets in `blendshapes.TONGUE`, such as those of
+                [`facetalk_hf.phones.tongue.tongue_weights`].
+        """
+        if self.tongue is None:
+            return self
+        moved = self.weights.copy()
+        moved[:, [self.target_names.index(name) for name in TONGUE]] = _array(weights, "weights", (len(self), 5))
+        return self.replace(weights=moved)
 
     def compact(self, tolerance: float = 0.02) -> "HeadAnimation":
         """Express the same motion by the fewest targets with an error below `tolerance` mm at every vertex and frame.
