@@ -196,14 +196,14 @@ class HeadAnimation:
             return None
         return self.weights[:, [self.target_names.index(name) for name in TONGUE]]
 
-    def with_tongue(self, weights: np.ndarray) -> "HeadAnimation":
+    def with_tongue(self, weights: np.ndarray | None) -> "HeadAnimation":
         """Give the tongue its motion, in place of what it had, in a copy; a head without a tongue stays as it is.
 
         Args:
-            weights ((T, 5) float): of the targets in `blendshapes.TONGUE`, such as those of
+            weights ((T, 5) float, *optional*): of the targets in `blendshapes.TONGUE`, such as those of
                 [`facetalk_hf.phones.tongue.tongue_weights`].
         """
-        if self.tongue is None:
+        if self.tongue is None or weights is None:
             return self
         moved = self.weights.copy()
         moved[:, [self.target_names.index(name) for name in TONGUE]] = _array(weights, "weights", (len(self), 5))

@@ -53,8 +53,8 @@ class BlendshapeDecoder(HeadDecoder):
         still = np.zeros((len(weights), len(TONGUE)), np.float32)
         return HeadAnimation(
             base=geometry.base, targets=geometry.tongue, weights=np.concatenate([weights, still], 1),
-            target_names=(*geometry.names, *TONGUE), faces=geometry.faces, colors=geometry.colors, parts=geometry.parts,
-            expressions=expressions, identity=identity, landmarks=landmarks,
+            target_names=(*geometry.names, *TONGUE), faces=geometry.faces, colors=geometry.colors,
+            parts=geometry.parts, expressions=expressions, identity=identity, landmarks=landmarks,
             lip_aperture=opening(landmarks, geometry.landmarks),
         )  # fmt: skip
 

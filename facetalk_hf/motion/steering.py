@@ -24,6 +24,7 @@ from ..models.audio_encoder import MotionPrediction
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
 from ..phones.segments import Segment
+from ..phones.tongue import tongue_weights
 from ..phones.visemes import LIP_SEAL, RULED, closed_lips, lip_contact, mouth_weights
 from .channels import Channels, shape_names
 
@@ -45,11 +46,13 @@ class MouthTarget(NamedTuple):
             the lip at the teeth.
         least ((N,) float, *optional*): the lips come no nearer than this, in units of jawOpen. With it nothing but
             contact and distance is asked for; where there is none, the weights are.
+        tongue ((N, 5) float, *optional*): weights of the tongue's shapes, where phones are known.
     """
 
     weights: np.ndarray
     contact: np.ndarray
     least: np.ndarray | None = None
+    tongue: np.ndarray | None = None
 
 
 def mouth_target(
@@ -63,7 +66,8 @@ def mouth_target(
         audio ((S,) float), sampling_rate (`int`, Hz): the jaw opens further where it is loud.
     """
     weights, _ = mouth_weights(segments, frames, fps, loudness(audio, sampling_rate, frames, fps))
-    return MouthTarget(weights, lip_contact(segments, frames, fps))
+    tongue = tongue_weights(segments, frames, fps)
+    return MouthTarget(weights, lip_contact(segments, frames, fps), tongue=tongue)
 
 
 def heard_target(motion: MotionPrediction, threshold: float) -> MouthTarget:

@@ -16,6 +16,7 @@ from ..animation.arkit import weights_to_arkit
 from ..animation.head_animation import HeadAnimation
 from ..audio.encoding import encode_speech
 from ..audio.io import read_clips, resample
+from ..blendshapes import TONGUE
 from ..errors import FaceTalkError
 from ..head.decoder import HeadDecoder, Identity
 from ..head.decoding import make_decoder
@@ -142,13 +143,16 @@ class FaceTalkComponents(HubPipeline):
                 f"callback_on_step_end_tensor_inputs must be among {self._callback_tensor_inputs}, not {unknown}"
             )
 
-    def arkit(self, expressions: Codes) -> np.ndarray:
-        """Compute ARKit's weights (N, 52) float32, in the order of `animation.arkit.ARKIT`, of codes (N, D).
+    def arkit(self, expressions: Codes, tongue: np.ndarray | None = None) -> np.ndarray:
+        """Compute ARKit's weights (N, 52) float32 in the order of `ARKIT`, of codes (N, D) and a tongue's (N, 5).
 
         Raises:
             FaceTalkError: no head, or one whose shapes are not ARKit's.
         """
-        return weights_to_arkit(self.decoder.weights(expressions), self.decoder.target_names)
+        weights, names = self.decoder.weights(expressions), self.decoder.target_names
+        if tongue is not None:
+            weights, names = np.concatenate([weights, tongue], 1), (*names, *TONGUE)
+        return weights_to_arkit(weights, names)
 
     @torch.no_grad()
     def encode_audio(
@@ -350,6 +354,7 @@ class FaceTalkComponents(HubPipeline):
         generator: Generators = None,
         controls: MotionControls | None = None,
         poses: Sequence[np.ndarray] | None = None,
+        tongue: Sequence[np.ndarray | None] | None = None,
     ) -> list[HeadAnimation]:
         """Decode expression codes into finished animations: the last step of a call.
 
@@ -365,6 +370,7 @@ class FaceTalkComponents(HubPipeline):
             controls ([`MotionControls`], *optional*): gaze, head motion and frame rate are added; a blink rate is
                 part of the codes already.
             poses (sequence of (N, 6) float32, *optional*): of the call, where the model moves the head.
+            tongue (sequence of (N, 5) float32 or `None`, *optional*): of the call, where phones are known or heard.
 
         Returns:
             list of [`HeadAnimation`], with their sound.
@@ -388,6 +394,8 @@ class FaceTalkComponents(HubPipeline):
                     samples, native_rate = resample(samples, native_rate, rate), rate
                 facts |= {"audio": samples, "sampling_rate": native_rate}
             animation = animation.replace(**facts)
+            if tongue is not None:
+                animation = animation.with_tongue(tongue[index])
             rng = seeded_rng(generator, index)
             if controls.blink_rate is not None:
                 # These numbers have made the blinks: head motion is drawn from those after them.
