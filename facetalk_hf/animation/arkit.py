@@ -91,6 +91,13 @@ def weights_to_arkit(weights: np.ndarray, names: Sequence[str]) -> np.ndarray:
     return result.clip(0, 1)
 
 
+def with_tongue_out(weights: np.ndarray, tongue: np.ndarray) -> np.ndarray:
+    """Put tongueOut of a tongue's weights (N, 5), in the order of `TONGUE`, into ARKit's (N, 52), in a copy."""
+    result = weights.copy()
+    result[:, ARKIT.index("tongueOut")] = tongue[:, TONGUE.index("tongueOut")]
+    return result
+
+
 def weights_from_arkit(values: np.ndarray) -> np.ndarray:
     """Convert ARKit's weights (..., 52) in the order of `ARKIT` to ours, (..., 53), for `expression_from_weights`.
 

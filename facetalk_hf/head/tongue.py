@@ -51,7 +51,7 @@ def throat_shade(behind: np.ndarray) -> np.ndarray:
 
     No renderer of ours or others has to find out by rays that a mouth is darker towards the throat.
     """
-    return 0.10 + 0.90 * np.exp(-((np.maximum(behind, 0) / 36) ** 1.4))
+    return 0.10 + 0.90 * np.exp(-((np.maximum(behind, 0) / 31) ** 1.4))
 
 
 def _rings() -> np.ndarray:
@@ -75,6 +75,7 @@ def _shape(
     thick = 8.2 * (1 - np.exp(-behind / 17)) ** 0.8 * (1 - 0.1 * tongueWide) * (1 - 0.35 * tongueOut * front)
     y = TIP[1] + 4.5 * (1 - np.exp(-((behind / 27) ** 2))) + 11.0 * tongueTipUp * blade - 4.0 * tongueTipDown * blade
     y += 9.0 * tongueBackUp * back - 1.5 * tongueBackUp * blade + (6.0 * front - 1.5 * blade) * tongueOut
+    y -= 13.0 * (np.clip(behind - 34, 0, None) / 24) ** 2  # down into the throat
     z = TIP[2] - behind - (1.2 * tongueTipUp + 1.0 * tongueTipDown) * blade - 2.5 * tongueBackUp * front
     z += 23.0 * tongueOut * front
     turn = np.arange(AROUND) * (2 * np.pi / AROUND)

@@ -12,11 +12,10 @@ from diffusers.schedulers import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
-from ..animation.arkit import weights_to_arkit
+from ..animation.arkit import weights_to_arkit, with_tongue_out
 from ..animation.head_animation import HeadAnimation
 from ..audio.encoding import encode_speech
 from ..audio.io import read_clips, resample
-from ..blendshapes import TONGUE
 from ..errors import FaceTalkError
 from ..head.decoder import HeadDecoder, Identity
 from ..head.decoding import make_decoder
@@ -149,10 +148,8 @@ class FaceTalkComponents(HubPipeline):
         Raises:
             FaceTalkError: no head, or one whose shapes are not ARKit's.
         """
-        weights, names = self.decoder.weights(expressions), self.decoder.target_names
-        if tongue is not None:
-            weights, names = np.concatenate([weights, tongue], 1), (*names, *TONGUE)
-        return weights_to_arkit(weights, names)
+        result = weights_to_arkit(self.decoder.weights(expressions), self.decoder.target_names)
+        return result if tongue is None else with_tongue_out(result, tongue)
 
     @torch.no_grad()
     def encode_audio(
@@ -394,8 +391,7 @@ class FaceTalkComponents(HubPipeline):
                     samples, native_rate = resample(samples, native_rate, rate), rate
                 facts |= {"audio": samples, "sampling_rate": native_rate}
             animation = animation.replace(**facts)
-            if tongue is not None:
-                animation = animation.with_tongue(tongue[index])
+            animation = animation.with_tongue(None if tongue is None else tongue[index])
             rng = seeded_rng(generator, index)
             if controls.blink_rate is not None:
                 # These numbers have made the blinks: head motion is drawn from those after them.

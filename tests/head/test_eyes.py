@@ -121,7 +121,13 @@ def test_teeth_follow_the_arch_and_the_lower_row_the_jaw():
     from scipy.spatial import cKDTree
 
     assert cKDTree(part.vertices).query(mirrored)[0].max() < 0.05
-    assert set(part.targets) == set(JAW_MAPS)
+    assert set(part.targets) == {*JAW_MAPS, *TONGUE}
+    # Beside the jaw, these move the tongue alone: behind the lower teeth, up to 25 mm out.
+    tongue = np.any(part.targets["tongueOut"], axis=1)
+    assert 5 < lower[0, 2] - part.vertices[tongue, 2].max() < 9 and part.targets["tongueOut"][..., 2].max() > 20
+    tip = tongue & (part.vertices[:, 2] > part.vertices[tongue, 2].max() - 1)
+    assert part.targets["tongueTipUp"][tip, 1].min() > 9 > 1 > part.targets["tongueTipDown"][tip, 1].max() + 4
+    assert not any(np.any(part.targets[name][~tongue]) for name in TONGUE)
     open_jaw = part.targets["jawOpen"]
     still = ~np.any(open_jaw, axis=1)
     assert 0.3 < still.mean() < 0.7
