@@ -66,8 +66,8 @@ class HeadAnimation:
         self.base = _array(self.base, "base", (None, 3))
         count = len(self.base)
         self.targets = _array(self.targets, "targets", (None, count, 3))
-        self.weights = _array(self.weights, "weights", (None, len(self.targets)))
         self.target_names = tuple(str(name) for name in self.target_names)
+        self.weights = _array(self._with_still_tongue(np.asarray(self.weights)), "weights", (None, len(self.targets)))
         if len(self.target_names) != len(self.targets) or len(set(self.target_names)) != len(self.targets):
             raise FaceTalkError(f"target_names must be {len(self.targets)} different names, one for each target")
         self.faces = _array(self.faces, "faces", (None, 3), np.int32)
@@ -91,6 +91,13 @@ class HeadAnimation:
         ):
             if getattr(self, name) is not None:
                 setattr(self, name, _array(getattr(self, name), name, shape))
+
+    def _with_still_tongue(self, weights: np.ndarray) -> np.ndarray:
+        """Add weights of 0 for a tongue to weights of the other targets alone, which programs of old give."""
+        count = len(self.target_names) - len(TONGUE)
+        if self.target_names[count:] != TONGUE or weights.ndim != 2 or weights.shape[1] != count:
+            return weights
+        return np.concatenate([weights, np.zeros((len(weights), len(TONGUE)), weights.dtype)], 1)
 
     def __repr__(self) -> str:
         return (

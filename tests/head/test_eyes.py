@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from facetalk_hf.blendshapes import LOOK_DEGREES
+from facetalk_hf.blendshapes import LOOK_DEGREES, TONGUE
 from facetalk_hf.head.appearance import paint_head
 from facetalk_hf.head.eyes import cut_eye_openings, eyeballs, finish_lids
 from facetalk_hf.head.teeth import JAW_MAPS, teeth
