@@ -34,7 +34,7 @@ _RULES = {
     SILENCE: (0, 0, 0, 0, 0, 0.5),
 }
 _ROWS = {phone: np.array(row) for names, row in _RULES.items() for phone in names.split()}
-_TABLE = np.stack([_ROWS.get(phone, np.array([0, 0, 0, 0, 0, 0.06])) for phone in PHONES])
+_TABLE = np.stack([_ROWS.get(phone, np.array([0, 0, 0, 0, 0, 0.02])) for phone in PHONES])
 _TARGET, _DOMINANCE = _TABLE[:, :-1], _TABLE[:, -1]
 _NUMBER = {phone: number for number, phone in enumerate(PHONES)}
 _REACH = 0.028  # seconds over which the pull of a phone falls to 1/e before and after it
