@@ -49,7 +49,9 @@ def test_heard_phones_move_the_tongue_in_calls_as_in_streams_and_no_code():
         tongues.append(stream.tongue)
     stream.finish()
     np.testing.assert_allclose(np.concatenate([*tongues, stream.tongue]), output.tongue[0], atol=1e-4)
-    torch.testing.assert_close(run(pipeline(phones=0), clip).expressions[0], output.expressions[0])
+    pipe.audio_encoder.config.num_phones = 0
+    silent = run(pipe, clip)
+    assert silent.tongue is None and torch.equal(silent.expressions[0], output.expressions[0])
 
 
 def test_known_phones_have_the_last_word_and_arkit_has_what_comes_out():
@@ -57,7 +59,7 @@ def test_known_phones_have_the_last_word_and_arkit_has_what_comes_out():
     phones = [("aa", 0.0, 0.4), ("l", 0.4, 0.6), ("aa", 0.6, 1.0)]
     output = run(pipe, clip, phones=phones, output_type="arkit")
     tongue = output.tongue[0]
-    assert tongue[:, TONGUE.index("tongueTipUp")].argmax() in (10, 11, 12)
+    assert tongue[:, TONGUE.index("tongueTipUp")].argmax() in range(10, 15)
     np.testing.assert_allclose(output.arkit[0][:, ARKIT.index("tongueOut")], tongue[:, 0])
 
 
