@@ -20,7 +20,6 @@ from facetalk_hf.blendshapes import TONGUE
 from facetalk_hf.evaluation.studies import write_between_markers
 from facetalk_hf.evaluation.timing import machine
 from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
-from facetalk_hf.head.teeth import JAW_MAPS
 from facetalk_hf.mesh.geometry import Surface
 from facetalk_hf.mesh.parts import SKIN, TEETH
 from facetalk_hf.paths import TINY
@@ -30,7 +29,8 @@ from facetalk_hf.scripts import run_script
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = {
-    ROOT / "facetalk_hf/assets/demo.wav": "Mama, would you move the blue balloon? Bob, please bring me a bowl of soup.",
+    ROOT
+    / "facetalk_hf/assets/demo.wav": "Mama, would you move the blue balloon? Bob, please bring me a bowl of soup.",
     ROOT / "spaces_app/clips/hello.mp3": "Hello there! Pick a face, press the button, and I will say it again.",
     ROOT / "spaces_app/clips/peter.mp3": "Peter Piper picked a peck of pickled peppers.",
 }
@@ -72,12 +72,12 @@ class Mouth:
             worst = max(worst, float(np.max(-height[-height > 0.7 * away[found]], initial=0.0)))
         return worst
 
-    def seen(self, vertices: np.ndarray, which: np.ndarray, yaw: float = 0.0) -> np.ndarray:
-        """Tell which of some vertices a camera sees, (n,) bool: `yaw` degrees to the subject's left of its front."""
+    def seen(self, vertices: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """Tell which of some vertices a camera in front of the mouth sees, (n,) bool."""
         from embreex.mesh_construction import TriangleMesh
         from embreex.rtcore_scene import EmbreeScene
 
-        eye = self.seam + EYE * np.array([np.sin(np.radians(yaw)), 0, np.cos(np.radians(yaw))])
+        eye = self.seam + [0, 0, EYE]
         scene = EmbreeScene()
         TriangleMesh(scene, vertices.astype(np.float32), self.tuples)
         rays = eye - vertices[which]
@@ -86,11 +86,9 @@ class Mouth:
         return scene.run(origin, rays.astype(np.float32), query="OCCLUDED") < 0
 
 
-def handles(mouth: Mouth) -> tuple[float, float, int]:
-    """Move every handle to 1: depth of the tongue in teeth and in lips, mm; vertices seen through shut lips."""
+def handles(mouth: Mouth) -> tuple[float, float]:
+    """Move every handle that is not of eyes or brows to 1: depth of the tongue in teeth and in lips, mm."""
     teeth = lips = 0.0
-    seen = 0
-    inside = np.concatenate([mouth.crowns, mouth.tongue])
     for name, target in zip(mouth.animation.target_names, mouth.animation.targets, strict=True):
         if name in TONGUE or name.startswith(("eye", "brow")):
             continue
@@ -98,9 +96,7 @@ def handles(mouth: Mouth) -> tuple[float, float, int]:
         normals = mouth.surface.normals(vertices)[0]
         teeth = max(teeth, mouth.depth(vertices, normals, mouth.crowns))
         lips = max(lips, mouth.depth(vertices, normals, mouth.lips))
-        if name in ("cheekPuff_L", "cheekPuff_R", "mouthLeft", "mouthRight", "mouthPucker", "mouthPress_L"):
-            seen = max(seen, *(int(mouth.seen(vertices, inside, yaw).sum()) for yaw in (0, 60)))
-    return teeth, lips, seen
+    return teeth, lips
 
 
 def clip(mouth: Mouth, moving: HeadAnimation, phones: list[str], every: int) -> tuple[float, float, list[bool]]:
@@ -145,8 +141,8 @@ def main(argv: list[str] | None = None) -> None:
         ends = np.array([segment.end for segment in phones])
         names = [phones[min(index, len(phones) - 1)].phone for index in np.searchsorted(ends, middles)]
         said.append((output.expressions[0], output.tongue[0], names))
-    rows = ["identity | handles: teeth mm | lips mm | seen through shut lips | clips: teeth mm | lips mm | tip seen"]
-    rows.append(" | ".join(["---"] + ["---:"] * 6))
+    rows = ["identity | handles: teeth mm | lips mm | clips: teeth mm | lips mm | tip seen"]
+    rows.append(" | ".join(["---"] + ["---:"] * 5))
     for identity in args.identities:
         still = decoder(np.zeros((1, pipe.head.config.expression_dim), np.float32), identity)
         mouth = Mouth(still)
@@ -156,14 +152,14 @@ def main(argv: list[str] | None = None) -> None:
             for codes, tongue, names in said
         ]
         seen = [item for part in parts for item in part[2]]
-        cells = [f"{identity}", f"{found[0]:.2f}", f"{found[1]:.2f}", f"{found[2]}"]
+        cells = [f"{identity}", f"{found[0]:.2f}", f"{found[1]:.2f}"]
         cells += [f"{max(part[index] for part in parts):.2f}" for index in (0, 1)]
         rows.append(" | ".join([*cells, f"{sum(seen)} of {len(seen)}"]))
         print(rows[-1], flush=True)
     table = "\n".join(f"| {row} |" for row in rows)
     about = (
-        f"Depth of the tongue in others, handles at 1 (jaw: {', '.join(JAW_MAPS)} included), every "
-        f"{args.every}nd frame of the three clips, all open frames of l, th, dh; seed {args.seed}, facetalk-tiny; {machine()}."
+        f"Depth of the tongue in others: handles at 1, one frame in {args.every} of the three clips and all open ones of "
+        f"l, th, dh, where the tip is seen from in front or not; seed {args.seed}, few steps; {machine()}."
     )
     write_between_markers(args.page, "tongue", f"{table}\n\n{about}")
 
