@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import trimesh
 from scipy.spatial import cKDTree
 
 from facetalk_hf import FaceTalkPipeline, HeadAnimation
@@ -29,8 +30,8 @@ from facetalk_hf.scripts import run_script
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = {
-    ROOT
-    / "facetalk_hf/assets/demo.wav": "Mama, would you move the blue balloon? Bob, please bring me a bowl of soup.",
+    ROOT / "facetalk_hf/assets/demo.wav": "Mama, would you move the blue balloon? "
+    "Bob, please bring me a bowl of soup.",
     ROOT / "spaces_app/clips/hello.mp3": "Hello there! Pick a face, press the button, and I will say it again.",
     ROOT / "spaces_app/clips/peter.mp3": "Peter Piper picked a peck of pickled peppers.",
 }
@@ -52,8 +53,6 @@ class Mouth:
         self.seam = marks.mean(0)
         near = np.linalg.norm(animation.base - self.seam, axis=1) < 45
         self.faces = animation.faces[near[animation.faces].all(1)]
-        self.tuples = np.empty(len(self.faces), object)
-        self.tuples[:] = [tuple(face) for face in self.faces.tolist()]  # as embreex wants them
         self.surface = Surface(self.faces, len(animation.base))
         skin = np.flatnonzero((animation.parts == SKIN) & near)
         self.lips = skin[cKDTree(marks).query(animation.base[skin])[0] < 8]
@@ -74,16 +73,10 @@ class Mouth:
 
     def seen(self, vertices: np.ndarray, which: np.ndarray) -> np.ndarray:
         """Tell which of some vertices a camera in front of the mouth sees, (n,) bool."""
-        from embreex.mesh_construction import TriangleMesh
-        from embreex.rtcore_scene import EmbreeScene
-
-        eye = self.seam + [0, 0, EYE]
-        scene = EmbreeScene()
-        TriangleMesh(scene, vertices.astype(np.float32), self.tuples)
-        rays = eye - vertices[which]
+        rays = self.seam + [0, 0, EYE] - vertices[which]
         rays /= np.linalg.norm(rays, axis=1, keepdims=True)
-        origin = (vertices[which] + 0.4 * rays).astype(np.float32)
-        return scene.run(origin, rays.astype(np.float32), query="OCCLUDED") < 0
+        mesh = trimesh.Trimesh(vertices, self.faces, process=False)
+        return ~mesh.ray.intersects_any(vertices[which] + 0.4 * rays, rays)
 
 
 def handles(mouth: Mouth) -> tuple[float, float]:
@@ -100,7 +93,7 @@ def handles(mouth: Mouth) -> tuple[float, float]:
 
 
 def clip(mouth: Mouth, moving: HeadAnimation, phones: list[str], every: int) -> tuple[float, float, list[bool]]:
-    """Measure a clip: depth of the tongue in teeth and in lips, mm; in open frames of l, th, dh, whether it is seen."""
+    """Measure a clip: depth of the tongue in teeth and in lips, mm; whether open frames of l, th, dh show it."""
     teeth = lips = 0.0
     seen = []
     assert moving.landmarks is not None
@@ -158,8 +151,8 @@ def main(argv: list[str] | None = None) -> None:
         print(rows[-1], flush=True)
     table = "\n".join(f"| {row} |" for row in rows)
     about = (
-        f"Depth of the tongue in others: handles at 1, one frame in {args.every} of the three clips and all open ones of "
-        f"l, th, dh, where the tip is seen from in front or not; seed {args.seed}, few steps; {machine()}."
+        f"Depth of the tongue in others: handles at 1, one frame in {args.every} of the three clips, and all open ones "
+        f"of l, th, dh, where the tip is seen from in front or not; seed {args.seed}, few steps; {machine()}."
     )
     write_between_markers(args.page, "tongue", f"{table}\n\n{about}")
 

@@ -76,7 +76,7 @@ class Settings:
 def sample(
     audio: np.ndarray, rate: int, settings: Settings, keyframes: str | None = None
 ) -> tuple[list[np.ndarray], list[np.ndarray] | None, list[np.ndarray | None] | None]:
-    """Make codes (N, D), learnt poses (N, 6) and tongue (N, 5) of every sample of a clip (S,): all that takes a GPU."""
+    """Make codes (N, D), learnt poses (N, 6) and tongue (N, 5) of every sample of a clip (S,): what takes a GPU."""
     output = (few_steps if settings.fast and few_steps is not None else pipe)(
         audio,
         sampling_rate=rate,
