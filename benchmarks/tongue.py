@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
         print(rows[-1], flush=True)
     table = "\n".join(f"| {row} |" for row in rows)
     about = (
-        f"Depth of the tongue in others: handles at 1, one frame in {args.every} of the three clips, and all open ones "
+        f"Depth of the tongue in others: handles at 1, one frame in {args.every} of the three clips, all open ones "
         f"of l, th, dh, where the tip is seen from in front or not; seed {args.seed}, few steps; {machine()}."
     )
     write_between_markers(args.page, "tongue", f"{table}\n\n{about}")
