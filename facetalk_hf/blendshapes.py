@@ -23,3 +23,8 @@ LOOK_DEGREES: dict[str, float] = {"Up": 25.0, "Down": 25.0, "In": 30.0, "Out": 3
 
 GAZE_PREFIX = "gaze_"
 """How the names of targets begin that make a turn of the eyeballs exact (`animation.gaze`): not channels of ARKit."""
+
+TONGUE: tuple[str, ...] = ("tongueOut", "tongueTipUp", "tongueTipDown", "tongueBackUp", "tongueWide")
+"""The shapes of the tongue, which no expression code holds: they are driven by phones, and follow the other targets of
+an animation. tongueOut is ARKit's; the others are close to Audio2Face's tongueTipUp, tongueTipDown, tongueRollUp and
+tongueWide."""

@@ -75,8 +75,8 @@ class Settings:
 
 def sample(
     audio: np.ndarray, rate: int, settings: Settings, keyframes: str | None = None
-) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
-    """Make codes (N, D) and learnt poses (N, 6) of every sample of a clip (S,): all that a GPU is needed for."""
+) -> tuple[list[np.ndarray], list[np.ndarray] | None, list[np.ndarray | None] | None]:
+    """Make codes (N, D), learnt poses (N, 6) and tongue (N, 5) of every sample of a clip (S,): what takes a GPU."""
     output = (few_steps if settings.fast and few_steps is not None else pipe)(
         audio,
         sampling_rate=rate,
@@ -85,7 +85,7 @@ def sample(
         generator=settings.generators(),
         output_type="expression",
     )
-    return [codes.numpy() for codes in output.expressions], output.poses
+    return [codes.numpy() for codes in output.expressions], output.poses, output.tongue
 
 
 if spaces is not None:  # outside of ZeroGPU it changes nothing
@@ -115,7 +115,7 @@ def animate(recording: str, settings: Settings, keyframes: str | None, folder: P
     audio, rate = read_audio(recording, longest=LONGEST)
 
     yield Update(0.02, "Denoising")
-    codes, poses = sample(audio, rate, settings, keyframes)
+    codes, poses, tongue = sample(audio, rate, settings, keyframes)
     names = decoder.target_names if decoder.head.config.expression_names else ()
     takes = [
         {"label": f"Sample {index + 1}, seed {settings.seed + index}", "files": {}}
@@ -127,7 +127,7 @@ def animate(recording: str, settings: Settings, keyframes: str | None, folder: P
 
     with one_at_a_time:
         sound, seeds = [(audio, rate)], settings.generators()
-        animations = pipe.animate(codes, sound, identity, seeds, settings.controls, poses)
+        animations = pipe.animate(codes, sound, identity, seeds, settings.controls, poses, tongue)
     for take, animation in zip(takes, animations, strict=True):
         if animation.lip_aperture is not None:
             take["curves"]["aperture"] = [round(float(value), 2) for value in animation.lip_aperture]

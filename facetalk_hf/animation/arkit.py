@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..blendshapes import EXPRESSIONS, GAZE_PREFIX, LOOK_DEGREES
+from ..blendshapes import EXPRESSIONS, GAZE_PREFIX, LOOK_DEGREES, TONGUE
 from ..errors import FaceTalkError
 from ..files import atomic_path
 from .formats import register_writer
@@ -61,7 +61,7 @@ def arkit_weights(animation: HeadAnimation) -> np.ndarray:
     """Convert the motion to ARKit's channels, in the order of `ARKIT`, held in ARKit's range 0..1.
 
     ARKit has one shape where we have browInnerUp_L/_R and cheekPuff_L/_R: it gets their mean. A channel without a
-    target in the animation is zero, as tongueOut is for our heads.
+    target in the animation is zero; of the tongue's there is tongueOut alone.
 
     Args:
         animation (`HeadAnimation`): with targets of our names (`blendshapes.EXPRESSIONS`) or ARKit's.
@@ -78,8 +78,8 @@ def weights_to_arkit(weights: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Convert weights (T, R) of R targets with these names to ARKit's channels, as [`arkit_weights`] does."""
     result = np.zeros((len(weights), len(ARKIT)), np.float32)
     for index, name in enumerate(names):
-        if name.startswith(GAZE_PREFIX):
-            continue  # completes what eyeLook* say already
+        if name.startswith(GAZE_PREFIX) or name in TONGUE and name not in ARKIT:
+            continue  # completes what eyeLook* say already, or is of a tongue that ARKit knows only outside the mouth
         channel = canonical_channel(name)
         if channel is None:
             raise FaceTalkError(
@@ -89,6 +89,13 @@ def weights_to_arkit(weights: np.ndarray, names: Sequence[str]) -> np.ndarray:
         share = 0.5 if channel[-2:] in ("_L", "_R") else 1.0
         result[:, ARKIT.index(_whole(channel))] += share * weights[:, index]
     return result.clip(0, 1)
+
+
+def with_tongue_out(weights: np.ndarray, tongue: np.ndarray) -> np.ndarray:
+    """Put tongueOut of a tongue's weights (N, 5), in the order of `TONGUE`, into ARKit's (N, 52), in a copy."""
+    result = weights.copy()
+    result[:, ARKIT.index("tongueOut")] = tongue[:, TONGUE.index("tongueOut")]
+    return result
 
 
 def weights_from_arkit(values: np.ndarray) -> np.ndarray:
@@ -205,7 +212,8 @@ def live_link_row(frame: int, weights: np.ndarray, fps: float, angles: np.ndarra
 def write_arkit_json(path: str | os.PathLike, animation: HeadAnimation) -> Path:
     """Write ARKit's weights as JSON: `fps`, `frames`, `names` and `weights`, one row of 52 numbers a frame.
 
-    Where the head moves also `head` and `head_names`: yaw, pitch, roll in degrees, x, y, z in mm.
+    Where the head moves also `head` and `head_names`: yaw, pitch, roll in degrees, x, y, z in mm. Where the tongue
+    does also `tongue` and `tongue_names`, rows of the weights of `blendshapes.TONGUE`.
 
     Raises:
         FaceTalkError: targets without ARKit names, or a place that cannot be written to.
@@ -221,6 +229,10 @@ def write_arkit_json(path: str | os.PathLike, animation: HeadAnimation) -> Path:
     if animation.poses is not None:
         document["head"] = [[round(float(value), 5) for value in row] for row in animation.poses]
         document["head_names"] = ["yaw", "pitch", "roll", "x", "y", "z"]
+    tongue = animation.tongue
+    if tongue is not None and tongue.any():
+        document["tongue"] = [[round(float(value), 5) for value in row] for row in tongue]
+        document["tongue_names"] = list(TONGUE)
     head = json.dumps(document, indent=1)[:-2]
     # One line a frame: a person can read it, and a diff shows which frame changed.
     body = ",\n  ".join(json.dumps(row, separators=(",", ":")) for row in rows)

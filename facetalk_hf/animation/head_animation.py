@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from ..blendshapes import TONGUE
 from ..errors import FaceTalkError
 from ..mesh.pose import apply_pose, axis_rotations
 from .formats import READERS, WRITERS, format_of
@@ -65,8 +66,8 @@ class HeadAnimation:
         self.base = _array(self.base, "base", (None, 3))
         count = len(self.base)
         self.targets = _array(self.targets, "targets", (None, count, 3))
-        self.weights = _array(self.weights, "weights", (None, len(self.targets)))
         self.target_names = tuple(str(name) for name in self.target_names)
+        self.weights = _array(self._with_still_tongue(np.asarray(self.weights)), "weights", (None, len(self.targets)))
         if len(self.target_names) != len(self.targets) or len(set(self.target_names)) != len(self.targets):
             raise FaceTalkError(f"target_names must be {len(self.targets)} different names, one for each target")
         self.faces = _array(self.faces, "faces", (None, 3), np.int32)
@@ -90,6 +91,13 @@ class HeadAnimation:
         ):
             if getattr(self, name) is not None:
                 setattr(self, name, _array(getattr(self, name), name, shape))
+
+    def _with_still_tongue(self, weights: np.ndarray) -> np.ndarray:
+        """Add weights of 0 for a tongue to weights of the other targets alone, which programs of old give."""
+        count = len(self.target_names) - len(TONGUE)
+        if self.target_names[count:] != TONGUE or weights.ndim != 2 or weights.shape[1] != count:
+            return weights
+        return np.concatenate([weights, np.zeros((len(weights), len(TONGUE)), weights.dtype)], 1)
 
     def __repr__(self) -> str:
         return (
@@ -187,6 +195,26 @@ class HeadAnimation:
             first = self.replace(**before._asdict()).vertices(0)
             landmarks = carry_landmarks(landmarks, first, self.parts, before, after)
         return self.replace(**after._asdict(), landmarks=landmarks)
+
+    @property
+    def tongue(self) -> np.ndarray | None:
+        """Weights (T, 5) of the tongue's targets, in the order of `blendshapes.TONGUE`; `None` without a tongue."""
+        if not set(TONGUE) <= set(self.target_names):
+            return None
+        return self.weights[:, [self.target_names.index(name) for name in TONGUE]]
+
+    def with_tongue(self, weights: np.ndarray | None) -> "HeadAnimation":
+        """Give the tongue its motion, in place of what it had, in a copy; a head without a tongue stays as it is.
+
+        Args:
+            weights ((T, 5) float, *optional*): of the targets in `blendshapes.TONGUE`, such as those of
+                [`facetalk_hf.phones.tongue.tongue_weights`].
+        """
+        if self.tongue is None or weights is None:
+            return self
+        moved = self.weights.copy()
+        moved[:, [self.target_names.index(name) for name in TONGUE]] = _array(weights, "weights", (len(self), 5))
+        return self.replace(weights=moved)
 
     def compact(self, tolerance: float = 0.02) -> "HeadAnimation":
         """Express the same motion by the fewest targets with an error below `tolerance` mm at every vertex and frame.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import read_npz
-from ..blendshapes import GAZE_PREFIX
+from ..blendshapes import GAZE_PREFIX, TONGUE
 from ..errors import FaceTalkError
 from ..files import SYNTHETIC_NOTE, atomic_path
 from .formats import register_reader, register_writer
@@ -65,14 +65,16 @@ def load_animation(
     if fields["expressions"] is None or fields["identity"] is None:
         raise FaceTalkError(f"{path} holds neither a head nor the codes to make it: save it with geometry=True")
     animation = decode(fields["expressions"], fields["identity"])
-    turned = [name.startswith(GAZE_PREFIX) for name in fields["target_names"]]
-    if animation.target_names != tuple(n for n, gaze in zip(fields["target_names"], turned, strict=True) if not gaze):
+    turned = np.array([name.startswith(GAZE_PREFIX) for name in fields["target_names"]], bool)
+    saved = tuple(name for name, gaze in zip(fields["target_names"], turned, strict=True) if not gaze)
+    # A file from before heads had a tongue has none of its targets.
+    if saved not in (animation.target_names, tuple(name for name in animation.target_names if name not in TONGUE)):
         raise FaceTalkError(f"{path} was made with another model: its head has other targets")
     # The weights as they were saved: what was done to the motion after decoding stays done.
-    animation = animation.replace(
-        **fields | {"weights": fields["weights"][:, ~np.array(turned, bool)], "target_names": animation.target_names}
-    )
-    return animation.with_gaze(*gaze_angles(animation.weights, animation.target_names)) if any(turned) else animation
+    weights = np.zeros((len(fields["weights"]), len(animation.target_names)), np.float32)
+    weights[:, [animation.target_names.index(name) for name in saved]] = fields["weights"][:, ~turned]
+    animation = animation.replace(**fields | {"weights": weights, "target_names": animation.target_names})
+    return animation.with_gaze(*gaze_angles(animation.weights, animation.target_names)) if turned.any() else animation
 
 
 def has_geometry(arrays: dict[str, np.ndarray]) -> bool:

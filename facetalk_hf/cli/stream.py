@@ -148,6 +148,7 @@ def write_rows(outputs: "Iterator[SpeechStreamOutput]", format: Rows, fps: float
     import json
 
     from ..animation.arkit import ARKIT, live_link_header, live_link_row, rotations
+    from ..blendshapes import TONGUE
 
     if format == Rows.csv:
         typer.echo(live_link_header())
@@ -163,6 +164,9 @@ def write_rows(outputs: "Iterator[SpeechStreamOutput]", format: Rows, fps: float
                 else:
                     values = {name: round(float(value), 6) for name, value in zip(ARKIT, weights, strict=True)}
                     facts = {"frame": index, "time": round(index / fps, 6), "weights": values}
+                    if output.tongue is not None:
+                        said = output.tongue[row]
+                        facts["tongue"] = {n: round(float(value), 5) for n, value in zip(TONGUE, said, strict=True)}
                     if pose is not None:
                         facts["head"] = [round(float(value), 5) for value in pose]
                     line = json.dumps(facts)

@@ -108,7 +108,11 @@ def paint_head(
 
     depth = np.full(len(vertices), -10.0) if faces is None else _mouth_depth(vertices, faces, landmarks, scale)
     color = _mix(color, _floats(lips) * [0.80, 0.62, 0.64], smoothstep(-1.5, 1.0, depth))
-    color = _mix(color, _floats(MOUTH_COLOR), smoothstep(0.0, 7.0, depth))
+    # The light that reaches the throat is little, and has bounced off red walls: baked, so that it looks so anywhere.
+    behind = np.maximum(landmarks[[62, 66], 2].mean() - 8 * scale - vertices[:, 2], 0)[:, None] / scale
+    throat = _floats(MOUTH_COLOR) * np.exp(-behind / _floats([34, 22, 21]))
+    share = smoothstep(0.0, 7.0, depth)[:, None]
+    color = color * (1 - share) + throat * share
 
     for center, size in zip(eye_center, eye_radius, strict=True):
         offset = vertices - np.asarray(center, np.float32)

@@ -5,6 +5,7 @@ import numpy as np
 import torch
 
 from ..animation.head_animation import HeadAnimation
+from ..blendshapes import TONGUE
 from ..errors import FaceTalkError
 from ..mesh.geometry import Part, boundary_edges, cut_where_negative, join
 from ..mesh.isosurface import graded_axis, sample_field, smooth_surface, triangulate
@@ -51,11 +52,13 @@ class BlendshapeDecoder(HeadDecoder):
         """Decode expression codes (T, D) into an animation of T frames; see [`HeadDecoder.__call__`]."""
         expressions, identity = self.check_codes(expressions), self.identity_code(identity)
         landmarks = self.landmarks(expressions, identity)
-        geometry = self.geometry(identity)
+        geometry, weights = self.geometry(identity), self.weights(expressions)
+        # No code moves the tongue: `HeadAnimation.with_tongue` does.
+        still = np.zeros((len(weights), len(TONGUE)), np.float32)
         return HeadAnimation(
-            base=geometry.base, targets=geometry.targets, weights=self.weights(expressions),
-            target_names=geometry.names, faces=geometry.faces, colors=geometry.colors, parts=geometry.parts,
-            expressions=expressions, identity=identity, landmarks=landmarks,
+            base=geometry.base, targets=geometry.tongue, weights=np.concatenate([weights, still], 1),
+            target_names=(*geometry.names, *TONGUE), faces=geometry.faces, colors=geometry.colors,
+            parts=geometry.parts, expressions=expressions, identity=identity, landmarks=landmarks,
             lip_aperture=opening(landmarks, geometry.landmarks),
         )  # fmt: skip
 
@@ -117,11 +120,11 @@ class BlendshapeDecoder(HeadDecoder):
         # A morph takes the lid along a chord, which cuts into the ball half-way: 1.4 mm of retreat make room for it.
         extra = join([eyeballs(centers, radius, iris, sink=1.4), self._teeth(features, names, rest)])
         whole = join([finish_lids(skin, centers, radius), extra])
-        targets = np.stack([whole.targets[name] for name in names])
+        targets = np.stack([whole.targets[name] for name in (*names, *TONGUE)])
         return HeadGeometry(
-            base=whole.vertices, targets=targets, names=names, faces=whole.faces, colors=whole.colors,
+            base=whole.vertices, targets=targets[: len(names)], names=names, faces=whole.faces, colors=whole.colors,
             parts=whole.parts, landmarks=landmarks.astype(np.float32),
-            landmark_targets=point_fields.transpose(1, 0, 2).astype(np.float32),
+            landmark_targets=point_fields.transpose(1, 0, 2).astype(np.float32), tongue=targets,
         )  # fmt: skip
 
     def canonical_surface(self, code: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

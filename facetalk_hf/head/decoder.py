@@ -37,6 +37,7 @@ class HeadGeometry:
     landmarks: np.ndarray  # (L, 3) at expression code zero
     landmark_targets: np.ndarray  # (R, L, 3)
     canonical: np.ndarray | None = None  # (V + L, 3), surface and landmarks before they are deformed
+    tongue: np.ndarray | None = None  # (R + 5, V, 3), the targets and after them those of `blendshapes.TONGUE`
 
 
 class HeadDecoder(ABC):

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Teeth, gums and tongue as procedural meshes. Millimetres; +x the subject's left, +y up, +z out of the face."""
+"""Teeth and gums as procedural meshes. Millimetres; +x the subject's left, +y up, +z out of the face."""
 
 import numpy as np
 from scipy.interpolate import CubicSpline
 
 from ..mesh.geometry import Part, grid_faces, join, make_part, signed_power
 from ..mesh.parts import TEETH
+from .tongue import throat_shade, tongue
 
 
 JAW_MAPS: dict[str, np.ndarray] = {
@@ -21,24 +22,33 @@ JAW_MAPS: dict[str, np.ndarray] = {
 # Width, height and depth of a crown in mm from the midline outwards: incisors, canine, premolars, molars.
 UPPER_CROWNS = ((8.6, 10.2, 6.5), (6.7, 9.0, 6.0), (7.6, 9.8, 7.5), (7.0, 8.4, 8.5), (6.8, 7.8, 8.5), (10.2, 7.2, 10))
 LOWER_CROWNS = ((5.4, 8.6, 5.5), (5.9, 8.8, 6.0), (6.8, 9.6, 7.0), (7.0, 8.2, 7.5), (7.1, 7.8, 8.0), (10.8, 7.2, 10))
+UPPER_SUNK, LOWER_SUNK = (1.8, 1.4, 0.3), (0.9, 0.8, 0.3)  # mm at incisors, canines, molars
 
 
 def teeth(upper: np.ndarray, lower: np.ndarray, jaw_maps: dict[str, np.ndarray] | None = None) -> Part:
-    """Make two rows of twelve teeth on gums and a resting tongue; lower row and tongue follow the jaw.
+    """Make two rows of twelve teeth on gums and a tongue; lower row and tongue follow the jaw.
 
     Args:
         upper ((5, 3) float), lower ((5, 3) float): points on the outer side of the biting edge, at the middle (between
             the two front teeth), the left canine, the left first molar, the right canine, the right first molar.
         jaw_maps (`dict[str, (3, 4) float]`, *optional*, defaults to `JAW_MAPS`): displacement maps of the lower jaw.
 
-    Returns: `Part` with one target for each jaw map.
+    Returns: `Part` with one target for each jaw map and each of `blendshapes.TONGUE`; colours hold the shade that
+    grows towards the throat.
     """
-    upper, lower = np.asarray(upper, float), np.asarray(lower, float)
-    jaw = join([_row(lower, LOWER_CROWNS, -1.0), _tongue(lower)])
-    for name, matrix in (JAW_MAPS if jaw_maps is None else jaw_maps).items():
-        matrix = np.asarray(matrix, np.float32)
+    upper, lower = (np.array(points, float) for points in (upper, lower))
+    # The points come from where lips let a fitted head show teeth: too high for people's, who show them as they speak.
+    for row, sunk in ((upper, UPPER_SUNK), (lower, LOWER_SUNK)):
+        row[:, 1] -= np.array(sunk)[[0, 1, 2, 1, 2]]
+    jaw_maps = JAW_MAPS if jaw_maps is None else jaw_maps
+    maps = {name: np.asarray(matrix, np.float32) for name, matrix in jaw_maps.items()}
+    jaw = _row(lower, LOWER_CROWNS, -1.0)
+    for name, matrix in maps.items():
         jaw.targets[name] = (jaw.vertices @ matrix[:, :3].T + matrix[:, 3]).astype(np.float32)
-    return join([_row(upper, UPPER_CROWNS, 1.0), jaw])
+    rows = join([_row(upper, UPPER_CROWNS, 1.0), jaw])
+    shade = throat_shade(max(upper[0, 2], lower[0, 2]) - 4 - rows.vertices[:, 2])
+    rows.colors = np.round(rows.colors * shade[:, None] ** [0.8, 1.0, 1.05]).astype(np.uint8)
+    return join([rows, tongue(lower, maps)])
 
 
 def _arch(points: np.ndarray) -> tuple[CubicSpline, tuple[float, float]]:
@@ -120,17 +130,3 @@ def _gum(curve: CubicSpline, borders: np.ndarray, crowns: tuple[tuple[float, flo
     deep = np.tile(np.clip(1.6 * around - 0.3, 0, 1), len(at))[:, None]
     color = np.array([192, 112, 110]) * (1 - deep) + np.array([130, 62, 64]) * deep
     return make_part(vertices.reshape(-1, 3), faces, color, TEETH)
-
-
-def _tongue(lower: np.ndarray) -> Part:
-    """Make a tongue at rest behind the lower teeth: a flat dome with a groove along its middle."""
-    middle = lower[0]
-    half, length = max(abs(lower[2, 0] - lower[4, 0]) / 2 - 8.5, 4.0), abs(middle[2] - lower[2, 2]) * 1.5
-    rings, around = 14, 40
-    t, u = np.linspace(0, 1, rings)[:, None], np.arange(around) * (2 * np.pi / around)
-    x = half * np.sin(np.pi / 2 * t) * signed_power(np.cos(u), 0.85)
-    z = -length / 2 * (1 - np.sin(np.pi / 2 * t) * signed_power(np.sin(u), 0.9)) - 8.5
-    y = 6.0 * np.cos(np.pi / 2 * t) ** 0.75 - 8.0 - 1.1 * np.exp(-((x / 2.2) ** 2)) + 0.10 * (-8.5 - z)
-    vertices = np.stack([x, y, z * np.ones_like(x)], -1).reshape(-1, 3) + middle
-    color = np.array([176, 88, 86]) - np.array([26, 22, 20]) * np.repeat(t, around, 0)
-    return make_part(vertices, grid_faces(rings, around, wrap=True)[:, ::-1], color, TEETH)

@@ -25,6 +25,7 @@ from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
 from ..phones.alphabets import SILENCE
 from ..phones.segments import Segment
+from ..phones.tongue import tongue_weights
 from ..phones.visemes import LIP_SEAL, PHONES, RULED, closed_lips, lip_contact, mouth_weights
 from .channels import Channels, shape_names
 
@@ -49,12 +50,14 @@ class MouthTarget(NamedTuple):
         least ((N,) float, *optional*): the lips come no nearer than this, in units of jawOpen. With it nothing but
             contact and distance is asked for; where there is none, the weights are.
         rest ((N,) float, *optional*): share, 0..1, of the distance between the lips that goes.
+        tongue ((N, 5) float, *optional*): weights of the tongue's shapes, where phones are known.
     """
 
     weights: np.ndarray
     contact: np.ndarray
     least: np.ndarray | None = None
     rest: np.ndarray | None = None
+    tongue: np.ndarray | None = None
 
 
 def mouth_target(
@@ -68,7 +71,8 @@ def mouth_target(
         audio ((S,) float), sampling_rate (`int`, Hz): the jaw opens further where it is loud.
     """
     weights, _ = mouth_weights(segments, frames, fps, loudness(audio, sampling_rate, frames, fps))
-    return MouthTarget(weights, lip_contact(segments, frames, fps))
+    tongue = tongue_weights(segments, frames, fps)
+    return MouthTarget(weights, lip_contact(segments, frames, fps), tongue=tongue)
 
 
 def heard_target(encoder: LogMelEncoder, features: torch.Tensor, told: np.ndarray | None = None) -> MouthTarget:

@@ -12,7 +12,7 @@ from diffusers.schedulers import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import PreTrainedModel, SequenceFeatureExtractor
 
-from ..animation.arkit import weights_to_arkit
+from ..animation.arkit import weights_to_arkit, with_tongue_out
 from ..animation.head_animation import HeadAnimation
 from ..audio.encoding import encode_speech
 from ..audio.io import read_clips, resample
@@ -142,13 +142,14 @@ class FaceTalkComponents(HubPipeline):
                 f"callback_on_step_end_tensor_inputs must be among {self._callback_tensor_inputs}, not {unknown}"
             )
 
-    def arkit(self, expressions: Codes) -> np.ndarray:
-        """Compute ARKit's weights (N, 52) float32, in the order of `animation.arkit.ARKIT`, of codes (N, D).
+    def arkit(self, expressions: Codes, tongue: np.ndarray | None = None) -> np.ndarray:
+        """Compute ARKit's weights (N, 52) float32 in the order of `ARKIT`, of codes (N, D) and a tongue's (N, 5).
 
         Raises:
             FaceTalkError: no head, or one whose shapes are not ARKit's.
         """
-        return weights_to_arkit(self.decoder.weights(expressions), self.decoder.target_names)
+        result = weights_to_arkit(self.decoder.weights(expressions), self.decoder.target_names)
+        return result if tongue is None else with_tongue_out(result, tongue)
 
     @torch.no_grad()
     def encode_audio(
@@ -354,6 +355,7 @@ class FaceTalkComponents(HubPipeline):
         generator: Generators = None,
         controls: MotionControls | None = None,
         poses: Sequence[np.ndarray] | None = None,
+        tongue: Sequence[np.ndarray | None] | None = None,
     ) -> list[HeadAnimation]:
         """Decode expression codes into finished animations: the last step of a call.
 
@@ -369,6 +371,7 @@ class FaceTalkComponents(HubPipeline):
             controls ([`MotionControls`], *optional*): gaze, head motion and frame rate are added; a blink rate is
                 part of the codes already.
             poses (sequence of (N, 6) float32, *optional*): of the call, where the model moves the head.
+            tongue (sequence of (N, 5) float32 or `None`, *optional*): of the call, where phones are known or heard.
 
         Returns:
             list of [`HeadAnimation`], with their sound.
@@ -392,6 +395,7 @@ class FaceTalkComponents(HubPipeline):
                     samples, native_rate = resample(samples, native_rate, rate), rate
                 facts |= {"audio": samples, "sampling_rate": native_rate}
             animation = animation.replace(**facts)
+            animation = animation.with_tongue(None if tongue is None else tongue[index])
             rng = seeded_rng(generator, index)
             if controls.blink_rate is not None:
                 # These numbers have made the blinks: head motion is drawn from those after them.

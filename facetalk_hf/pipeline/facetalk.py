@@ -24,6 +24,7 @@ from .few_steps import few_step_denoiser, few_step_scheduler
 from .output import FaceTalkPipelineOutput
 from .spoken import Phones
 from .streaming import SpeechStream, SpeechStreamOutput, stream_outputs
+from .tongue import hear_tongue, place_tongue
 
 
 Item = TypeVar("Item")
@@ -161,9 +162,14 @@ class FaceTalkPipeline(FaceTalkComponents):
         features = self.encode_audio(waveforms, rate, controls.look_ahead)
         conditions = self.prepare_conditions(features, samples, guidance_scale, *acting)
         heard = self.heard_lips(features, frames, told)
+        tongues = [
+            hear_tongue(self.audio_encoder, self.head, clip[:count]) if known is None else known.tongue
+            for known, clip, count in zip(targets, features, frames, strict=True)
+        ]
         targets = [known or found for known, found in zip(targets, heard, strict=True)]
         waveforms, frames = _repeat(waveforms, samples), _repeat(frames, samples)
         constraints, targets = _repeat(constraints, samples), _repeat(targets, samples)
+        tongues = _repeat(tongues, samples)
 
         # 4. Prepare timesteps and latents
         self.scheduler.set_timesteps(steps, device=self._execution_device)
@@ -201,24 +207,32 @@ class FaceTalkPipeline(FaceTalkComponents):
             if steer is not None and controls.smoothing:
                 edited = steer.touch(index, edited, processor.controls.intensity)
             expressions.append(edited if constraint is None else constraint(edited))
+            tongues[index] = place_tongue(self.head, tongues[index], expressions[index])
 
         # 7. Heads
         animations = None
         if output_type == "animation":
-            animations = self.animate(expressions, recordings, identity, generator, controls, poses)
+            animations = self.animate(expressions, recordings, identity, generator, controls, poses, tongues)
             if controls.fps is not None:
                 expressions = [torch.as_tensor(animation.expressions) for animation in animations]
+                tongues = [
+                    None if item is None else animation.tongue
+                    for item, animation in zip(tongues, animations, strict=True)
+                ]
                 if poses is not None:
                     still = [np.zeros((len(item), 6), np.float32) for item in expressions]
                     moved = [animation.poses for animation in animations]
                     poses = [zero if pose is None else pose for zero, pose in zip(still, moved, strict=True)]
 
-        arkit = [self.arkit(item) for item in expressions] if output_type == "arkit" else None
+        arkit = None
+        if output_type == "arkit":
+            arkit = [self.arkit(*pair) for pair in zip(expressions, tongues, strict=True)]
 
         self.maybe_free_model_hooks()
         if not return_dict:
             return expressions, animations if arkit is None else arkit
-        return FaceTalkPipelineOutput(expressions=expressions, animations=animations, arkit=arkit, poses=poses)
+        said = None if all(item is None for item in tongues) else tongues
+        return FaceTalkPipelineOutput(expressions, animations, arkit, poses, said)
 
     @property
     def has_few_steps(self) -> bool:

@@ -22,9 +22,12 @@ class FaceTalkPipelineOutput(BaseOutput):
             [`facetalk_hf.animation.arkit.ARKIT`], with `output_type="arkit"`.
         poses (`list` of `np.ndarray`, *optional*): (N, 6) float32, motion of the head as `head_motion` scales it, see
             [`HeadAnimation`]; `None` from a model that learnt none.
+        tongue (`list` of `np.ndarray`, *optional*): (N, 5) float32, weights of the tongue's shapes in the order of
+            [`facetalk_hf.blendshapes.TONGUE`]; `None` for a clip, or all, of which no phones were given or heard.
     """
 
     expressions: list[torch.Tensor]
     animations: list[HeadAnimation] | None = None
     arkit: list[np.ndarray] | None = None
     poses: list[np.ndarray] | None = None
+    tongue: list[np.ndarray | None] | None = None

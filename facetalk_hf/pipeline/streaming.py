@@ -21,7 +21,7 @@ from ..animation.head_animation import HeadAnimation, neck_pivot
 from ..audio.encoding import look_ahead_frames
 from ..audio.io import read_audio
 from ..audio.streaming import FeatureStream, StreamingResampler, read_chunk
-from ..blendshapes import INDEX
+from ..blendshapes import INDEX, TONGUE
 from ..conditions import STYLE
 from ..errors import FaceTalkError
 from ..head.decoder import Identity
@@ -36,6 +36,7 @@ from ..phones.segments import Segment
 from .components import OUTPUT_TYPES, FaceTalkComponents
 from .denoising import SamplingScheduler
 from .spoken import Phones, spoken_segments
+from .tongue import hear_tongue, hears_tongue, place_tongue
 
 
 @dataclass
@@ -50,6 +51,8 @@ class SpeechStreamOutput(BaseOutput):
             `output_type="arkit"`.
         animation ([`HeadAnimation`], *optional*): the decoded head, with `output_type="animation"`.
         poses ((n, 6) float32, *optional*): motion of the head as `head_motion` scales it, from a model that learnt it.
+        tongue ((n, 5) float32, *optional*): weights of the tongue's shapes in the order of
+            [`facetalk_hf.blendshapes.TONGUE`], from an audio encoder that hears phones.
     """
 
     index: int
@@ -58,6 +61,7 @@ class SpeechStreamOutput(BaseOutput):
     arkit: np.ndarray | None = None
     animation: HeadAnimation | None = None
     poses: np.ndarray | None = None
+    tongue: np.ndarray | None = None
 
 
 def sampling_table(scheduler: SamplingScheduler, num_inference_steps: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,6 +116,7 @@ class SpeechStream:
         num_frames (`int`): frames given so far.
         controls ([`MotionControls`]): emotion and style among them may be changed between two chunks, see `act`.
         poses ((n, 6) float32, *optional*): motion of the head in the frames that `push` or `finish` gave last.
+        tongue ((n, 5) float32, *optional*): that of the tongue, likewise.
     """
 
     def __init__(
@@ -142,6 +147,9 @@ class SpeechStream:
         self.fps, self.condition_names = pipe.config["fps"], pipe.denoiser.config["condition_names"]
         self.controls, self.poses = controls, None if not pipe.learnt_pose else np.zeros((0, 6), np.float32)
         self.model, self.processor = pipe.denoiser, MotionProcessor(controls, pipe.denoiser, pipe.head)
+        self.head = pipe.head
+        self._heard: np.ndarray | None = None  # the tongue's last weights, before they were fitted to the mouth
+        self.tongue = np.zeros((0, len(TONGUE)), np.float32) if hears_tongue(pipe.audio_encoder, pipe.head) else None
         steps, guidance_scale = controls.num_inference_steps, controls.guidance_scale
         assert steps is not None and guidance_scale is not None
         timesteps, table = sampling_table(pipe.scheduler, steps)
@@ -245,16 +253,18 @@ class SpeechStream:
         if self.finished:
             raise FaceTalkError("the stream has ended, open another one")
         waveform, rate = read_chunk(samples, sampling_rate, self.sampling_rate), self.sampling_rate
-        self.poses = None if self.poses is None else self.poses[:0]
+        self._keep(0)
         if len(waveform) == 0:
             return torch.zeros(0, self.code_size)
         # A second at a time: what is kept is cut at its front for every hop, and should be short.
-        codes, poses = [], [self.poses]
+        codes, poses, tongues = [], [self.poses], [self.tongue]
         for start in range(0, len(waveform), rate):
             self.features.push(self.resampler.push(waveform[start : start + rate]))
             codes.append(self._advance())
             poses.append(self.poses)
+            tongues.append(self.tongue)
         self.poses = None if self.poses is None else np.concatenate([item for item in poses if item is not None])
+        self.tongue = None if self.tongue is None else np.concatenate([item for item in tongues if item is not None])
         return torch.cat(codes)
 
     def finish(self) -> torch.Tensor:
@@ -262,7 +272,7 @@ class SpeechStream:
 
         Silence takes the place of what is missing in the last frame. A stream without a sample has no frames.
         """
-        self.poses = None if self.poses is None else self.poses[:0]
+        self._keep(0)
         if self.finished:
             return torch.zeros(0, self.code_size)
         self.finished = True
@@ -273,21 +283,34 @@ class SpeechStream:
         beyond = self.num_frames - end
         self.num_frames = end
         count = len(codes) - max(beyond, 0)
-        self.poses = None if self.poses is None else self.poses[:count]
+        self._keep(count)
         return codes[:count]
+
+    def _keep(self, count: int) -> None:
+        """Keep the first frames of what goes beside the codes."""
+        self.poses = None if self.poses is None else self.poses[:count]
+        self.tongue = None if self.tongue is None else self.tongue[:count]
 
     def _advance(self) -> torch.Tensor:
         codes = [torch.zeros(0, self.code_size)]
         poses: list[np.ndarray] = [np.zeros((0, 6), np.float32)]
+        tongues = [np.zeros((0, len(TONGUE)), np.float32)]
         while self.features.ready():
-            sample, expected = self._denoise(torch.from_numpy(self.features.pull()))
+            features = torch.from_numpy(self.features.pull())
+            sample, expected = self._denoise(features)
             scaled = self.processor.scale(self.processor.postprocess(sample, expected, self.lids))
             if (learnt := self.processor.poses(sample)) is not None:
                 scaled = self.processor.keep_gaze(scaled, learnt)
                 poses.append(self.controls.head_motion * learnt.numpy())
             codes.append(scaled)
+            heard = hear_tongue(self.encoder, self.head, features, self._heard)
+            placed = place_tongue(self.head, heard, scaled)
+            if heard is not None and placed is not None:
+                self._heard = heard[-1]
+                tongues.append(placed)
             self.num_frames += self.hop
         self.poses = None if self.poses is None else np.concatenate(poses)
+        self.tongue = None if self.tongue is None else np.concatenate(tongues)
         return torch.cat(codes)
 
     @torch.inference_mode()
@@ -340,10 +363,11 @@ def stream_outputs(
     def outputs() -> Iterator[SpeechStreamOutput]:
         for index, expressions in _blocks(stream, chunks):
             output = SpeechStreamOutput(index, index / pipe.config["fps"], expressions, poses=stream.poses)
+            output.tongue = stream.tongue
             if output_type == "arkit":
-                output.arkit = pipe.arkit(expressions)
+                output.arkit = pipe.arkit(expressions, stream.tongue)
             elif output_type == "animation":
-                output.animation = pipe.decode(expressions, identity)
+                output.animation = pipe.decode(expressions, identity).with_tongue(stream.tongue)
                 if stream.poses is not None and stream.controls.head_motion:
                     output.animation = output.animation.replace(poses=stream.poses, pivot=neck_pivot(output.animation))
             yield output

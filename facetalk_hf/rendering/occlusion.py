@@ -49,9 +49,9 @@ class BakedLight:
             ).clip(0.5)
         # Teeth hardly move, yet the light that reaches them changes: let the mouth as a whole decide.
         self.mouth = np.flatnonzero((animation.parts == TEETH) | (animation.parts == MOUTH))
-        # A few key poses do not show every opening of the lips: what they leave dark keeps some of the light.
-        inside = self.light[:, self.mouth]
-        self.light[:, self.mouth] = np.maximum(inside, 0.45 * inside.max(0))
+        # Their colours hold the shade that grows towards the throat: what a few key poses, which do not show every
+        # opening of the lips, leave darker than this would be shaded twice.
+        self.light[:, self.mouth] = np.maximum(self.light[:, self.mouth], 0.72)
 
     def at(self, vertices: np.ndarray) -> np.ndarray:
         """Return the share of ambient and of key light that reaches every vertex, (V, 2) in 0..1."""
@@ -129,10 +129,3 @@ def key_frames(animation: Drawable, count: int, longest: int = 2000) -> list[int
             break
         chosen.append(int(frames[far.argmax()]))
     return chosen
-
-
-def mouth_depth(animation: Drawable) -> np.ndarray:
-    """Measure how far (mm) a vertex inside the mouth lies behind the front teeth, (V,); 0 outside the mouth."""
-    teeth, inside = animation.parts == TEETH, (animation.parts == TEETH) | (animation.parts == MOUTH)
-    front = animation.base[teeth if teeth.any() else inside, 2].max(initial=-np.inf)
-    return np.where(inside, np.clip(front - 5 - animation.base[:, 2], 0, 80), 0).astype(np.float32)

@@ -21,7 +21,7 @@ from ..mesh.geometry import Surface, unit
 from ..mesh.parts import EYES, SKIN
 from ..mesh.pose import apply_pose, axis_rotations
 from .drawable import Drawable
-from .occlusion import BakedLight, mouth_depth
+from .occlusion import BakedLight
 from .shading import FILL, KEY, RIM, linear_to_srgb, shade, srgb_to_linear
 from .video import write_mp4
 
@@ -63,14 +63,11 @@ class HeadRenderer:
         self._face_part = animation.parts[animation.faces].max(1, initial=0)
         self._poses = animation.pose_matrices()
         self._place_camera(np.radians(yaw), np.radians(pitch))
-        depth = mouth_depth(animation)[:, None]
         albedo = srgb_to_linear(animation.colors)
         # Lips are the redder skin; they are moist, so they shine more.
         red = (albedo[:, 0] - albedo[:, 1]) / np.maximum(albedo[:, 0], 1e-3)
         lips = np.clip((red - 0.58) / 0.14, 0, 1) * (animation.parts == SKIN)
-        # What light there is deep in the mouth has bounced off it: dim, and red.
-        self._albedo = np.concatenate([albedo * np.exp(-depth / np.array([60, 34, 32], np.float32)), lips[:, None]], 1)
-        self._inside = np.maximum(np.exp(-depth / 19), 0.16).astype(np.float32)
+        self._albedo = np.concatenate([albedo, lips[:, None]], 1).astype(np.float32)
         count = key_poses if len(animation.faces) else 0
         self._light = BakedLight(animation, self._surface, self._scene, self._eye, self._lights[0][0], count)
         self._background = self._backdrop(*(srgb_to_linear(np.array(color, np.uint8)) for color in background))
@@ -159,7 +156,7 @@ class HeadRenderer:
             frame = self.animation.vertices(int(frame))
         vertices = np.asarray(frame, np.float32)
         # Baked light belongs to the face, wherever the head has turned.
-        light = self._light.at(vertices) * self._inside
+        light = self._light.at(vertices)
         if pose is not None:
             vertices = apply_pose(pose, vertices)
         image = self._background.copy()

@@ -8,6 +8,7 @@ import trimesh
 from ball_head import NAMES, head  # noqa: F401
 
 from facetalk_hf import FaceTalkError
+from facetalk_hf.blendshapes import TONGUE
 from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
 from facetalk_hf.head.decoder import aperture
 
@@ -24,7 +25,7 @@ def codes(head, **weights: float) -> torch.Tensor:
 
 def test_animation_has_skin_eyes_and_teeth_in_millimetres(head, decoder):
     animation = decoder(torch.cat([codes(head), codes(head, jawOpen=1.0)]))
-    assert animation.num_frames == 2 and animation.target_names == tuple(NAMES)
+    assert animation.num_frames == 2 and animation.target_names == (*NAMES, *TONGUE)
     assert set(np.unique(animation.parts)) >= {0, 1, 2}
     skin = animation.base[animation.parts == 0]
     assert 70 < np.abs(skin).max() < 160

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from facetalk_hf.blendshapes import LOOK_DEGREES
+from facetalk_hf.blendshapes import LOOK_DEGREES, TONGUE
 from facetalk_hf.head.appearance import paint_head
 from facetalk_hf.head.eyes import cut_eye_openings, eyeballs, finish_lids
 from facetalk_hf.head.teeth import JAW_MAPS, teeth
@@ -121,11 +121,17 @@ def test_teeth_follow_the_arch_and_the_lower_row_the_jaw():
     from scipy.spatial import cKDTree
 
     assert cKDTree(part.vertices).query(mirrored)[0].max() < 0.05
-    assert set(part.targets) == set(JAW_MAPS)
+    assert set(part.targets) == {*JAW_MAPS, *TONGUE}
+    # Beside the jaw, these move the tongue alone: from behind the lower teeth, out, up and down.
+    tongue = np.any(part.targets["tongueOut"], axis=1)
+    assert 2 < lower[0, 2] - part.vertices[tongue, 2].max() < 9 and part.targets["tongueOut"][..., 2].max() > 10
+    tip = tongue & (part.vertices[:, 2] > part.vertices[tongue, 2].max() - 1)
+    assert part.targets["tongueTipUp"][tip, 1].min() > 9 > 1 > part.targets["tongueTipDown"][tip, 1].max() + 4
+    assert not any(np.any(part.targets[name][~tongue]) for name in TONGUE)
     open_jaw = part.targets["jawOpen"]
     still = ~np.any(open_jaw, axis=1)
     assert 0.3 < still.mean() < 0.7
-    assert part.vertices[still, 1].min() > lower[0, 1] - 3
+    assert part.vertices[still, 1].min() > lower[0, 1] - 5
     front = np.linalg.norm(part.vertices[~still] - lower[0], axis=1).argmin()
     assert open_jaw[~still][front, 1] < -25
     # Ivory, not paper: no channel saturates, gums are pink.

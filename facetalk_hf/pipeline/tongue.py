@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""The tongue's motion beside the codes: from what an audio encoder hears, fitted to the mouth of a result."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..blendshapes import INDEX
+from ..models.nphm import NPHMModel
+from ..motion.channels import Channels
+from ..motion.steering import steerable
+from ..phones.tongue import heard_tongue, within_mouth
+
+
+def hears_tongue(audio_encoder: Any, head: NPHMModel | None) -> bool:
+    """Tell whether an audio encoder has a phone head, and the head named shapes that a tongue goes with."""
+    return bool(getattr(audio_encoder.config, "num_phones", 0)) and steerable(head)
+
+
+@torch.no_grad()
+def hear_tongue(
+    audio_encoder: Any, head: NPHMModel | None, features: torch.Tensor, before: np.ndarray | None = None
+) -> np.ndarray | None:
+    """Find the motion of the tongue in the phones that the audio encoder hears.
+
+    Args:
+        features: (N, A) float of `encode_audio`, of one clip. before ((5,) float, *optional*): the frame before.
+
+    Returns: (N, 5) float32 in the order of `blendshapes.TONGUE`; `None` where `hears_tongue` says no.
+    """
+    if not hears_tongue(audio_encoder, head):
+        return None
+    logits = audio_encoder.predict_phones(features[None].to(audio_encoder.device, audio_encoder.dtype))[0]
+    return heard_tongue(logits.float().cpu().numpy(), before)
+
+
+def place_tongue(head: NPHMModel | None, tongue: np.ndarray | None, expressions: torch.Tensor) -> np.ndarray | None:
+    """Fit the tongue's weights (N, 5) of a clip to the mouth of its codes (N, D)."""
+    if tongue is None:
+        return None
+    channels = Channels(head, "a tongue")
+    mouth = np.zeros((len(tongue), len(INDEX)), np.float32)
+    weights = channels.weights(torch.as_tensor(expressions)).numpy()
+    for name, values in zip(channels.names, weights.T, strict=True):
+        if name in INDEX:
+            mouth[:, INDEX[name]] = values
+    return within_mouth(tongue, mouth)
