@@ -16,6 +16,7 @@ def project(
     lens: np.ndarray,
     world: np.ndarray,
     screen: np.ndarray,
+    near: np.ndarray,
     normals: np.ndarray,
     seen: np.ndarray,
     front: np.ndarray,
@@ -26,7 +27,8 @@ def project(
         vertices ((V, 3) float32), pose ((3, 4) float32), faces ((F, 3) int32): the head, mm, and its rigid motion.
         eye ((3,) float32), axes ((3, 3) float32): place of the camera, and its right, up and backward axes.
         lens ((4,) float32): `fx, fy, cx, cy` in pixels.
-        world ((V, 3) float32), screen ((V, 3) float32): written: vertices in mm, and x, y in pixels and 1 / distance.
+        world ((V, 3) float32): written: vertices in mm.
+        screen ((V, 2) int32), near ((V,) float32): written: x, y in 1/256 pixels, and 1 / distance.
         normals ((V, 3) float32): written: vertex normals, weighted by area, not of length one.
         seen ((V,) bool), front ((F,) int32): written: vertices and numbers of faces that look at the camera.
 
@@ -43,10 +45,10 @@ def project(
         nearness = np.float32(1.0) / distance if distance > 1.0 else np.float32(0.0)
         across = lens[0] * (axes[0, 0] * x + axes[0, 1] * y + axes[0, 2] * z) * nearness + lens[2]
         down = lens[3] - lens[1] * (axes[1, 0] * x + axes[1, 1] * y + axes[1, 2] * z) * nearness
-        # On a grid of 1/256 pixel, products of coordinates are exact: triangles that share an edge leave no crack.
-        screen[v, 0] = np.floor(min(max(across, -16384.0), 16384.0) * 256.0 + 0.5) * 0.00390625
-        screen[v, 1] = np.floor(min(max(down, -16384.0), 16384.0) * 256.0 + 0.5) * 0.00390625
-        screen[v, 2] = nearness
+        # In whole numbers all that follows is exact: triangles that share an edge leave no crack.
+        screen[v, 0] = np.int32(np.floor(min(max(across, -16384.0), 16384.0) * 256.0 + 0.5))
+        screen[v, 1] = np.int32(np.floor(min(max(down, -16384.0), 16384.0) * 256.0 + 0.5))
+        near[v] = nearness
         normals[v, 0], normals[v, 1], normals[v, 2], seen[v] = 0, 0, 0, False
     count = 0
     for f in range(len(faces)):
@@ -60,7 +62,7 @@ def project(
             normals[corner, 2] += nz
         toward = nx * (eye[0] - world[a, 0]) + ny * (eye[1] - world[a, 1]) + nz * (eye[2] - world[a, 2])
         # Faces that look away are never the first to be seen of a closed head.
-        if toward > 0 and screen[a, 2] > 0 and screen[b, 2] > 0 and screen[c, 2] > 0:
+        if toward > 0 and near[a] > 0 and near[b] > 0 and near[c] > 0:
             front[count] = f
             count += 1
             seen[a] = seen[b] = seen[c] = True
@@ -69,52 +71,55 @@ def project(
 
 @compiled
 def rasterize(
-    faces: np.ndarray,
-    front: np.ndarray,
-    screen: np.ndarray,
-    offsets: np.ndarray,
-    nearest: np.ndarray,
-    owner: np.ndarray,
-) -> None:
+    faces: np.ndarray, front: np.ndarray, screen: np.ndarray, near: np.ndarray, offsets: np.ndarray, buffer: np.ndarray
+) -> tuple[int, int, int, int]:
     """Find the face that each sample of a picture sees, by a buffer of depths.
 
     Args:
         faces ((F, 3) int32), front ((n,) int32): triangles, and the numbers of those to be drawn.
-        screen ((V, 3) float32): as `project` writes it.
-        offsets ((S, 2) float32): where in a pixel its samples lie, in multiples of 1/256.
-        nearest ((height, width, S) float32): 1 / distance of what is seen; zeros at first.
-        owner ((height, width, S) int32): written where a face is seen: its number.
+        screen ((V, 2) int32), near ((V,) float32): as `project` writes them.
+        offsets ((S, 2) int32): where in a pixel its samples lie, in 1/256 pixels.
+        buffer ((height, width, S) int64): zeros at first. Written where a face is seen: its number in the lower half,
+            2^31 / distance (mm) in the upper, so that one comparison tells who is in front.
+
+    Returns: the rows and columns that may have been written to, `(top, bottom, left, right)`; ends are not among them.
     """
-    height, width, samples = nearest.shape
+    height, width, samples = buffer.shape
+    first_row, last_row, first_column, last_column = height, -1, width, -1
     for index in range(len(front)):
         f = front[index]
         a, b, c = faces[f, 0], faces[f, 2], faces[f, 1]  # y points down: the other way around
-        xa, ya = np.float64(screen[a, 0]), np.float64(screen[a, 1])
-        xb, yb = np.float64(screen[b, 0]), np.float64(screen[b, 1])
-        xc, yc = np.float64(screen[c, 0]), np.float64(screen[c, 1])
+        xa, ya = np.int64(screen[a, 0]), np.int64(screen[a, 1])
+        xb, yb = np.int64(screen[b, 0]), np.int64(screen[b, 1])
+        xc, yc = np.int64(screen[c, 0]), np.int64(screen[c, 1])
         area = (xb - xa) * (yc - ya) - (xc - xa) * (yb - ya)
-        if area <= 0:
-            continue
         low_x, high_x = min(xa, xb, xc), max(xa, xb, xc)
         low_y, high_y = min(ya, yb, yc), max(ya, yb, yc)
-        if high_x < 0 or high_y < 0 or low_x > width or low_y > height:
+        if area <= 0 or high_x < 0 or high_y < 0 or (low_x >> 8) >= width or (low_y >> 8) >= height:
             continue
-        ab_x, ab_y, bc_x, bc_y, ca_x, ca_y = xb - xa, yb - ya, xc - xb, yc - yb, xa - xc, ya - yc
-        za = screen[a, 2]
-        zb, zc = (screen[b, 2] - za) / area, (screen[c, 2] - za) / area
+        first_row, last_row = min(first_row, low_y >> 8), max(last_row, high_y >> 8)
+        first_column, last_column = min(first_column, low_x >> 8), max(last_column, high_x >> 8)
+        bc_x, bc_y, ca_x, ca_y = xc - xb, yc - yb, xa - xc, ya - yc
+        za = near[a] * np.float32(2147483648.0)
+        scale = np.float32(2147483648.0) / np.float32(area)
+        zb, zc = (near[b] - near[a]) * scale, (near[c] - near[a]) * scale
         for s in range(samples):
-            ox, oy = np.float64(offsets[s, 0]), np.float64(offsets[s, 1])
-            left, right = max(0, int(np.ceil(low_x - ox))), min(width - 1, int(np.floor(high_x - ox)))
-            top, bottom = max(0, int(np.ceil(low_y - oy))), min(height - 1, int(np.floor(high_y - oy)))
+            ox, oy = np.int64(offsets[s, 0]), np.int64(offsets[s, 1])
+            left, right = max(0, (low_x - ox + 255) >> 8), min(width - 1, (high_x - ox) >> 8)
+            top, bottom = max(0, (low_y - oy + 255) >> 8), min(height - 1, (high_y - oy) >> 8)
+            if right < left:
+                continue
+            x = (left << 8) + ox
             for row in range(top, bottom + 1):
-                y = row + oy
+                y = (row << 8) + oy
+                # How far a sample lies inside of two edges; what is left of the area is the third.
+                to_a = bc_x * (y - yb) - bc_y * (x - xb)
+                to_b = ca_x * (y - yc) - ca_y * (x - xc)
                 for column in range(left, right + 1):
-                    x = column + ox
-                    to_c = ab_x * (y - ya) - ab_y * (x - xa)
-                    to_a = bc_x * (y - yb) - bc_y * (x - xb)
-                    to_b = ca_x * (y - yc) - ca_y * (x - xc)
-                    if to_a >= 0 and to_b >= 0 and to_c >= 0:
-                        z = np.float32(za + to_b * zb + to_c * zc)
-                        if z > nearest[row, column, s]:
-                            nearest[row, column, s] = z
-                            owner[row, column, s] = f
+                    to_c = area - to_a - to_b
+                    if (to_a | to_b | to_c) >= 0:
+                        depth = np.int64(za + np.float32(to_b) * zb + np.float32(to_c) * zc)
+                        buffer[row, column, s] = max(buffer[row, column, s], (depth << 32) | f)
+                    to_a -= bc_y << 8
+                    to_b -= ca_y << 8
+    return max(first_row, 0), min(last_row + 1, height), max(first_column, 0), min(last_column + 1, width)

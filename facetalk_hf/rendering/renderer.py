@@ -25,7 +25,7 @@ from .camera import Camera
 from .drawable import Drawable
 from .occlusion import BakedLight, mouth_depth
 from .raster import project, rasterize
-from .shading import light_vertices, linear_to_srgb, powers, resolve, srgb_to_linear
+from .shading import highlights, light_vertices, linear_to_srgb, powers, resolve, srgb_to_linear
 from .video import write_mp4
 
 
@@ -68,10 +68,8 @@ class HeadRenderer:
             raise FaceTalkError(f"samples must be 0 to 64, not {samples}")
         self.animation = animation
         self._background = draw_background(background, self.width, self.height)
-        self._channels = 4 if is_transparent(background) else 3
         self._faces = np.ascontiguousarray(animation.faces, np.int32)
         self._parts = np.ascontiguousarray(animation.parts, np.uint8)
-        self._face_part = self._parts[self._faces].max(1, initial=0)
         self._poses = animation.pose_matrices()
         self._camera = Camera.framing(
             animation, self.width, self.height, np.radians(yaw), np.radians(pitch), float(zoom)
@@ -87,11 +85,14 @@ class HeadRenderer:
         surface = Surface(animation.faces, len(animation.base))
         self._light = BakedLight(animation, surface, self._camera.eye, self._camera.lights[0, 0], key_poses)
         self._encode = np.round(255 * linear_to_srgb(np.linspace(0, 1, 8192))).astype(np.uint8)
-        self._powers = powers()
+        self._powers, self._lobes = powers(), highlights()
+        self._empty = self._encode[(self._background * 8191 + 0.5).astype(np.int32)]
+        if is_transparent(background):
+            self._empty = np.zeros((self.height, self.width, 4), np.uint8)
         # Spread over the pixel, each in a row and a column of its own, on the grid that `project` rounds to.
         steps = np.arange(max(samples, 1))
         offsets = np.stack([(steps + 0.5) / len(steps), (steps * 0.618034 + 0.31) % 1.0], 1)
-        self._offsets = (np.round(offsets * 256) / 256 if len(steps) > 1 else np.array([[0.5, 0.5]])).astype(np.float32)
+        self._offsets = np.round(offsets * 256 if len(steps) > 1 else np.array([[128, 128]])).astype(np.int32)
         self._scratch = threading.local()
 
     def film(self, eye: np.ndarray, focal: float, center: tuple[float, float] | None = None) -> None:
@@ -127,20 +128,21 @@ class HeadRenderer:
         camera, faces, room = self._camera, self._faces, self._room(len(vertices))
         count = project(
             vertices, matrix, faces, camera.eye, camera.axes, camera.lens,
-            room.world, room.screen, room.normals, room.seen, room.front,
+            room.world, room.screen, room.near, room.normals, room.seen, room.front,
         )  # fmt: skip
-        room.nearest.fill(0)
-        rasterize(faces, room.front[:count], room.screen, self._offsets, room.nearest, room.owner)
+        front = room.front[:count]
+        box = rasterize(faces, front, room.screen, room.near, self._offsets, room.buffer)
         # Baked light belongs to the face, wherever the head has turned.
         light = self._light.at(vertices) * self._inside
         light_vertices(
-            room.seen, room.world, room.normals, light, self._albedo, self._lips, self._parts,
-            camera.eye, camera.lights, camera.axes[1], self._powers, room.values,
+            room.seen, faces, front, room.world, room.screen, room.near, room.normals,
+            light, self._albedo, self._lips, self._parts,
+            camera.eye, camera.lights, camera.axes[1], self._powers, room.values, room.tone,
         )  # fmt: skip
-        image = np.empty((self.height, self.width, self._channels), np.uint8)
+        image = self._empty.copy()
         resolve(
-            room.nearest, room.owner, self._offsets, faces, self._face_part, room.screen, room.world, room.values,
-            camera.eye, camera.lights, self._background, self._encode, image,
+            room.buffer, box, self._offsets, faces, room.tone, room.values,
+            camera.eye, camera.lights, self._lobes, self._background, self._encode, image,
         )  # fmt: skip
         return image
 
@@ -148,11 +150,15 @@ class HeadRenderer:
         """Return the arrays that a thread writes to, made once for each."""
         room = self._scratch
         if len(getattr(room, "world", ())) != count:
-            room.world, room.screen, room.normals = (np.empty((count, 3), np.float32) for _ in range(3))
+            room.world, room.normals = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
+            room.screen, room.near = np.empty((count, 2), np.int32), np.empty(count, np.float32)
             room.seen, room.front = np.empty(count, bool), np.empty(len(self._faces), np.int32)
-            room.values = np.zeros((count, 10), np.float32)
-            shape = (self.height, self.width, len(self._offsets))
-            room.nearest, room.owner = np.empty(shape, np.float32), np.empty(shape, np.int32)
+            room.tone = np.empty(len(self._faces), np.float32)
+            # A row is a line of the cache, if it begins where one begins.
+            values = np.empty(16 * count + 16, np.float32)
+            start = -values.ctypes.data // 4 % 16
+            room.values = values[start : start + 16 * count].reshape(count, 16)
+            room.buffer = np.zeros((self.height, self.width, len(self._offsets)), np.int64)
         return room
 
 

@@ -24,7 +24,11 @@ TONE = np.array([0.3, 0.5, 0.2], np.float32)  # how bright a colour looks
 @compiled
 def light_vertices(
     seen: np.ndarray,
+    faces: np.ndarray,
+    front: np.ndarray,
     world: np.ndarray,
+    screen: np.ndarray,
+    near: np.ndarray,
     normals: np.ndarray,
     light: np.ndarray,
     albedo: np.ndarray,
@@ -35,16 +39,19 @@ def light_vertices(
     up: np.ndarray,
     tables: np.ndarray,
     values: np.ndarray,
+    face_tone: np.ndarray,
 ) -> None:
     """Light the vertices that are seen: all that does not shine, which changes slowly over a surface.
 
     Args:
-        seen ((V,) bool), world ((V, 3) float32), normals ((V, 3) float32): as `raster.project` writes them.
+        seen, faces, front, world, screen, near, normals: as `raster.project` has them.
         light ((V, 2) float32): shares of ambient and of key light that reach a vertex.
         albedo ((V, 3) float32, linear), lips ((V,) float32), parts ((V,) uint8): what a vertex is made of.
         eye ((3,) float32), lights ((3, 2, 3) float32), up ((3,) float32): camera; directions and colours; the sky.
         tables ((4, n) float32): what `powers` returns.
-        values ((V, 10) float32): written: unit normal, linear colour, ambient, key light, lips, tone.
+        values ((V, 16) float32): written, all that pixels need of a vertex in one line of the cache: unit normal,
+            linear colour, ambient, key light, lips, world, screen, near, tone.
+        face_tone ((F,) float32): written for `front`: tone at one corner, and ten times the part.
     """
     last = tables.shape[1] - 1
     for v in range(len(seen)):
@@ -80,21 +87,25 @@ def light_vertices(
             tone += color * TONE[c]
         values[v, 0], values[v, 1], values[v, 2] = nx, ny, nz
         values[v, 6], values[v, 7], values[v, 8] = ambient, shadow, lips[v]
-        values[v, 9] = np.sqrt(tone)
+        values[v, 9], values[v, 10], values[v, 11] = world[v, 0], world[v, 1], world[v, 2]
+        values[v, 12], values[v, 13], values[v, 14] = screen[v, 0], screen[v, 1], near[v]
+        values[v, 15] = np.sqrt(tone)
+    for f in front:
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        face_tone[f] = min(values[a, 15], np.float32(9)) + np.float32(10) * max(parts[a], parts[b], parts[c])
 
 
 @compiled
 def resolve(
-    nearest: np.ndarray,
-    owner: np.ndarray,
+    buffer: np.ndarray,
+    box: tuple[int, int, int, int],
     offsets: np.ndarray,
     faces: np.ndarray,
-    face_part: np.ndarray,
-    screen: np.ndarray,
-    world: np.ndarray,
+    face_tone: np.ndarray,
     values: np.ndarray,
     eye: np.ndarray,
     lights: np.ndarray,
+    lobes: np.ndarray,
     background: np.ndarray,
     encode: np.ndarray,
     image: np.ndarray,
@@ -102,63 +113,59 @@ def resolve(
     """Colour the pixels: what shines is added, samples are averaged where they differ, light becomes sRGB.
 
     Args:
-        nearest, owner, offsets, faces, screen, world: as `raster.rasterize` has them.
-        face_part ((F,) uint8): the part of a face. values ((V, 10) float32): as `light_vertices` writes them.
+        buffer ((height, width, S) int64): as `raster.rasterize` writes it; cleared for the next picture.
+        box (four `int`), offsets ((S, 2) int32), faces ((F, 3) int32): what `rasterize` returned, and was given.
+        values ((V, 16) float32), face_tone ((F,) float32): as `light_vertices` writes them.
         eye ((3,) float32), lights ((3, 2, 3) float32): camera; directions and colours of key, fill and rim.
-        background ((height, width, 3) float32): linear colours. encode ((n,) uint8): sRGB of linear light in 0..1.
-        image ((height, width, C) uint8): written; with four channels its last is the head's coverage, and the colour
-            is the head's alone.
+        lobes ((4, n, 2) float32): what `highlights` returns. encode ((n,) uint8): sRGB of linear light in 0..1.
+        background ((height, width, 3) float32): linear colours.
+        image ((height, width, C) uint8): the background as sRGB at first, written where the head is; with four
+            channels its last is the head's coverage, and the colour is the head's alone.
     """
-    height, width, samples = nearest.shape
-    last = np.float32(len(encode) - 1)
+    samples = buffer.shape[2]
+    last, steps = np.float32(len(encode) - 1), np.float32(lobes.shape[1] - 1) / np.sqrt(np.float32(0.5))
     see_through = image.shape[2] == 4
     one, zero = np.float32(1), np.float32(0)
-    color, total = np.empty(3, np.float32), np.empty(3, np.float32)
-    share, value = np.empty(3, np.float32), np.empty(9, np.float32)
-    for row in range(height):
-        for column in range(width):
-            covered, differs = 0, False
-            low_tone, high_tone, low_near, high_near = np.float32(9), zero, np.float32(9), zero
-            part = -1
+    color, total, value = np.empty(3, np.float32), np.empty(3, np.float32), np.empty(12, np.float32)
+    owner = np.empty(samples, np.int64)
+    for row in range(box[0], box[1]):
+        for column in range(box[2], box[3]):
+            covered = 0
+            low_tone, high_tone, low_near, high_near = np.float32(99), zero, np.int64(1 << 40), np.int64(0)
             for s in range(samples):
-                near = nearest[row, column, s]
-                if near > 0:
+                entry = buffer[row, column, s]
+                owner[s] = -1
+                if entry:
                     covered += 1
-                    f = owner[row, column, s]
-                    tone = values[faces[f, 0], 9]
+                    owner[s] = entry & 0xFFFFFFFF
+                    buffer[row, column, s] = 0
+                    tone = face_tone[owner[s]]
                     low_tone, high_tone = min(low_tone, tone), max(high_tone, tone)
-                    low_near, high_near = min(low_near, near), max(high_near, near)
-                    # Highlights on eyes are smaller than a pixel.
-                    differs |= face_part[f] == EYES or (part >= 0 and part != face_part[f])
-                    part = face_part[f]
+                    low_near, high_near = min(low_near, entry >> 32), max(high_near, entry >> 32)
             if covered == 0:
-                for c in range(3):
-                    image[row, column, c] = 0 if see_through else encode[int(background[row, column, c] * last + 0.5)]
-                if see_through:
-                    image[row, column, 3] = 0
                 continue
-            differs |= covered < samples or high_tone - low_tone > 0.045 or high_near > np.float32(1.005) * low_near
+            differs = covered < samples or high_tone - low_tone > 0.045 or high_near - low_near > low_near >> 8
+            # Highlights on eyes are smaller than a pixel.
+            differs |= int(high_tone * np.float32(0.1)) == EYES
             first, end = (0, samples) if differs else (samples // 2, samples // 2 + 1)
             total[:] = 0
             for s in range(first, end):
-                if nearest[row, column, s] <= 0:
+                f = owner[s]
+                if f < 0:
                     continue
-                f = owner[row, column, s]
                 a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-                x, y = column + offsets[s, 0], row + offsets[s, 1]
-                xa, ya = screen[a, 0] - x, screen[a, 1] - y
-                xb, yb = screen[b, 0] - x, screen[b, 1] - y
-                xc, yc = screen[c, 0] - x, screen[c, 1] - y
-                share[0] = (xb * yc - xc * yb) * screen[a, 2]
-                share[1] = (xc * ya - xa * yc) * screen[b, 2]
-                share[2] = (xa * yb - xb * ya) * screen[c, 2]
-                scale = one / (share[0] + share[1] + share[2])
-                share[0], share[1], share[2] = share[0] * scale, share[1] * scale, share[2] * scale
-                for k in range(9):
-                    value[k] = share[0] * values[a, k] + share[1] * values[b, k] + share[2] * values[c, k]
-                vx = eye[0] - (share[0] * world[a, 0] + share[1] * world[b, 0] + share[2] * world[c, 0])
-                vy = eye[1] - (share[0] * world[a, 1] + share[1] * world[b, 1] + share[2] * world[c, 1])
-                vz = eye[2] - (share[0] * world[a, 2] + share[1] * world[b, 2] + share[2] * world[c, 2])
+                x, y = np.float32((column << 8) + offsets[s, 0]), np.float32((row << 8) + offsets[s, 1])
+                xa, ya = values[a, 12] - x, values[a, 13] - y
+                xb, yb = values[b, 12] - x, values[b, 13] - y
+                xc, yc = values[c, 12] - x, values[c, 13] - y
+                of_a = (xb * yc - xc * yb) * values[a, 14]
+                of_b = (xc * ya - xa * yc) * values[b, 14]
+                of_c = (xa * yb - xb * ya) * values[c, 14]
+                scale = one / (of_a + of_b + of_c)
+                of_a, of_b, of_c = of_a * scale, of_b * scale, of_c * scale
+                for k in range(12):
+                    value[k] = of_a * values[a, k] + of_b * values[b, k] + of_c * values[c, k]
+                vx, vy, vz = eye[0] - value[9], eye[1] - value[10], eye[2] - value[11]
                 scale = one / np.sqrt(vx * vx + vy * vy + vz * vz)
                 vx, vy, vz = vx * scale, vy * scale, vz * scale
                 nx, ny, nz = value[0], value[1], value[2]
@@ -166,7 +173,7 @@ def resolve(
                 nx, ny, nz = nx * scale, ny * scale, nz * scale
                 edge = one - min(max(nx * vx + ny * vy + nz * vz, zero), one)
                 fresnel = np.float32(0.45) + np.float32(0.55) * edge * edge * edge * edge
-                part = face_part[f]
+                part = int(face_tone[f] * np.float32(0.1))
                 if part == EYES:
                     fresnel *= np.float32(1.6)
                 broad = GLOSS[part, 0] * (one + np.float32(1.2) * value[8])
@@ -175,15 +182,12 @@ def resolve(
                 for light in range(2):
                     hx, hy, hz = vx + lights[light, 0, 0], vy + lights[light, 0, 1], vz + lights[light, 0, 2]
                     cosine = (nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz)
-                    if cosine < 0.5:
-                        continue  # below a thousandth of the lobes
-                    log = np.log(min(cosine, one))
-                    lobe = broad * np.exp(GLOSS[part, 1] * log)
-                    if GLOSS[part, 3] * log > -12:
-                        lobe += sharp * np.exp(GLOSS[part, 3] * log)
-                    lobe *= fresnel * max(value[7 - light], zero)
-                    for c in range(3):
-                        color[c] += lobe * lights[light, 1, c]
+                    place = int(np.sqrt(max(one - cosine, zero)) * steps)
+                    if place < lobes.shape[1]:
+                        lobe = broad * lobes[part, place, 0] + sharp * lobes[part, place, 1]
+                        lobe *= fresnel * max(value[7 - light], zero)
+                        for c in range(3):
+                            color[c] += lobe * lights[light, 1, c]
                 for c in range(3):
                     # A shoulder instead of a hard clip: highlights roll off, mid-tones stay as painted.
                     if color[c] > 0.6:
@@ -209,6 +213,16 @@ def powers(count: int = 4096) -> np.ndarray:
     """
     grid = np.linspace(0, 1, count)[None]
     return (grid ** np.array([[0.75], [1.0], [1.12], [1.35]])).astype(np.float32)
+
+
+def highlights(count: int = 2048) -> np.ndarray:
+    """Tabulate the two lobes of each part for `resolve`, (4, count, 2) float32.
+
+    By the root of one minus the cosine between normal and half-way vector, from 0 to that of 60 degrees, beyond which
+    nothing is left of them.
+    """
+    cosine = 1 - np.linspace(0, np.sqrt(0.5), count)[None, :, None] ** 2
+    return (cosine ** GLOSS[:, None, 1::2]).astype(np.float32)
 
 
 def srgb_to_linear(color: np.ndarray, dtype: type[np.floating] = np.float32) -> np.ndarray:
