@@ -86,6 +86,8 @@ class HeadRenderer:
         self._light = BakedLight(animation, surface, self._camera.eye, self._camera.lights[0, 0], key_poses)
         self._encode = np.round(255 * linear_to_srgb(np.linspace(0, 1, 8192))).astype(np.uint8)
         self._powers, self._lobes = powers(), highlights()
+        light = np.linspace(0, 4, 8192)
+        self._shoulder = np.where(light > 0.6, 1 - 0.4 * np.exp((0.6 - light) / 0.4), light).astype(np.float32)
         self._empty = self._encode[(self._background * 8191 + 0.5).astype(np.int32)]
         if is_transparent(background):
             self._empty = np.zeros((self.height, self.width, 4), np.uint8)
@@ -142,7 +144,7 @@ class HeadRenderer:
         image = self._empty.copy()
         resolve(
             room.buffer, box, self._offsets, faces, room.tone, room.values,
-            camera.eye, camera.lights, self._lobes, self._background, self._encode, image,
+            camera.eye, camera.lights, self._lobes, self._shoulder, self._background, self._encode, image,
         )  # fmt: skip
         return image
 

@@ -106,6 +106,7 @@ def resolve(
     eye: np.ndarray,
     lights: np.ndarray,
     lobes: np.ndarray,
+    shoulder: np.ndarray,
     background: np.ndarray,
     encode: np.ndarray,
     image: np.ndarray,
@@ -117,14 +118,15 @@ def resolve(
         box (four `int`), offsets ((S, 2) int32), faces ((F, 3) int32): what `rasterize` returned, and was given.
         values ((V, 16) float32), face_tone ((F,) float32): as `light_vertices` writes them.
         eye ((3,) float32), lights ((3, 2, 3) float32): camera; directions and colours of key, fill and rim.
-        lobes ((4, n, 2) float32): what `highlights` returns. encode ((n,) uint8): sRGB of linear light in 0..1.
+        lobes ((4, n, 2) float32): what `highlights` returns. shoulder ((n,) float32): how light in 0..4 is shown.
+        encode ((n,) uint8): sRGB of linear light in 0..1.
         background ((height, width, 3) float32): linear colours.
         image ((height, width, C) uint8): the background as sRGB at first, written where the head is; with four
             channels its last is the head's coverage, and the colour is the head's alone.
     """
     samples = buffer.shape[2]
     last, steps = np.float32(len(encode) - 1), np.float32(lobes.shape[1] - 1) / np.sqrt(np.float32(0.5))
-    see_through = image.shape[2] == 4
+    see_through, per_unit = image.shape[2] == 4, np.float32(len(shoulder) / 4)
     one, zero = np.float32(1), np.float32(0)
     color, total, value = np.empty(3, np.float32), np.empty(3, np.float32), np.empty(12, np.float32)
     owner = np.empty(samples, np.int64)
@@ -191,9 +193,7 @@ def resolve(
                 for c in range(3):
                     # A shoulder instead of a hard clip: highlights roll off, mid-tones stay as painted.
                     if color[c] > 0.6:
-                        color[c] = np.float32(0.6) + np.float32(0.4) * (
-                            one - np.exp((np.float32(0.6) - color[c]) * np.float32(2.5))
-                        )
+                        color[c] = shoulder[min(int(color[c] * per_unit), len(shoulder) - 1)]
                     total[c] += max(color[c], zero)
             count = np.float32(covered if differs else 1)
             alpha = np.float32(covered) / np.float32(samples)
