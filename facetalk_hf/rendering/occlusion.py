@@ -22,9 +22,7 @@ class BakedLight:
         count (`int`): number of key poses; 0 leaves everything fully lit.
     """
 
-    def __init__(
-        self, animation: Drawable, surface: Surface, eye: np.ndarray, key: np.ndarray, count: int
-    ) -> None:
+    def __init__(self, animation: Drawable, surface: Surface, eye: np.ndarray, key: np.ndarray, count: int) -> None:
         self.surface, self.eye, self.key, self.parts = surface, eye, key, animation.parts
         count = min(count, len(animation.weights)) if len(animation.faces) else 0
         poses = list(animation.iterate(key_frames(animation, count)))

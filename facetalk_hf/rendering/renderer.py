@@ -2,8 +2,8 @@
 """Images and videos of a head by a rasteriser in compiled loops: no GPU, no display, no GL library.
 
 Triangles are drawn into a buffer of depths, several samples a pixel. What changes slowly over a surface is lit at its
-vertices, what shines at its pixels. What changes slowly in time and costs many rays (ambient occlusion, the soft shadow
-of the key light) is baked per vertex at a few key poses of the clip and blended by how far each vertex has moved.
+vertices, what shines at its pixels. What changes slowly in time and costs many rays (ambient occlusion, the soft
+shadow of the key light) is baked per vertex at a few key poses of the clip and blended by how far each vertex moved.
 """
 
 import os
@@ -20,13 +20,13 @@ import numpy as np
 from ..errors import FaceTalkError
 from ..mesh.geometry import Surface
 from ..mesh.parts import SKIN
-from .background import Background, draw_background, is_transparent
+from .background import TRANSPARENT, Background, draw_background, is_transparent
 from .camera import Camera
 from .drawable import Drawable
 from .occlusion import BakedLight, mouth_depth
 from .raster import project, rasterize
 from .shading import highlights, light_vertices, linear_to_srgb, powers, resolve, srgb_to_linear
-from .video import write_mp4
+from .video import write_mp4, write_pngs, write_webm
 
 
 __all__ = ["HeadRenderer", "render_frames", "render_video", "write_mp4"]
@@ -217,12 +217,34 @@ def render_video(
     animation: Drawable,
     path: str | os.PathLike,
     size: int | tuple[int, int] = 512,
-    crf: int = 18,
+    crf: int | None = None,
+    format: str | None = None,
     **options: Any,
 ) -> Path:
-    """Draw an animation and write it with its audio as mp4. Options go to `render_frames`."""
+    """Draw an animation and write it with its sound. Options go to `render_frames`.
+
+    Args:
+        animation (`Drawable`), size: as in `HeadRenderer`.
+        path: .mp4, .webm, or a folder of png. Nothing is behind the head in webm and png, where no `background` is
+            given; mp4 cannot be transparent.
+        crf (`int`, *optional*): quality of the video, lower is better; 18 of x264 or 24 of VP9 where absent.
+        format (`str`, *optional*, defaults to the suffix): "mp4", "webm" or "png".
+
+    Raises:
+        FaceTalkError: an mp4 that should be transparent, options that cannot be drawn, or a place that cannot be
+            written to.
+    """
+    format = format or Path(path).suffix[1:].lower()
+    if format == "mp4" and is_transparent(options.get("background")):
+        raise FaceTalkError("an mp4 cannot be transparent: write webm or png")
+    if format in ("webm", "png") and options.get("background") is None:
+        options["background"] = TRANSPARENT
     images = render_frames(animation, size, **options)
-    return write_mp4(path, images, animation.fps, animation.audio, animation.sampling_rate, crf=crf)
+    if format == "png":
+        return write_pngs(path, images)
+    quality = {} if crf is None else {"crf": crf}
+    write = write_webm if format == "webm" else write_mp4
+    return write(path, images, animation.fps, animation.audio, animation.sampling_rate, **quality)
 
 
 def _size(size: int | tuple[int, int]) -> tuple[int, int]:
