@@ -64,11 +64,19 @@ class Camera:
         wide = max(1.0, 1.12 * reach * height / (0.53 * tall * width)) if height > width else 1.0
         focal = height / 2 / np.tan(ANGLE) / wide
         axis = height - height / 2 / wide  # the bottom of the picture stays where it is
-        return cls.pinhole(
+        camera = cls.pinhole(
             center + toward * distance,
             np.stack([right, np.cross(toward, right), toward]),
-            np.array([focal * zoom, focal * zoom, width / 2, axis]),
+            np.array([focal, focal, width / 2, axis]),
         )
+        if eyes.any():
+            center = head.base[eyes].mean(0) - np.array([0, 0.18 * tall, 0])
+        place = camera.project(center)
+        # The middle of the face goes to the middle of the picture, the further the closer the camera comes.
+        wanted = place + (np.array([width / 2, height / 2]) - place) * (1 - 1 / zoom)
+        camera.lens[2:] = wanted + zoom * (camera.lens[2:] - place)
+        camera.lens[:2] *= np.float32(zoom)
+        return camera
 
     def turn_lights(self, turn: float, gain: float = 1.0) -> None:
         """Turn all lights about the vertical by `turn` degrees, to the picture's right, and scale them by `gain`."""

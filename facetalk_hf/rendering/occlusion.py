@@ -52,8 +52,8 @@ class BakedLight:
         # Whatever faces away from the camera in this pose may turn a little in another; keep a margin.
         seen = np.flatnonzero(np.einsum("ij,ij->i", normals, self.eye - vertices) > -60.0)
         rng = np.random.default_rng(7)
-        # Light varies over many vertices: every third, chosen at random, tells that of the others.
-        seen = np.sort(rng.permutation(seen)[: max(min(len(seen), 12_000), len(seen) // 3)])
+        # Light varies over many vertices: every fourth, chosen at random, tells that of the others.
+        seen = np.sort(rng.permutation(seen)[: max(min(len(seen), 8_000), len(seen) // 4)])
         normal = normals[seen]
         origin = np.ascontiguousarray(vertices[seen] + normal * 0.35)
         first, second = tangents(normal)
@@ -74,7 +74,7 @@ class BakedLight:
             rays = self.key + size * (np.cos(turn)[:, None] * first + np.sin(turn)[:, None] * second)
             light[seen, 1] += cast.open(origin, rays, 250.0) / shadow
         # Averaging over neighbours takes the grain out of so few rays, and fills in between.
-        light = self.surface.smooth(light, 4)
+        light = self.surface.smooth(light, 5)
         known = light[:, 2:] > 1e-3
         return np.where(known, light[:, :2] / np.maximum(light[:, 2:], 1e-3), 1).astype(np.float32)
 

@@ -170,7 +170,7 @@ def test_an_upright_picture_is_filled_and_zoom_comes_closer():
         return columns[-1] - columns[0] + 1, covered[-1].any(), np.flatnonzero(covered.any(1))[0]
 
     wide, stands, air = box(size=(72, 128))
-    assert 58 <= wide <= 70 and stands and 20 < air < 60
+    assert 58 <= wide <= 70 and stands and 50 < air < 80
     plain, close = box(size=(128, 72))[0], box(size=(128, 72), zoom=1.5)[0]
     assert close == pytest.approx(1.5 * plain, abs=3)
     with pytest.raises(FaceTalkError, match="zoom"):
