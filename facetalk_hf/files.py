@@ -2,6 +2,8 @@
 """What all files that are written share: they appear whole or not at all, and say that a head is synthetic."""
 
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,3 +44,31 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; put it into place on success, remove it on any failure.
+
+    A folder of frames, `frame_00000.SUFFIX` and so on, is replaced; missing parent folders are made.
+
+    Raises:
+        FaceTalkError: something else is there, or the folder cannot be made or written to.
+    """
+    path = Path(path)
+    ours = re.compile(r"frame_\d{5,}\.(ply|obj|png)")
+    if path.exists() and not (path.is_dir() and all(ours.fullmatch(entry.name) for entry in path.iterdir())):
+        raise FaceTalkError(f"{path} exists and is not a folder of frames; name a new folder for the sequence")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise FaceTalkError(f"cannot write to {path.parent}: {error.strerror or error}") from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -35,6 +35,8 @@ class Format(StrEnum):
     """What `facetalk` can write; docs/export.md says what each holds."""
 
     mp4 = "mp4"
+    webm = "webm"
+    png = "png"
     glb = "glb"
     npz = "npz"
     ply = "ply"
@@ -48,10 +50,11 @@ class Format(StrEnum):
     usdc = "usdc"
 
 
-FOLDERS = (Format.ply, Format.obj)
+FOLDERS = (Format.ply, Format.obj, Format.png)
+FILMS = (Format.mp4, Format.webm, Format.png)
 
 
-ENDINGS = {Format.ply: "", Format.obj: "-obj", Format.weights: ".weights.csv"}
+ENDINGS = {Format.ply: "", Format.obj: "-obj", Format.png: "-png", Format.weights: ".weights.csv"}
 """What follows the stem of a recording, where it is not a dot and the format."""
 
 
@@ -61,13 +64,6 @@ def check_number(option: str, value: float | None, low: float, high: float = mat
         return
     bounds = f"at least {low}" if high == math.inf else f"between {low} and {high}"
     raise FaceTalkError(f"{option} must be {bounds}, not {value}")
-
-
-def check_size(size: int) -> None:
-    """Refuse an edge of the video that no player takes."""
-    check_number("--size", size, 64, 2160)
-    if size % 2:
-        raise FaceTalkError(f"--size must be even for video, not {size}")
 
 
 def read_clip(path: Path, longest: float | None = None) -> "tuple[np.ndarray, int]":
@@ -186,10 +182,10 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def writer_options(kind: Format, size: int, sound: Path | None = None, geometry: bool = False) -> dict[str, object]:
-    """Choose what a writer is told beside the path: size of the video, sound file that a USD stage refers to."""
-    if kind == Format.mp4:
-        return {"size": size}
+def writer_options(kind: Format, film: dict, sound: Path | None = None, geometry: bool = False) -> dict[str, object]:
+    """Choose what a writer is told beside the path: what `film.read_film` read, the sound that a USD refers to."""
+    if kind in FILMS:
+        return film
     if kind == Format.npz:
         return {"geometry": geometry}
     return {"audio": sound} if kind in (Format.usd, Format.usda, Format.usdc) else {}

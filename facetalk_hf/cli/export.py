@@ -14,12 +14,12 @@ from .common import (
     Format,
     check_model,
     check_number,
-    check_size,
     quiet_libraries,
     read_clip,
     save,
     writer_options,
 )
+from .film import Background, Pitch, Size, Yaw, Zoom, read_film
 
 
 if TYPE_CHECKING:
@@ -49,7 +49,11 @@ def export(
     ignore_unknown: Annotated[
         bool, typer.Option("--ignore-unknown", help="Accept shapes of the rig that are no ARKit channels.")
     ] = False,
-    size: Annotated[int, typer.Option(metavar="N", help="Edge of the video in pixels.")] = 512,
+    size: Size = "512",
+    yaw: Yaw = 0.0,
+    pitch: Pitch = 0.0,
+    zoom: Zoom = 1.0,
+    background: Background = None,
 ) -> None:
     """Turn a saved npz into another format: the motion as it was saved, on the head of its model or another."""
     from ..animation.formats import WRITERS
@@ -57,7 +61,7 @@ def export(
     from ..motion.editing import retime, smooth
 
     kind = output_format(output, format)
-    check_size(size)
+    film = read_film([kind], size, yaw, pitch, zoom, background)
     check_number("--smoothing", smoothing, 0)
     check_number("--fps", fps, 1, 1000)
     if output.resolve() in {file.resolve(), rig and rig.resolve()}:
@@ -80,9 +84,9 @@ def export(
     animation = smooth(animation, smoothing)
     animation = animation if fps is None else retime(animation, fps)
     if rig is not None:
-        put_on_rig(animation, kind, output, rig, ignore_unknown, rig_unit, writer_options(kind, size, audio, geometry))
+        put_on_rig(animation, kind, output, rig, ignore_unknown, rig_unit, writer_options(kind, film, audio, geometry))
     else:
-        save(animation, kind, output, **writer_options(kind, size, audio, geometry))
+        save(animation, kind, output, **writer_options(kind, film, audio, geometry))
     typer.echo(f"{output}: {animation.duration:.2f} s, {animation.num_frames} frame(s) at {animation.fps:g} fps")
 
 

@@ -16,13 +16,13 @@ from .common import (
     Format,
     check_model,
     check_number,
-    check_size,
     load_pipeline,
     read_clip,
     save,
     writer_options,
 )
 from .controls import command_option, flag_of
+from .film import Background, Pitch, Size, Yaw, Zoom, read_film
 from .inputs import output_folder, plan_outputs, read_fixed, read_identity, read_spoken, read_texts, with_emotions
 from .vertex_models import animate_vertices
 
@@ -76,7 +76,11 @@ def generate(
         ),
     ] = None,
     geometry: Annotated[bool, typer.Option("--geometry", help="Keep head and sound in the npz.")] = False,
-    size: Annotated[int, typer.Option(metavar="N", help="Edge of the video in pixels.")] = 512,
+    size: Size = "512",
+    yaw: Yaw = 0.0,
+    pitch: Pitch = 0.0,
+    zoom: Zoom = 1.0,
+    background: Background = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     longest: Annotated[float, typer.Option(metavar="S", help="Seconds that a recording may last.")] = 14400.0,
     dtype: Annotated[
@@ -86,10 +90,10 @@ def generate(
     """Animate recordings: DIR/<name>.mp4, .glb and .npz for each."""
     check_number("--seed", seed, 0, 2**63 - 1)
     check_number("--longest", longest, 0.1)
-    check_size(size)
     controls = with_emotions(controls, emotion_file)
     controls.check_ranges(flag_of)
     formats = list(dict.fromkeys(format or (Format.npz, Format.glb, Format.mp4)))
+    film = read_film(formats, size, yaw, pitch, zoom, background)
     targets = plan_outputs(audio, output_dir, formats, controls.num_samples)
     head, look = read_identity(identity), Look.named(hair, skin, hair_color, eyes)
     fixed = read_fixed(keyframes, len(audio))
@@ -118,5 +122,5 @@ def generate(
             for animation, files in zip(animations, samples, strict=True):
                 typer.echo(f"{source}: {animation.duration:.2f} s, {animation.num_frames} frame(s)")
                 for kind, path in files.items():
-                    save(animation, kind, path, **writer_options(kind, size, files.get(Format.wav), geometry))
+                    save(animation, kind, path, **writer_options(kind, film, files.get(Format.wav), geometry))
                     typer.echo(f"  {path}")

@@ -23,7 +23,7 @@ from ..paths import __version__
 from ..pipeline.facetalk import FaceTalkPipeline
 
 
-PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "trimesh", "embreex", "av", "usd-core")
+PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "trimesh", "embreex", "numba", "av", "usd-core")
 
 
 class Duration(NamedTuple):

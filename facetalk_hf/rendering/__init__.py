@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Pictures and videos of anything `Drawable` by ray casting."""
+"""Pictures and videos of anything `Drawable` by loops over triangles and pixels."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Materials of skin, eyes, teeth and the mouth's inside, three lights and colour spaces, in numpy."""
+"""Materials of skin, eyes, teeth and the mouth's inside, three lights and colour spaces."""
 
 import numpy as np
 
-from ..mesh.geometry import unit
 from ..mesh.parts import EYES
+from .compiled import compiled
 
 
 # Lights in the camera's frame (x right, y up, z towards the viewer): direction to the light, linear RGB.
@@ -18,46 +18,211 @@ WRAP = np.array([[0.42, 0.22, 0.16], [0.25, 0.25, 0.25], [0.30, 0.26, 0.22], [0.
 GLOSS = np.array(
     [[0.055, 14, 0.030, 70], [0.02, 30, 1.30, 900], [0.05, 20, 0.32, 160], [0.02, 16, 0.05, 70]], np.float32
 )
+TONE = np.array([0.3, 0.5, 0.2], np.float32)  # how bright a colour looks
 
 
-def shade(
-    values: np.ndarray, view: np.ndarray, part: np.ndarray, lights: list[tuple[np.ndarray, np.ndarray]], up: np.ndarray
-) -> np.ndarray:
-    """Colour hits: values (n, 9) are normal, occlusion, shadow, albedo, lips; view (n, 3) points back."""
-    normal = unit(values[:, :3])
-    # A hit on a triangle's edge may lie a rounding error outside it, and a power of a negative number is NaN.
-    ambient, shadow = np.maximum(values[:, 3:4], 0), np.maximum(values[:, 4:5], 0)
-    albedo, lips = values[:, 5:8], values[:, 8]
-    facing = np.clip(np.einsum("ij,ij->i", normal, view), 0, 1)
-    wrap = WRAP[part]
-    (key, key_color), (fill, fill_color), (rim, rim_color) = lights
-    # Light bleeds into shadow and creases of skin, red first: the exponents keep both warm.
-    bleed = np.array([0.75, 1.0, 1.12], np.float32)
-    key_lit = np.clip((normal @ key)[:, None] * (1 / (1 + wrap)) + wrap / (1 + wrap), 0, 1)
-    key_lit *= key_lit**0.35 * shadow**bleed
-    fill_lit = np.clip((normal @ fill)[:, None] * 0.7 + 0.3, 0, 1)
-    sky = (normal @ up)[:, None] * 0.5 + 0.5
-    light = (SKY * sky + GROUND * (1 - sky) + fill_lit * fill_color) * ambient**bleed
-    light += key_lit * key_color * (0.35 + 0.65 * ambient)
-    edge = (1 - facing) ** 3
-    rim_lit = np.clip(normal @ rim + 0.25, 0, 1) * (0.06 + 0.94 * edge) * ambient[:, 0]
-    light += rim_lit[:, None] * rim_color
-    color = albedo * light * np.float32(0.62)
+@compiled
+def light_vertices(
+    seen: np.ndarray,
+    faces: np.ndarray,
+    front: np.ndarray,
+    world: np.ndarray,
+    screen: np.ndarray,
+    near: np.ndarray,
+    normals: np.ndarray,
+    light: np.ndarray,
+    albedo: np.ndarray,
+    lips: np.ndarray,
+    parts: np.ndarray,
+    eye: np.ndarray,
+    lights: np.ndarray,
+    up: np.ndarray,
+    tables: np.ndarray,
+    values: np.ndarray,
+    face_tone: np.ndarray,
+) -> None:
+    """Light the vertices that are seen: all that does not shine, which changes slowly over a surface.
 
-    broad, broad_power, sharp, sharp_power = GLOSS[part].T
-    broad = broad * (1 + 1.2 * lips)
-    sharp = sharp * (1 + 5.0 * lips)
-    shine = np.zeros((len(values), 3), np.float32)
-    fresnel = 0.45 + 0.55 * (1 - facing) ** 4
-    for direction, tint, visible in ((key, key_color, shadow[:, 0]), (fill, fill_color, ambient[:, 0])):
-        half = unit(view + direction)
-        cosine = np.clip(np.einsum("ij,ij->i", normal, half), 1e-4, 1)
-        log = np.log(cosine)
-        lobe = broad * np.exp(broad_power * log) + sharp * np.exp(sharp_power * log)
-        shine += (lobe * visible * fresnel)[:, None] * tint
-    color += shine * (part != EYES)[:, None] + shine * (part == EYES)[:, None] * 1.6
-    # A shoulder instead of a hard clip: highlights roll off, mid-tones stay as painted.
-    return np.where(color > 0.6, 0.6 + 0.4 * (1 - np.exp(-(color - 0.6) / 0.4)), color).clip(0, 1)
+    Args:
+        seen, faces, front, world, screen, near, normals: as `raster.project` has them.
+        light ((V, 2) float32): shares of ambient and of key light that reach a vertex.
+        albedo ((V, 3) float32, linear), lips ((V,) float32), parts ((V,) uint8): what a vertex is made of.
+        eye ((3,) float32), lights ((3, 2, 3) float32), up ((3,) float32): camera; directions and colours; the sky.
+        tables ((4, n) float32): what `powers` returns.
+        values ((V, 16) float32): written, all that pixels need of a vertex in one line of the cache: unit normal,
+            linear colour, ambient, key light, lips, world, screen, near, tone.
+        face_tone ((F,) float32): written for `front`: tone at one corner, and ten times the part.
+    """
+    last = tables.shape[1] - 1
+    for v in range(len(seen)):
+        if not seen[v]:
+            continue
+        nx, ny, nz = normals[v, 0], normals[v, 1], normals[v, 2]
+        scale = np.float32(1.0) / np.sqrt(max(nx * nx + ny * ny + nz * nz, np.float32(1e-24)))
+        nx, ny, nz = nx * scale, ny * scale, nz * scale
+        x, y, z = eye[0] - world[v, 0], eye[1] - world[v, 1], eye[2] - world[v, 2]
+        scale = np.float32(1.0) / np.sqrt(max(x * x + y * y + z * z, np.float32(1e-24)))
+        facing = min(max((nx * x + ny * y + nz * z) * scale, np.float32(0)), np.float32(1))
+        ambient, shadow = light[v, 0], light[v, 1]
+        to_key = nx * lights[0, 0, 0] + ny * lights[0, 0, 1] + nz * lights[0, 0, 2]
+        to_fill = nx * lights[1, 0, 0] + ny * lights[1, 0, 1] + nz * lights[1, 0, 2]
+        to_rim = nx * lights[2, 0, 0] + ny * lights[2, 0, 1] + nz * lights[2, 0, 2]
+        fill = min(max(to_fill * np.float32(0.7) + np.float32(0.3), np.float32(0)), np.float32(1))
+        sky = (nx * up[0] + ny * up[1] + nz * up[2]) * np.float32(0.5) + np.float32(0.5)
+        edge = np.float32(1) - facing
+        rim = min(max(to_rim + np.float32(0.25), np.float32(0)), np.float32(1)) * ambient
+        rim *= np.float32(0.06) + np.float32(0.94) * edge * edge * edge
+        ambient_place = int(min(max(ambient, np.float32(0)), np.float32(1)) * last)
+        shadow_place = int(min(max(shadow, np.float32(0)), np.float32(1)) * last)
+        tone = np.float32(0)
+        for c in range(3):
+            wrap = WRAP[parts[v], c]
+            key = min(max((to_key + wrap) / (np.float32(1) + wrap), np.float32(0)), np.float32(1))
+            key = tables[3, int(key * last)] * tables[c, shadow_place]
+            lit = SKY[c] * sky + GROUND[c] * (np.float32(1) - sky) + fill * lights[1, 1, c]
+            lit = lit * tables[c, ambient_place] + rim * lights[2, 1, c]
+            lit += key * lights[0, 1, c] * (np.float32(0.35) + np.float32(0.65) * ambient)
+            color = albedo[v, c] * lit * np.float32(0.62)
+            values[v, 3 + c] = color
+            tone += color * TONE[c]
+        values[v, 0], values[v, 1], values[v, 2] = nx, ny, nz
+        values[v, 6], values[v, 7], values[v, 8] = ambient, shadow, lips[v]
+        values[v, 9], values[v, 10], values[v, 11] = world[v, 0], world[v, 1], world[v, 2]
+        values[v, 12], values[v, 13], values[v, 14] = screen[v, 0], screen[v, 1], near[v]
+        values[v, 15] = np.sqrt(tone)
+    for f in front:
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        face_tone[f] = min(values[a, 15], np.float32(9)) + np.float32(10) * max(parts[a], parts[b], parts[c])
+
+
+@compiled
+def resolve(
+    buffer: np.ndarray,
+    box: tuple[int, int, int, int],
+    offsets: np.ndarray,
+    faces: np.ndarray,
+    face_tone: np.ndarray,
+    values: np.ndarray,
+    eye: np.ndarray,
+    lights: np.ndarray,
+    lobes: np.ndarray,
+    shoulder: np.ndarray,
+    background: np.ndarray,
+    encode: np.ndarray,
+    image: np.ndarray,
+) -> None:
+    """Colour the pixels: what shines is added, samples are averaged where they differ, light becomes sRGB.
+
+    Args:
+        buffer ((height, width, S) int64): as `raster.rasterize` writes it; cleared for the next picture.
+        box (four `int`), offsets ((S, 2) int32), faces ((F, 3) int32): what `rasterize` returned, and was given.
+        values ((V, 16) float32), face_tone ((F,) float32): as `light_vertices` writes them.
+        eye ((3,) float32), lights ((3, 2, 3) float32): camera; directions and colours of key, fill and rim.
+        lobes ((4, n, 2) float32): what `highlights` returns. shoulder ((n,) float32): how light in 0..4 is shown.
+        encode ((n,) uint8): sRGB of linear light in 0..1.
+        background ((height, width, 3) float32): linear colours.
+        image ((height, width, C) uint8): the background as sRGB at first, written where the head is; with four
+            channels its last is the head's coverage, and the colour is the head's alone.
+    """
+    samples = buffer.shape[2]
+    last, steps = np.float32(len(encode) - 1), np.float32(lobes.shape[1] - 1) / np.sqrt(np.float32(0.5))
+    see_through, per_unit = image.shape[2] == 4, np.float32(len(shoulder) / 4)
+    one, zero = np.float32(1), np.float32(0)
+    color, total, value = np.empty(3, np.float32), np.empty(3, np.float32), np.empty(12, np.float32)
+    owner = np.empty(samples, np.int64)
+    for row in range(box[0], box[1]):
+        for column in range(box[2], box[3]):
+            covered = 0
+            low_tone, high_tone, low_near, high_near = np.float32(99), zero, np.int64(1 << 40), np.int64(0)
+            for s in range(samples):
+                entry = buffer[row, column, s]
+                owner[s] = -1
+                if entry:
+                    covered += 1
+                    owner[s] = entry & 0xFFFFFFFF
+                    buffer[row, column, s] = 0
+                    tone = face_tone[owner[s]]
+                    low_tone, high_tone = min(low_tone, tone), max(high_tone, tone)
+                    low_near, high_near = min(low_near, entry >> 32), max(high_near, entry >> 32)
+            if covered == 0:
+                continue
+            differs = covered < samples or high_tone - low_tone > 0.045 or high_near - low_near > low_near >> 8
+            # Highlights on eyes are smaller than a pixel.
+            differs |= int(high_tone * np.float32(0.1)) == EYES
+            first, end = (0, samples) if differs else (samples // 2, samples // 2 + 1)
+            total[:] = 0
+            for s in range(first, end):
+                f = owner[s]
+                if f < 0:
+                    continue
+                a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+                x, y = np.float32((column << 8) + offsets[s, 0]), np.float32((row << 8) + offsets[s, 1])
+                xa, ya = values[a, 12] - x, values[a, 13] - y
+                xb, yb = values[b, 12] - x, values[b, 13] - y
+                xc, yc = values[c, 12] - x, values[c, 13] - y
+                of_a = (xb * yc - xc * yb) * values[a, 14]
+                of_b = (xc * ya - xa * yc) * values[b, 14]
+                of_c = (xa * yb - xb * ya) * values[c, 14]
+                scale = one / (of_a + of_b + of_c)
+                of_a, of_b, of_c = of_a * scale, of_b * scale, of_c * scale
+                for k in range(12):
+                    value[k] = of_a * values[a, k] + of_b * values[b, k] + of_c * values[c, k]
+                vx, vy, vz = eye[0] - value[9], eye[1] - value[10], eye[2] - value[11]
+                scale = one / np.sqrt(vx * vx + vy * vy + vz * vz)
+                vx, vy, vz = vx * scale, vy * scale, vz * scale
+                nx, ny, nz = value[0], value[1], value[2]
+                scale = one / np.sqrt(max(nx * nx + ny * ny + nz * nz, np.float32(1e-24)))
+                nx, ny, nz = nx * scale, ny * scale, nz * scale
+                edge = one - min(max(nx * vx + ny * vy + nz * vz, zero), one)
+                fresnel = np.float32(0.45) + np.float32(0.55) * edge * edge * edge * edge
+                part = int(face_tone[f] * np.float32(0.1))
+                if part == EYES:
+                    fresnel *= np.float32(1.6)
+                broad = GLOSS[part, 0] * (one + np.float32(1.2) * value[8])
+                sharp = GLOSS[part, 2] * (one + np.float32(5.0) * value[8])
+                color[0], color[1], color[2] = value[3], value[4], value[5]
+                for light in range(2):
+                    hx, hy, hz = vx + lights[light, 0, 0], vy + lights[light, 0, 1], vz + lights[light, 0, 2]
+                    cosine = (nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz)
+                    place = int(np.sqrt(max(one - cosine, zero)) * steps)
+                    if place < lobes.shape[1]:
+                        lobe = broad * lobes[part, place, 0] + sharp * lobes[part, place, 1]
+                        lobe *= fresnel * max(value[7 - light], zero)
+                        for c in range(3):
+                            color[c] += lobe * lights[light, 1, c]
+                for c in range(3):
+                    # A shoulder instead of a hard clip: highlights roll off, mid-tones stay as painted.
+                    if color[c] > 0.6:
+                        color[c] = shoulder[min(int(color[c] * per_unit), len(shoulder) - 1)]
+                    total[c] += max(color[c], zero)
+            count = np.float32(covered if differs else 1)
+            alpha = np.float32(covered) / np.float32(samples)
+            for c in range(3):
+                mean = total[c] / count
+                if not see_through:
+                    mean = mean * alpha + background[row, column, c] * (one - alpha)
+                image[row, column, c] = encode[int(min(mean, one) * last + np.float32(0.5))]
+            if see_through:
+                image[row, column, 3] = np.uint8(alpha * np.float32(255) + np.float32(0.5))
+
+
+def powers(count: int = 4096) -> np.ndarray:
+    """Tabulate powers of 0..1 for `light_vertices`, (4, count) float32.
+
+    Light bleeds into shadow and creases of skin, red first: the first three exponents keep both warm.
+    """
+    grid = np.linspace(0, 1, count)[None]
+    return (grid ** np.array([[0.75], [1.0], [1.12], [1.35]])).astype(np.float32)
+
+
+def highlights(count: int = 2048) -> np.ndarray:
+    """Tabulate the two lobes of each part for `resolve`, (4, count, 2) float32.
+
+    By the root of one minus the cosine between normal and half-way vector, from 0 to that of 60 degrees, beyond which
+    nothing is left of them.
+    """
+    cosine = 1 - np.linspace(0, np.sqrt(0.5), count)[None, :, None] ** 2
+    return (cosine ** GLOSS[:, None, 1::2]).astype(np.float32)
 
 
 def srgb_to_linear(color: np.ndarray, dtype: type[np.floating] = np.float32) -> np.ndarray:

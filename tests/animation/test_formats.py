@@ -51,7 +51,7 @@ start = time.process_time()
 import facetalk_hf.animation.head_animation
 spent = time.process_time() - start
 from facetalk_hf.animation.formats import READERS, WRITERS
-heavy = ("torch", "diffusers", "transformers", "scipy", "trimesh", "skimage", "av", "embreex", "pxr")
+heavy = ("torch", "diffusers", "transformers", "scipy", "trimesh", "skimage", "av", "embreex", "numba", "pxr")
 print(*WRITERS, *READERS, *[name for name in heavy if name in sys.modules])
 assert spent < 1, spent
 """

@@ -11,6 +11,7 @@ from animations import Glb, points
 from ball_head import NAMES, head  # noqa: F401
 from command import RATE, assert_one_line, facetalk, model, write_wav  # noqa: F401
 from components import make_pipeline
+from PIL import Image
 
 from facetalk_hf.animation.formats import WRITERS
 from facetalk_hf.animation.head_animation import HeadAnimation
@@ -64,6 +65,11 @@ def test_a_file_without_one_gets_the_head_of_its_model(facetalk, headed, tmp_pat
     sound = write_wav(tmp_path / "sound.wav", np.zeros(RATE // 4))
     code, _, error = facetalk(*arguments, tmp_path / "b.mp4", "--size", "64", "--audio", sound, "--fps", "30")
     assert code == 0 and (tmp_path / "b.mp4").stat().st_size > 500, error
+    film = ("--size", "64x96", "--yaw", "30", "--zoom", "1.5", "--background", "#102030")
+    code, _, error = facetalk(*arguments, tmp_path / "b-png", "--format", "png", *film)
+    assert code == 0, error
+    picture = Image.open(tmp_path / "b-png" / "frame_00000.png")
+    assert picture.size == (64, 96) and picture.getpixel((0, 0)) == (16, 32, 48)
     # Motion alone asks for no model at all.
     code, _, error = facetalk(*arguments, tmp_path / "b.csv", "--model", tmp_path / "missing")
     assert code == 0, error

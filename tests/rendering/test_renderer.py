@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from facetalk_hf.animation.head_animation import HeadAnimation
 from facetalk_hf.errors import FaceTalkError
@@ -92,6 +93,90 @@ def test_edges_are_smoothed():
     assert steps[1] < 0.85 * steps[0]
 
 
+def plane(count: int = 40, shift: float = 0.0) -> HeadAnimation:
+    """A square of many small triangles that faces the camera, its corners off any grid of pixels."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[: count + 1, : count + 1] / count * 100 - 50
+    inner = (np.abs(x) < 49) & (np.abs(y) < 49)
+    x, y = (axis + inner * rng.uniform(-0.9, 0.9, axis.shape) for axis in (x, y))
+    points = np.stack([x, y, np.full_like(x, shift)], -1).reshape(-1, 3)
+    corner = (np.arange(count)[:, None] * (count + 1) + np.arange(count)).reshape(-1)
+    a, b, c, d = corner, corner + 1, corner + count + 2, corner + count + 1
+    faces = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
+    colors = np.full((len(points), 3), 180)
+    return HeadAnimation(
+        points, np.zeros((0, *points.shape)), np.zeros((1, 0)), (), faces, colors, np.zeros(len(points))
+    )
+
+
+def test_triangles_that_share_an_edge_leave_no_crack():
+    renderer = HeadRenderer(plane(), size=160, key_poses=0, background="transparent", zoom=1.3)
+    coverage = renderer.render(0)[..., 3]
+    (left, bottom), (right, top) = renderer.project(np.array([[-50, -50, 0], [50, 50, 0]]))
+    rows, columns = (slice(max(int(np.ceil(low)), 0), int(high)) for low, high in ((top, bottom), (left, right)))
+    assert coverage[rows, columns].size > 10000 and (coverage[rows, columns] == 255).all()
+
+
+def test_the_nearer_surface_is_seen_and_the_back_of_one_is_not():
+    front, back = plane(4, shift=10), plane(4)
+    base = np.concatenate([back.base, front.base * [0.4, 0.4, 1]])
+    colors = np.repeat([[220, 40, 40], [40, 220, 40]], len(back.base), 0)
+    faces = np.concatenate([back.faces, front.faces + len(back.base)])
+    for order in (faces, faces[::-1]):
+        both = HeadAnimation(
+            base, np.zeros((0, *base.shape)), np.zeros((1, 0)), (), order, colors, np.zeros(len(base))
+        )
+        renderer = HeadRenderer(both, size=64, key_poses=0, background="transparent")
+        image = renderer.render(0).astype(int)
+        middle, side = (tuple(renderer.project(np.array(p)).astype(int)[::-1]) for p in ((0, 0, 10.0), (35.0, 0, 0)))
+        assert image[middle][1] > image[middle][0] + 60 and image[side][0] > image[side][1] + 60
+        assert not HeadRenderer(both, 64, yaw=180, key_poses=0, background="transparent").render(0)[..., 3].any()
+        # A camera within the head sees what is before it, and nothing that lies behind.
+        renderer.film(np.array([0, 0, 5.0]), 60)
+        inside = renderer.render(0).astype(int)
+        assert (inside[..., 3] == 255).all() and (inside[..., 0] > inside[..., 1] + 60).all()
+
+
+def test_backgrounds(tmp_path):
+    ball = scene(1)
+    seen = HeadRenderer(ball, 64, key_poses=0, background="transparent").render(0)
+    assert seen.shape == (64, 64, 4) and set(np.unique(seen[..., 3])) > {0, 255}
+    assert (seen[seen[..., 3] == 0] == 0).all()
+    striped = np.zeros((32, 32, 3), np.uint8)
+    striped[:, 16:] = 255
+    Image.fromarray(striped).save(tmp_path / "stripes.png")
+    for background, left, right in (
+        ("#ff8000", (255, 128, 0), (255, 128, 0)),
+        ((10, 200, 30), (10, 200, 30), (10, 200, 30)),
+        (striped, (0, 0, 0), (255, 255, 255)),
+        (tmp_path / "stripes.png", (0, 0, 0), (255, 255, 255)),
+    ):
+        image = HeadRenderer(ball, 64, key_poses=0, background=background).render(0)
+        assert tuple(image[0, 0]) == left and tuple(image[0, -1]) == right
+        whole = seen[..., 3] == 255
+        np.testing.assert_array_equal(image[whole], seen[whole][:, :3])
+    half = seen[..., 3] == 128
+    over = HeadRenderer(ball, 64, key_poses=0, background=(0, 0, 0)).render(0)
+    assert half.any() and (over[half].sum(1) < seen[half][:, :3].astype(int).sum(1)).all()
+    for wrong in ("#12", "no-such-picture.png", (1, 2), (300, 0, 0), 7):
+        with pytest.raises(FaceTalkError, match="background"):
+            HeadRenderer(ball, 64, background=wrong)
+
+
+def test_an_upright_picture_is_filled_and_zoom_comes_closer():
+    def box(**options):
+        covered = HeadRenderer(scene(1), key_poses=0, background="transparent", **options).render(0)[..., 3] > 0
+        columns = np.flatnonzero(covered.any(0))
+        return columns[-1] - columns[0] + 1, covered[-1].any(), np.flatnonzero(covered.any(1))[0]
+
+    wide, stands, air = box(size=(72, 128))
+    assert 58 <= wide <= 70 and stands and 50 < air < 80
+    plain, close = box(size=(128, 72))[0], box(size=(128, 72), zoom=1.5)[0]
+    assert close == pytest.approx(1.5 * plain, abs=3)
+    with pytest.raises(FaceTalkError, match="zoom"):
+        HeadRenderer(scene(1), 64, zoom=0)
+
+
 def test_colour_survives_the_way_through_linear_light():
     codes = np.arange(256, dtype=np.uint8)
     np.testing.assert_array_equal(np.round(255 * linear_to_srgb(srgb_to_linear(codes))), codes)
@@ -126,6 +211,37 @@ def test_save_as_mp4_draws_every_frame_with_its_sound(tmp_path):
         assert len(container.streams.audio) == 1
     again = render_video(animation, tmp_path / "b.mp4", size=64, progress=False, workers=2)
     assert again.read_bytes() == path.read_bytes()
+
+
+def test_webm_and_png_have_nothing_behind_the_head_unless_told(tmp_path):
+    animation = scene(3, audio=np.zeros(2000, np.float32), sampling_rate=16000)
+    options = {"size": (64, 96), "progress": False, "workers": 1}
+    path = animation.save(tmp_path / "a.webm", **options)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name.startswith("vp9") or "vpx" in stream.codec_context.name
+        assert stream.metadata["alpha_mode"] == "1" and container.streams.audio[0].codec_context.name == "opus"
+        decoder = av.CodecContext.create("libvpx-vp9", "r")
+        packets = list(container.demux(stream))
+        frames = [frame for packet in packets for frame in decoder.decode(packet if packet.size else None)]
+    assert len(frames) == 3
+    alpha = frames[0].to_ndarray(format="rgba")[..., 3]
+    assert alpha[0, 0] < 10 and alpha[70, 32] > 245
+    folder = animation.save(tmp_path / "pictures", format="png", **options)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["frame_00000.png", "frame_00001.png", "frame_00002.png"]
+    picture = np.asarray(Image.open(folder / names[0]))
+    assert picture.shape == (96, 64, 4)
+    np.testing.assert_array_equal(picture, next(render_frames(animation, background="transparent", **options)))
+    solid = animation.save(tmp_path / "pictures", format="png", background="#102030", **options)
+    assert Image.open(solid / names[0]).getpixel((0, 0)) == (16, 32, 48)
+    with pytest.raises(FaceTalkError, match="transparent"):
+        animation.save(tmp_path / "a.mp4", background="transparent", **options)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(FaceTalkError, match="not a folder of frames"):
+        animation.save(tmp_path / "full", format="png", **options)
+    assert (tmp_path / "full" / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("size", [0, 8, 100000, (64, -2)])
