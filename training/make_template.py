@@ -38,7 +38,8 @@ def main() -> None:
     template = Template(options.facexmodel)
     quads, corners, uv = read_quads(options.facexmodel / "generic_neutral_mesh.obj")
     above = (template.neutral - NECK_POINT) @ NECK_NORMAL < -0.05
-    kept = (quads < SKIN).all(1) & above[quads].all(1)
+    # The last row reaches over the cut, so that it ends on the surface's rim.
+    kept = (quads < SKIN).all(1) & above[quads].any(1)
     quads, corners = quads[kept], corners[kept]
     # One vertex for each pair of a place and its texture coordinates: a seam has two.
     pairs, corners = np.unique(np.stack([quads, corners], -1).reshape(-1, 2), axis=0, return_inverse=True)

@@ -9,11 +9,11 @@ from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
-from ..mesh.geometry import Surface
+from ..mesh.geometry import Surface, boundary_edges
 from .topology import Topology, split
 
 
-STIFFNESS = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
+STIFFNESS = (300.0, 60.0, 12.0, 2.5, 0.5)
 """Of the template's bending against the distance to the surface, round by round."""
 
 
@@ -130,8 +130,24 @@ def fit_template(topology: Topology, vertices: np.ndarray, faces: np.ndarray, la
         weight = np.clip(alike, 0, 1) ** 2 + 1e-3
         distance = np.linalg.norm(found - places, axis=1)
         weight = weight / (1 + (distance / 10) ** 2)
-        system = splu((diags(weight) + stiffness * bend).tocsc())
+        system = (diags(weight) + stiffness * bend).tocsc()
+        system = splu(system, "MMD_AT_PLUS_A", diag_pivot_thresh=0, options={"SymmetricMode": True})
         places = places + system.solve(weight[:, None] * (found - places))
     corners, shares = target.project(places, surface.normals(places)[0])
+    end_on_rim(topology, target, places, corners, shares)
     matrix = target.matrix(corners, shares)
     return Fit(matrix, matrix @ target.vertices)
+
+
+def end_on_rim(
+    topology: Topology, target: Target, places: np.ndarray, corners: np.ndarray, shares: np.ndarray
+) -> None:
+    """Let the template's neck end where the surface's does, in place: at the nearest vertex of that rim."""
+    ends, rim = np.unique(boundary_edges(split(topology.quads))), np.unique(boundary_edges(target.faces))
+    # The loops around the eyes lie in front; those of the neck below all landmarks.
+    lowest = topology.shape[topology.landmarks, 1].min()
+    ends = ends[topology.shape[ends, 1] < lowest]
+    rim = rim[target.vertices[rim, 1] < places[topology.landmarks, 1].min()]
+    if len(ends) and len(rim):
+        corners[ends] = rim[cKDTree(target.vertices[rim]).query(places[ends])[1]][:, None]
+        shares[ends] = [1, 0, 0]
