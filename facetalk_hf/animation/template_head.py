@@ -28,15 +28,15 @@ class TemplateHead:
 
     Args:
         animation (`HeadAnimation`): the same motion.
-        normals ((V, 3) float): at rest, from the fine surface where it was thinned.
-        uv ((V, 2) float): texture coordinates, v upwards; 0 where there is no texture.
-        pictures: "color", "normal" and "occlusion", what the template's texture coordinates point into.
+        normals ((V, 3) float, *optional*): at rest, from the fine surface where it was thinned.
+        uv ((V, 2) float, *optional*): texture coordinates, v upwards; 0 where there is no texture.
+        pictures: "color", "normal" and "occlusion", what the texture coordinates point into; none in full detail.
         owner ((V,) int): the first vertex at the same place: seams of the texture have several.
     """
 
     animation: HeadAnimation
-    normals: np.ndarray
-    uv: np.ndarray
+    normals: np.ndarray | None
+    uv: np.ndarray | None
     pictures: dict[str, np.ndarray]
     owner: np.ndarray
 

@@ -57,9 +57,7 @@ def texels(size: int) -> Texels:
     return Texels(at[inside, 1], at[inside, 0], triangles[row[inside]], shares[inside], number[tuple(nearest)].ravel())
 
 
-def nearest_shares(
-    tree: cKDTree, key: np.ndarray, count: int, neighbours: int = 4
-) -> tuple[np.ndarray, np.ndarray]:
+def nearest_shares(tree: cKDTree, key: np.ndarray, count: int, neighbours: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """Find the vertices nearest to each place, (n, k) int, and the shares of each, falling with distance squared."""
     distance, index = tree.query(key, k=min(neighbours, count))
     share = 1 / (distance**2 + 1e-4)

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Fewer vertices for small smooth parts, such as teeth: a choice among their own, so that all quantities carry over."""
+"""Fewer vertices for small smooth parts, such as teeth: some of their own, so that all quantities carry over."""
 
 import numpy as np
 
 
-def thin(
-    vertices: np.ndarray, faces: np.ndarray, colors: np.ndarray, spacing: float
-) -> tuple[np.ndarray, np.ndarray]:
+def thin(vertices: np.ndarray, faces: np.ndarray, colors: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
     """Cluster the vertices of faces (F, 3) that lie closer than about `spacing` mm and differ little in colour.
 
     A cell of a grid over space and colour keeps the vertex nearest to the mean of those in it. Quadric simplification
