@@ -12,10 +12,11 @@ import numpy as np
 from ..blendshapes import EXPRESSIONS
 from ..errors import FaceTalkError
 from ..files import SYNTHETIC_NOTE, atomic_path
+from ..mesh.geometry import smoothstep
 from ..mesh.parts import EYES, MOUTH, PARTS, SKIN, TEETH
 from ..rendering.shading import srgb_to_linear
 from .formats import register_writer
-from .glb_meshes import PlainMesh, QuantisedMesh, compressed
+from .glb_meshes import STEP, PlainMesh, QuantisedMesh, compressed
 from .gltf import USHORT, VERTEX_BUFFER, GlbBuffer, Tracks, pack_glb
 from .head_animation import HeadAnimation
 from .sparse_targets import needed_displacements
@@ -26,8 +27,8 @@ ROUGHNESS = (0.52, 0.06, 0.22, 0.45)
 """Of the material of each part."""
 ROUNDING = 0.0005
 """What single precision costs a head of life size at most, mm: positions, some fifty targets, and its turns."""
-NORMAL_TOLERANCE = 0.1
-"""Changes of a normal that morph targets leave out, as a length: 6 degrees."""
+NORMAL_TOLERANCE = 0.12
+"""Changes of a normal that morph targets leave out, as a length: 7 degrees."""
 PICTURES = {"color": 88, "normal": 88, "occlusion": 80}
 """Pictures of the template's texture, with the quality of their JPEG."""
 
@@ -49,9 +50,9 @@ def write_glb(
 
     Args:
         path: the .glb file. animation (`HeadAnimation`): what to write.
-        tolerance (`float`, mm, *optional*, defaults to 0.02 in full detail, 0.1 on the template): what is left out.
-            In full detail a vertex' displacements that together stay within it at this clip's weights; on the
-            template those that each stay within it there. Where a clip makes no use of one, within four times as much.
+        tolerance (`float`, mm, *optional*, defaults to 0.02 in full detail, 0.15 on the template): what is left
+            out. In full detail a vertex' displacements that together stay within it at this clip's weights; on the
+            template those that each stay within it there, and within four times as much where a clip uses them less.
         detail (`"template"` or `"full"`, *optional*, defaults to `"template"`): the same 13,130 vertices for every
             head, with texture coordinates, pictures and morph normals; or the surface as it was extracted, with
             colours at its vertices. A head whose landmarks are not known has full detail in any case.
@@ -66,7 +67,7 @@ def write_glb(
     if not len(animation.faces):
         raise FaceTalkError("there is nothing to write: the animation has no faces")
     if detail == "template" and can_take_template(animation):
-        document = HeadDocument(on_template(animation), 0.1 if tolerance is None else tolerance, compress)
+        document = HeadDocument(on_template(animation), 0.15 if tolerance is None else tolerance, compress)
     else:
         owner = np.arange(len(animation.base))
         plain = TemplateHead(animation, None, None, {}, owner)
@@ -86,8 +87,13 @@ class HeadDocument:
     def __init__(self, head: TemplateHead, tolerance: float, compress: bool = False) -> None:
         self.head, self.animation, self.buffer, self.compress = head, head.animation, GlbBuffer(), compress
         self.store = QuantisedMesh(self.buffer) if compress else PlainMesh(self.buffer)
-        self.kept, self.error = kept_displacements(self.animation, tolerance, bool(head.pictures))
-        self.error += ROUNDING
+        if head.pictures:
+            self.targets, self.error = tapered(self.animation, tolerance)
+            self.kept = self.targets.any(2)
+        else:
+            self.targets = self.animation.targets
+            self.kept, self.error = kept_displacements(self.animation, tolerance)
+        self.error += 4 * 1000 * STEP if compress else ROUNDING
         animation = self.animation
         self.pivot = np.zeros(3) if animation.pivot is None else animation.pivot.astype(np.float64) / 1000
         # Numbers of the materials in the file, those of the parts that there are.
@@ -167,7 +173,7 @@ class HeadDocument:
         for number in range(len(animation.targets)):
             kept = np.flatnonzero(self.kept[number, index])
             if len(kept):
-                delta = animation.targets[number, index] / np.float32(1000)
+                delta = self.targets[number, index] / np.float32(1000)
                 used.append(number)
                 target = {"POSITION": store.target(delta, kept)}
                 if head.pictures:
@@ -225,23 +231,34 @@ class HeadDocument:
         return self.buffer.accessor(view, USHORT, len(data), "VEC4", normalized=True)
 
 
-def kept_displacements(animation: HeadAnimation, tolerance: float, template: bool) -> tuple[np.ndarray, float]:
-    """Choose which displacements a file stores, (R, V) bool, and what leaving out the rest costs at most, in mm."""
+def kept_displacements(animation: HeadAnimation, tolerance: float) -> tuple[np.ndarray, float]:
+    """Choose what a file in full detail stores, (R, V) bool, and what leaving out the rest costs at most, in mm."""
     peak = np.abs(animation.weights).max(0, initial=0.0)
+    kept, error = needed_displacements(animation.targets, peak, tolerance)
     named = np.isin(animation.target_names, EXPRESSIONS)[:, None]
-    size = np.linalg.norm(animation.targets, axis=2)
-    if not template:
-        kept, error = needed_displacements(animation.targets, peak, tolerance)
-        return kept | (named & (size > max(20 * tolerance, 1e-6))), error
+    return kept | (named & (np.linalg.norm(animation.targets, axis=2) > max(20 * tolerance, 1e-6))), error
+
+
+def tapered(animation: HeadAnimation, tolerance: float) -> tuple[np.ndarray, float]:
+    """Let targets fade to zero where they move little, so that most of a target need not be stored.
+
+    A displacement up to a limit goes, one of twice the limit stays, without a step between: targets have faint tails
+    all over the head. The limit is what reaches the tolerance at the largest weight of the clip, at most four times
+    the tolerance for ARKit's shapes, however little the clip uses them.
+
+    Returns: targets (R, V, 3), and how far any vertex of any frame is from where it should be, at most, in mm.
+    """
+    peak = np.abs(animation.weights).max(0, initial=0.0)
+    named = np.isin(animation.target_names, EXPRESSIONS)
     with np.errstate(divide="ignore"):
-        limit = np.clip(tolerance / peak, tolerance, np.where(named[:, 0], 4 * tolerance, np.inf))
-    kept = size > limit[:, None]
-    rest = np.where(kept[..., None], 0, animation.targets).reshape(len(kept), -1)
-    error = 0.0
+        limit = np.clip(tolerance / peak, tolerance, np.where(named, 4 * tolerance, np.inf))[:, None]
+    size = np.linalg.norm(animation.targets, axis=2)
+    targets = animation.targets * smoothstep(0, 1, size / np.maximum(limit, 1e-9) - 1)[..., None].astype(np.float32)
+    rest, error = (animation.targets - targets).reshape(len(targets), -1), 0.0
     for start in range(0, animation.num_frames, 16):
         off = (animation.weights[start : start + 16] @ rest).reshape(-1, 3)
         error = max(error, float(np.linalg.norm(off, axis=1).max(initial=0)))
-    return kept, error
+    return targets, error
 
 
 def jpeg(picture: np.ndarray, quality: int) -> bytes:

@@ -91,7 +91,12 @@ def compressed(buffer: GlbBuffer) -> tuple[bytes, list[dict]]:
         FaceTalkError: meshoptimizer is not installed.
     """
     try:
-        from meshoptimizer import encode_index_buffer, encode_vertex_buffer, encode_vertex_version
+        from meshoptimizer import (
+            encode_index_buffer,
+            encode_vertex_buffer,
+            encode_vertex_version,
+            optimize_vertex_cache,
+        )
     except ImportError as error:
         raise FaceTalkError(
             'a compressed glb needs meshoptimizer (and a C++ compiler to install it): pip install "facetalk_hf[web]"'
@@ -104,7 +109,9 @@ def compressed(buffer: GlbBuffer) -> tuple[bytes, list[dict]]:
         if view.get("target") == INDEX_BUFFER:
             size = {USHORT: 2, UINT: 4}[strides[number]["componentType"]]
             indices = np.frombuffer(content, f"<u{size}").astype(np.uint32)
-            mode, count, small = "TRIANGLES", len(indices), encode_index_buffer(indices)
+            ordered = np.zeros_like(indices)
+            optimize_vertex_cache(ordered, indices, len(indices), int(indices.max()) + 1)
+            mode, count, small = "TRIANGLES", len(indices), encode_index_buffer(ordered)
         elif view.get("target") == VERTEX_BUFFER:
             size = view["byteStride"]
             count = len(content) // size

@@ -105,8 +105,9 @@ def write_npz(
     Keys: `expression` (T, D) codes, `fps`, `identity` (Z,), `seed` (-1 where unknown), `landmarks` (T, 68, 3) in mm,
     `lip_aperture` (T,) in mm, `weights` (T, R), `target_names` (R,); what the animation lacks is an array of size 0.
     Where the head moves also `poses` (T, 6), degrees and mm, and `pivot` (3,).
-    With `geometry` also `base`, `targets`, `faces`, `colors`, `parts`, `audio`, `sampling_rate` and, where they are known,
-    `landmark_vertices`. `comment` says that the head is synthetic. `more` adds arrays, such as the `audio` and `sampling_rate` of a motion without head.
+    With `geometry` also `base`, `targets`, `faces`, `colors`, `parts`, `audio`, `sampling_rate` and, where they are
+    known, `landmark_vertices`. `comment` says that the head is synthetic. `more` adds arrays, such as the `audio` and
+    `sampling_rate` of a motion without head.
     """
     arrays: dict[str, Any] = {
         "comment": np.array(SYNTHETIC_NOTE),

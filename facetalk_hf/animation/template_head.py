@@ -14,11 +14,12 @@ from ..template.baking import bake
 from ..template.fitting import Fit, fit_template
 from ..template.thinning import thin
 from ..template.topology import OPENING, load_topology
+from .gaze import find_eyeballs
 from .head_animation import HeadAnimation
 
 
 INNER_LIPS = ((61, 67), (62, 66), (63, 65))
-SPACING = {EYES: 1.0, TEETH: 1.1}
+SPACING = {EYES: 1.0, TEETH: 1.3}
 """How far apart, in mm, the vertices of eyes and teeth are left."""
 
 
@@ -69,7 +70,10 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
     exact = Surface(animation.faces, len(animation.base)).normals(animation.base)[0]
     index, faces = [], [topology.triangles]
     for kind, spacing in SPACING.items():
-        chosen, thinned = thin(animation.base, animation.faces[kinds == kind], animation.colors, spacing)
+        part = animation.faces[kinds == kind]
+        if kind == EYES:
+            part = part[_front(animation)[part].all(1)]
+        chosen, thinned = thin(animation.base, part, animation.colors, spacing)
         faces.append(thinned + count + sum(map(len, index)))
         index.append(chosen)
     rest = np.concatenate(index)
@@ -93,6 +97,14 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
     normals[count:] = exact[rest]
     uv = np.concatenate([topology.uv, np.zeros((len(rest), 2))])
     return TemplateHead(result, normals, uv, kept.pictures, owner)
+
+
+def _front(animation: HeadAnimation) -> np.ndarray:
+    """Say which vertices are not the rear half of an eyeball, which no gaze brings to the front, (V,) bool."""
+    front = np.ones(len(animation.base), bool)
+    for ball, center in find_eyeballs(animation.base, animation.parts):
+        front[ball] = animation.base[ball, 2] > center[2]
+    return front
 
 
 def rest_normals(vertices: np.ndarray, faces: np.ndarray, owner: np.ndarray) -> np.ndarray:
