@@ -128,7 +128,7 @@ class HeadDocument:
         }
         if self.head.pictures:
             self._add_pictures(document)
-        if animation.num_frames and (any(moving) or moves):
+        if animation.num_frames and (moves or any(animation.weights[:, used].any() for used in moving)):
             document["animations"] = [self._motion(moving)]
         document["asset"]["extras"] = {
             "comment": SYNTHETIC_NOTE,
@@ -212,7 +212,7 @@ class HeadDocument:
     def _motion(self, moving: list[list[int]]) -> dict:
         """Build the animation of the weights of every mesh and of the root node."""
         animation = self.animation
-        tracks = Tracks(self.buffer, (np.arange(animation.num_frames) / animation.fps).astype(np.float32))
+        tracks = Tracks(self.buffer, (np.arange(animation.num_frames) / animation.fps).astype(np.float32), True)
         for mesh, used in enumerate(moving):
             if used:
                 tracks.add(mesh + 1, "weights", animation.weights[:, used])

@@ -198,16 +198,19 @@ class Tracks:
 
     Args:
         buffer (`GlbBuffer`): what the values are appended to. times ((T,) float32, s): of the frames, increasing.
+        compact (`bool`): only those weights that interpolation needs, in two bytes each where that holds them.
     """
 
-    def __init__(self, buffer: GlbBuffer, times: np.ndarray) -> None:
+    def __init__(self, buffer: GlbBuffer, times: np.ndarray, compact: bool = False) -> None:
+        self.compact = compact
         self.buffer, self.times, self.clock = buffer, times, buffer.scalars(times, times[:, None])
         self.channels: list[dict] = []
         self.samplers: list[dict] = []
 
     def add(self, node: int, path: str, values: np.ndarray) -> None:
         """Add the track of a node's weights (T, R), rotation (T, 4) x, y, z, w or translation (T, 3) in metres."""
-        kept = needed_keys(self.times, values, KEY_TOLERANCE) if path == "weights" else np.arange(len(values))
+        compact = self.compact and path == "weights"
+        kept = needed_keys(self.times, values, KEY_TOLERANCE) if compact else np.arange(len(values))
         clock = self.clock if len(kept) == len(values) else self._clock(kept)
         output = self._weights(values[kept]) if path == "weights" else self.buffer.vectors(values)
         self.channels.append({"sampler": len(self.samplers), "target": {"node": node, "path": path}})
@@ -219,7 +222,7 @@ class Tracks:
 
     def _weights(self, values: np.ndarray) -> int:
         """Append weights, in two bytes each where they lie within 0..1."""
-        if not values.size or values.min() < 0 or values.max() > 1:
+        if not self.compact or not values.size or values.min() < 0 or values.max() > 1:
             return self.buffer.scalars(values)
         whole = np.round(values.astype(np.float64) * 65535).astype("<u2")
         view = self.buffer.view(whole.tobytes())

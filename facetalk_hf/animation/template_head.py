@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..mesh.geometry import Surface
+from ..mesh.geometry import Surface, unit
 from ..mesh.parts import EYES, MOUTH, SKIN, TEETH
 from ..rendering.ambient import ambient_occlusion
 from ..template.baking import bake
@@ -94,6 +94,9 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
     first = np.searchsorted(topology.owner, topology.owner)
     owner = np.concatenate([first, np.arange(count, count + len(rest))])
     normals = rest_normals(result.base, result.faces, owner)
+    # Where the last rows of the neck fall together on its rim, the fine surface says the direction.
+    flat = np.linalg.norm(normals, axis=1) < 0.5
+    normals = np.where(flat[:, None], unit(carried(exact)), normals)
     normals[count:] = exact[rest]
     uv = np.concatenate([topology.uv, np.zeros((len(rest), 2))])
     return TemplateHead(result, normals, uv, kept.pictures, owner)

@@ -3,13 +3,16 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
-from scipy.spatial import cKDTree
 
 from ..mesh.geometry import Surface, unit
 from .topology import Topology, load_topology, split
+
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Texels:
 @lru_cache(2)
 def texels(size: int) -> Texels:
     """Find the texels of a square texture that the template covers."""
+    from scipy.ndimage import distance_transform_edt  # 0.3 s of import that other formats do without
+
     topology = load_topology()
     triangles = topology.triangles
     place = topology.uv[triangles] * [size, -size] + [0, size] - 0.5
@@ -57,7 +62,7 @@ def texels(size: int) -> Texels:
     return Texels(at[inside, 1], at[inside, 0], triangles[row[inside]], shares[inside], number[tuple(nearest)].ravel())
 
 
-def nearest_shares(tree: cKDTree, key: np.ndarray, count: int, neighbours: int = 4) -> tuple[np.ndarray, np.ndarray]:
+def nearest_shares(tree: "cKDTree", key: np.ndarray, count: int, neighbours: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """Find the vertices nearest to each place, (n, k) int, and the shares of each, falling with distance squared."""
     distance, index = tree.query(key, k=min(neighbours, count))
     share = 1 / (distance**2 + 1e-4)
@@ -83,6 +88,7 @@ def bake(
     (size, size) uint8.
     """
     from PIL import Image
+    from scipy.spatial import cKDTree
 
     grid = texels(size // 2)
     quads, corners = split(topology.quads), topology.owner[grid.corners]

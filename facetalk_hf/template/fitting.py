@@ -2,15 +2,16 @@
 """Put the template on an extracted surface: first by landmarks, then by projection under a smoothness that fades."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.interpolate import RBFInterpolator
-from scipy.sparse import csr_matrix, diags
-from scipy.sparse.linalg import splu
-from scipy.spatial import cKDTree
 
 from ..mesh.geometry import Surface, boundary_edges
 from .topology import Topology, split
+
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 STIFFNESS = (300.0, 60.0, 12.0, 2.5, 0.5)
@@ -26,7 +27,7 @@ class Fit:
         open ((W, 3) float, mm): the template on the surface, as it was fitted.
     """
 
-    matrix: csr_matrix
+    matrix: "csr_matrix"
     open: np.ndarray
 
 
@@ -34,6 +35,8 @@ class Target:
     """A surface to be projected on: vertices (V, 3) in mm, faces (F, 3)."""
 
     def __init__(self, vertices: np.ndarray, faces: np.ndarray) -> None:
+        from scipy.spatial import cKDTree  # 0.3 s of import that other formats do without
+
         self.vertices, self.faces = vertices.astype(np.float64), faces
         self.normals = Surface(faces, len(vertices)).normals(self.vertices)[0]
         order = np.argsort(faces.ravel(), kind="stable")
@@ -63,8 +66,10 @@ class Target:
         best = order[np.searchsorted(row[order], np.arange(len(points)))]
         return face[best], shares[best]
 
-    def matrix(self, corners: np.ndarray, shares: np.ndarray) -> csr_matrix:
+    def matrix(self, corners: np.ndarray, shares: np.ndarray) -> "csr_matrix":
         """Make the sparse map (n, V) that projects quantities of the vertices."""
+        from scipy.sparse import csr_matrix
+
         rows = np.arange(0, corners.size + 1, 3)
         return csr_matrix((shares.ravel(), corners.ravel(), rows), (len(corners), len(self.vertices)))
 
@@ -114,6 +119,10 @@ def fit_template(topology: Topology, vertices: np.ndarray, faces: np.ndarray, la
 
     Returns: `Fit`.
     """
+    from scipy.interpolate import RBFInterpolator
+    from scipy.sparse import diags
+    from scipy.sparse.linalg import splu
+
     target = Target(vertices, faces)
     marks = topology.shape[topology.landmarks]
     spline = RBFInterpolator(marks, landmarks, kernel="thin_plate_spline", smoothing=1.0)
@@ -143,6 +152,8 @@ def end_on_rim(
     topology: Topology, target: Target, places: np.ndarray, corners: np.ndarray, shares: np.ndarray
 ) -> None:
     """Let the template's neck end where the surface's does, in place: at the nearest vertex of that rim."""
+    from scipy.spatial import cKDTree
+
     ends, rim = np.unique(boundary_edges(split(topology.quads))), np.unique(boundary_edges(target.faces))
     # The loops around the eyes lie in front; those of the neck below all landmarks.
     lowest = topology.shape[topology.landmarks, 1].min()

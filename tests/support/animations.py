@@ -74,7 +74,7 @@ class Glb:
         if "min" in a:
             np.testing.assert_array_equal(values.min(0), np.array(a["min"], values.dtype))
             np.testing.assert_array_equal(values.max(0), np.array(a["max"], values.dtype))
-        return values
+        return values / np.float32(65535) if a.get("normalized") and width == 1 else values
 
 
 def living(frames: int = 6) -> HeadAnimation:
