@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from ..errors import FaceTalkError
 
 
@@ -42,6 +44,7 @@ class Format(StrEnum):
     csv = "csv"
     json = "json"
     weights = "weights"
+    visemes = "visemes"
     wav = "wav"
     usd = "usd"
     usda = "usda"
@@ -51,7 +54,7 @@ class Format(StrEnum):
 FOLDERS = (Format.ply, Format.obj)
 
 
-ENDINGS = {Format.ply: "", Format.obj: "-obj", Format.weights: ".weights.csv"}
+ENDINGS = {Format.ply: "", Format.obj: "-obj", Format.weights: ".weights.csv", Format.visemes: ".visemes.csv"}
 """What follows the stem of a recording, where it is not a dot and the format."""
 
 
@@ -186,8 +189,24 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def writer_options(kind: Format, size: int, sound: Path | None = None, geometry: bool = False) -> dict[str, object]:
-    """Choose what a writer is told beside the path: size of the video, sound file that a USD stage refers to."""
+class Detail(StrEnum):
+    """How fine the head in a glb is; see `facetalk_hf.animation.glb.write_glb`."""
+
+    template = "template"
+    full = "full"
+
+
+DETAIL = typer.Option(metavar="|".join(Detail), help="Head of a glb: one topology for all, or as it was extracted.")
+COMPRESS = typer.Option("--compress", help="A small glb for web pages (meshopt).")
+
+
+def writer_options(
+    kind: Format, size: int, sound: Path | None = None, geometry: bool = False, detail: Detail = Detail.template,
+    compress: bool = False,
+) -> dict[str, object]:  # fmt: skip
+    """Choose what a writer is told beside the path, such as size of the video or sound file of a USD stage."""
+    if kind == Format.glb:
+        return {"detail": detail.value, "compress": compress}
     if kind == Format.mp4:
         return {"size": size}
     if kind == Format.npz:

@@ -11,6 +11,9 @@ from ..motion.controls import MotionControls
 from ..motion.options import takes
 from ..paths import TINY
 from .common import (
+    COMPRESS,
+    DETAIL,
+    Detail,
     Dtype,
     Format,
     check_model,
@@ -68,6 +71,8 @@ def generate(
     ] = None,
     geometry: Annotated[bool, typer.Option("--geometry", help="Keep head and sound in the npz.")] = False,
     size: Annotated[int, typer.Option(metavar="N", help="Edge of the video in pixels.")] = 512,
+    detail: Annotated[Detail, DETAIL] = Detail.template,
+    compress: Annotated[bool, COMPRESS] = False,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     longest: Annotated[float, typer.Option(metavar="S", help="Seconds that a recording may last.")] = 14400.0,
     dtype: Annotated[
@@ -107,5 +112,6 @@ def generate(
             for animation, files in zip(animations, samples, strict=True):
                 typer.echo(f"{source}: {animation.duration:.2f} s, {animation.num_frames} frame(s)")
                 for kind, path in files.items():
-                    save(animation, kind, path, **writer_options(kind, size, files.get(Format.wav), geometry))
+                    sound = files.get(Format.wav)
+                    save(animation, kind, path, **writer_options(kind, size, sound, geometry, detail, compress))
                     typer.echo(f"  {path}")
