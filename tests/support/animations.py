@@ -16,7 +16,7 @@ from facetalk_hf.blendshapes import EXPRESSIONS
 KINDS = {5126: np.float32, 5123: np.uint16, 5125: np.uint32}
 
 
-WIDTH = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
+WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 
 
 def head(frames: int = 6) -> HeadAnimation:
