@@ -86,7 +86,7 @@ class HeadDocument:
 
     def __init__(self, head: TemplateHead, tolerance: float, compress: bool = False) -> None:
         self.head, self.animation, self.buffer, self.compress = head, head.animation, GlbBuffer(), compress
-        self.store = QuantisedMesh(self.buffer) if compress else PlainMesh(self.buffer)
+        self.store: PlainMesh | QuantisedMesh = QuantisedMesh(self.buffer) if compress else PlainMesh(self.buffer)
         if head.pictures:
             self.targets, self.error = tapered(self.animation, tolerance)
             self.kept = self.targets.any(2)
@@ -139,19 +139,17 @@ class HeadDocument:
             document["asset"]["copyright"] = "Topology and texture coordinates: ICT-FaceKit, MIT, (c) 2020 USC ICT"
         if change is not None:
             change(document, moving)
-        buffer, data, buffers = self.buffer, None, None
-        extensions = list(self.store.extensions)
-        if self.compress:
-            data, buffers = compressed(buffer)
-            extensions.append("EXT_meshopt_compression")
+        buffer = self.buffer
+        data, buffers = compressed(buffer) if self.compress else (buffer.data(), [{"byteLength": buffer.size}])
+        extensions = list(self.store.extensions) + ["EXT_meshopt_compression"] * self.compress
         if extensions:
             document["extensionsRequired"] = extensions
             document["extensionsUsed"] = sorted({*document.get("extensionsUsed", ()), *extensions})
         document |= {
             "accessors": buffer.accessors, "bufferViews": buffer.views,
-            "buffers": buffers or [{"byteLength": buffer.size}],
+            "buffers": buffers,
         }  # fmt: skip
-        return pack_glb(document, data or buffer.data())
+        return pack_glb(document, data)
 
     def _mesh(self, name: str, groups: list[tuple[int, np.ndarray]]) -> tuple[dict, list[int]]:
         """Build one mesh of a primitive for each material, all on the same vertices; and list the targets it has."""
@@ -165,7 +163,7 @@ class HeadDocument:
             "POSITION": store.positions(base),
             "NORMAL": store.normals(normals if head.normals is None else head.normals[index]),
         }
-        if head.pictures and name == "head":
+        if head.uv is not None and name == "head":
             attributes["TEXCOORD_0"] = self._texture_coordinates(head.uv[index])
         else:
             attributes["COLOR_0"] = self._colors(animation.colors[index])
@@ -273,7 +271,7 @@ def jpeg(picture: np.ndarray, quality: int) -> bytes:
 def _material(kind: int, textured: bool = False) -> dict:
     """Describe the material of a part; only closed eyeballs need no back faces."""
     surface: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": ROUGHNESS[kind]}
-    material = {"name": PARTS[kind], "pbrMetallicRoughness": surface}
+    material: dict[str, Any] = {"name": PARTS[kind], "pbrMetallicRoughness": surface}
     if kind != EYES:
         material["doubleSided"] = True
     if textured and kind in (SKIN, MOUTH):

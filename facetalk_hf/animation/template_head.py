@@ -68,7 +68,8 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
     count = len(topology.owner)
     kinds = animation.parts[animation.faces].max(1)
     exact = Surface(animation.faces, len(animation.base)).normals(animation.base)[0]
-    index, faces = [], [topology.triangles]
+    index: list[np.ndarray] = []
+    faces = [topology.triangles]
     for kind, spacing in SPACING.items():
         part = animation.faces[kinds == kind]
         if kind == EYES:
