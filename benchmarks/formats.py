@@ -42,20 +42,25 @@ def glb_frames(path: Path) -> Iterator[dict[str, np.ndarray]]:
         a = document["accessors"][index]
         kind, width = a["componentType"], WIDTHS[a["type"]]
         if "bufferView" in a:
-            return view(a["bufferView"], kind, a["count"], width)
+            found = view(a["bufferView"], kind, a["count"], width)
+            return found / 65535 if a.get("normalized") else found
         values, sparse = np.zeros((a["count"], width), np.float32), a["sparse"]
         rows = view(sparse["indices"]["bufferView"], sparse["indices"]["componentType"], sparse["count"], 1)[:, 0]
         values[rows] = view(sparse["values"]["bufferView"], kind, sparse["count"], width)
         return values
 
     motion = document["animations"][0]
-    tracks = {
-        (channel["target"]["node"], channel["target"]["path"]): accessor(
-            motion["samplers"][channel["sampler"]]["output"]
-        )
-        for channel in motion["channels"]
-    }
-    frames = document["accessors"][motion["samplers"][0]["input"]]["count"]
+    samplers = [(accessor(item["input"])[:, 0], accessor(item["output"])) for item in motion["samplers"]]
+    times = np.arange(
+        round(max(when[-1] for when, _ in samplers) * document["asset"]["extras"]["framesPerSecond"]) + 1
+    )
+    times = times / document["asset"]["extras"]["framesPerSecond"]
+    frames, tracks = len(times), {}
+    for channel in motion["channels"]:
+        when, values = samplers[channel["sampler"]]
+        columns = values.reshape(len(when), -1).T
+        track = np.stack([np.interp(times, when, column) for column in columns], 1)
+        tracks[channel["target"]["node"], channel["target"]["path"]] = track
     root, meshes = document["nodes"][0], {}
     for number in root["children"]:
         node = document["nodes"][number]
@@ -143,7 +148,9 @@ def main() -> None:
             ("obj", sequence_error),
         ):
             mesh = name in ("ply", "obj")
-            path = (start if mesh else animation).save(Path(folder) / f"clip.{name}", format=name)
+            path = (start if mesh else animation).save(
+                Path(folder) / f"clip.{name}", format=name, **({"detail": "full"} if name == "glb" else {})
+            )
             size = sum(f.stat().st_size for f in path.iterdir()) / len(start) if mesh else path.stat().st_size
             error = measure(path, animation)
             print(f"{name + ' a frame' if mesh else name:12}{size / 1e6:8.2f}{error:12.5f}", flush=True)

@@ -12,22 +12,11 @@ import numpy as np
 from ..blendshapes import EXPRESSIONS, GAZE_PREFIX, LOOK_DEGREES, TONGUE
 from ..errors import FaceTalkError
 from ..files import atomic_path
+from .arkit_names import ARKIT
 from .formats import register_writer
 from .head_animation import HeadAnimation
+from .viseme_weights import VISEMES, weights_to_visemes
 
-
-ARKIT: tuple[str, ...] = (
-    "eyeBlinkLeft", "eyeLookDownLeft", "eyeLookInLeft", "eyeLookOutLeft", "eyeLookUpLeft", "eyeSquintLeft",
-    "eyeWideLeft", "eyeBlinkRight", "eyeLookDownRight", "eyeLookInRight", "eyeLookOutRight", "eyeLookUpRight",
-    "eyeSquintRight", "eyeWideRight", "jawForward", "jawRight", "jawLeft", "jawOpen", "mouthClose", "mouthFunnel",
-    "mouthPucker", "mouthRight", "mouthLeft", "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft",
-    "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight", "mouthStretchLeft", "mouthStretchRight",
-    "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthPressLeft", "mouthPressRight",
-    "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight", "browDownLeft",
-    "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "cheekSquintLeft",
-    "cheekSquintRight", "noseSneerLeft", "noseSneerRight", "tongueOut",
-)  # fmt: skip
-"""ARKit's names in the order of the columns that Epic's Live Link Face app records."""
 
 ROTATIONS: tuple[str, ...] = (
     "HeadYaw", "HeadPitch", "HeadRoll", "LeftEyeYaw", "LeftEyePitch", "LeftEyeRoll", "RightEyeYaw", "RightEyePitch",
@@ -213,18 +202,22 @@ def write_arkit_json(path: str | os.PathLike, animation: HeadAnimation) -> Path:
     """Write ARKit's weights as JSON: `fps`, `frames`, `names` and `weights`, one row of 52 numbers a frame.
 
     Where the head moves also `head` and `head_names`: yaw, pitch, roll in degrees, x, y, z in mm. Where the tongue
-    does also `tongue` and `tongue_names`, rows of the weights of `blendshapes.TONGUE`.
+    does also `tongue` and `tongue_names`, rows of the weights of `blendshapes.TONGUE`. Also `viseme_names` and
+    `visemes`, one row of 15 numbers a frame ([`facetalk_hf.animation.visemes`]).
 
     Raises:
         FaceTalkError: targets without ARKit names, or a place that cannot be written to.
     """
-    rows = [[round(float(value), 6) for value in row] for row in arkit_weights(animation)]
+    weights = arkit_weights(animation)
+    rows = [[round(float(value), 6) for value in row] for row in weights]
     document = {
         "generator": "facetalk_hf",
         "comment": "ARKit blend shape weights of a synthetic talking head, 0..1; row t is at t / fps seconds.",
         "fps": float(animation.fps),
         "frames": animation.num_frames,
         "names": list(ARKIT),
+        "viseme_names": list(VISEMES),
+        "visemes": [[round(float(value), 4) for value in row] for row in weights_to_visemes(weights)],
     }
     if animation.poses is not None:
         document["head"] = [[round(float(value), 5) for value in row] for row in animation.poses]

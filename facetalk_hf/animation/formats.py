@@ -57,6 +57,7 @@ def register_reader(*names: str) -> Callable[[Function], Function]:
 def format_of(path: str | os.PathLike) -> str:
     """Return the format that a path's suffix stands for, known or not: a path without suffix is a folder of ply."""
     path = Path(path)
-    if path.name.lower().endswith(".weights.csv"):
-        return "weights"
+    for name in ("weights", "visemes"):
+        if path.name.lower().endswith(f".{name}.csv"):
+            return name
     return path.suffix[1:].lower() or "ply"

@@ -1,60 +1,106 @@
 # SPDX-License-Identifier: MIT
 """An animation as an animated glb with morph targets."""
 
+import io
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from ..blendshapes import EXPRESSIONS
 from ..errors import FaceTalkError
 from ..files import SYNTHETIC_NOTE, atomic_path
+from ..mesh.geometry import smoothstep
 from ..mesh.parts import EYES, MOUTH, PARTS, SKIN, TEETH
 from ..rendering.shading import srgb_to_linear
 from .formats import register_writer
+from .glb_meshes import STEP, PlainMesh, QuantisedMesh, compressed
 from .gltf import USHORT, VERTEX_BUFFER, GlbBuffer, Tracks, pack_glb
 from .head_animation import HeadAnimation
 from .sparse_targets import needed_displacements
+from .template_head import TemplateHead, can_take_template, on_template
 
 
 ROUGHNESS = (0.52, 0.06, 0.22, 0.45)
 """Of the material of each part."""
 ROUNDING = 0.0005
 """What single precision costs a head of life size at most, mm: positions, some fifty targets, and its turns."""
+NORMAL_TOLERANCE = 0.12
+"""Changes of a normal that morph targets leave out, as a length: 7 degrees."""
+PICTURES = {"color": 88, "normal": 88, "occlusion": 80}
+"""Pictures of the template's texture, with the quality of their JPEG."""
+
+
+Detail = Literal["template", "full"]
 
 
 @register_writer("glb")
-def write_glb(path: str | os.PathLike, animation: HeadAnimation, tolerance: float = 0.02) -> Path:
+def write_glb(
+    path: str | os.PathLike, animation: HeadAnimation, tolerance: float | None = None, detail: Detail = "template",
+    compress: bool = False,
+) -> Path:  # fmt: skip
     """Write a binary glTF 2.0 whose morph targets play the motion, in metres; Blender and three.js read it.
 
-    Skin with the mouth's inside, eyes and teeth are a mesh each, with only those targets that move it, named in
-    `mesh.extras.targetNames`. Targets are stored sparsely where that is smaller, without the displacements that cost a
-    vertex at most `tolerance` mm together; `asset.extras.geometryErrorMillimetres` says what this costs at most at
-    the weights of this clip, the rounding to single precision included.
+    Skin with the mouth's inside, eyes and teeth are a mesh each, with those targets that move it, named in
+    `mesh.extras.targetNames`: all of ARKit's, used by this clip or not, and of others those that it uses. Small
+    displacements are left out; `asset.extras.geometryErrorMillimetres` says what this costs at most at the weights of
+    this clip, beside the animation that is written, the rounding of numbers included.
 
     Args:
-        path: the .glb file. animation (`HeadAnimation`): what to write. tolerance (`float`, mm): see above.
+        path: the .glb file. animation (`HeadAnimation`): what to write.
+        tolerance (`float`, mm, *optional*, defaults to 0.02 in full detail, 0.15 on the template): what is left
+            out. In full detail a vertex' displacements that together stay within it at this clip's weights; on the
+            template those that each stay within it there, and within four times as much where a clip uses them less.
+        detail (`"template"` or `"full"`, *optional*, defaults to `"template"`): the same 13,130 vertices for every
+            head, with texture coordinates, pictures and morph normals; or the surface as it was extracted, with
+            colours at its vertices. A head whose landmarks are not known has full detail in any case.
+        compress (`bool`, *optional*, defaults to `False`): KHR_mesh_quantization and EXT_meshopt_compression, for web
+            pages; Blender does not read it.
+
+    Raises:
+        FaceTalkError: no faces, an unknown detail, or meshoptimizer is not installed, which `compress` needs.
     """
+    if detail not in get_args(Detail):
+        raise FaceTalkError(f"detail must be one of {', '.join(get_args(Detail))}, not {detail!r}")
+    if not len(animation.faces):
+        raise FaceTalkError("there is nothing to write: the animation has no faces")
+    if detail == "template" and can_take_template(animation):
+        document = HeadDocument(on_template(animation), 0.15 if tolerance is None else tolerance, compress)
+    else:
+        owner = np.arange(len(animation.base))
+        plain = TemplateHead(animation, None, None, {}, owner)
+        document = HeadDocument(plain, 0.02 if tolerance is None else tolerance, compress)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(_HeadDocument(animation, tolerance).pack())
+        temporary.write_bytes(document.pack())
     return Path(path)
 
 
-class _HeadDocument:
-    """The glTF document of an animation: one node and mesh for skin and mouth, eyes, and teeth, below a root node."""
+class HeadDocument:
+    """The glTF document of an animation: one node and mesh for skin and mouth, eyes, and teeth, below a root node.
 
-    def __init__(self, animation: HeadAnimation, tolerance: float) -> None:
-        if not len(animation.faces):
-            raise FaceTalkError("there is nothing to write: the animation has no faces")
-        self.animation, self.buffer = animation, GlbBuffer()
-        peak = np.abs(animation.weights).max(0, initial=0.0)
-        self.kept, self.error = needed_displacements(animation.targets, peak, tolerance)
+    Args:
+        head ([`TemplateHead`]): what to write. tolerance (`float`, mm), compress (`bool`): as of [`write_glb`].
+    """
+
+    def __init__(self, head: TemplateHead, tolerance: float, compress: bool = False) -> None:
+        self.head, self.animation, self.buffer, self.compress = head, head.animation, GlbBuffer(), compress
+        self.store: PlainMesh | QuantisedMesh = QuantisedMesh(self.buffer) if compress else PlainMesh(self.buffer)
+        if head.pictures:
+            self.targets, self.error = tapered(self.animation, tolerance)
+            self.kept = self.targets.any(2)
+        else:
+            self.targets = self.animation.targets
+            self.kept, self.error = kept_displacements(self.animation, tolerance)
+        self.error += 4 * 1000 * STEP if compress else ROUNDING
+        animation = self.animation
         self.pivot = np.zeros(3) if animation.pivot is None else animation.pivot.astype(np.float64) / 1000
         # Numbers of the materials in the file, those of the parts that there are.
         self.kinds = np.unique(animation.parts[animation.faces].max(1)).tolist()
 
-    def pack(self) -> bytes:
-        """Build the file."""
+    def pack(self, change: Callable[[dict[str, Any], list[list[int]]], None] | None = None) -> bytes:
+        """Build the file; `change` may add to the document, of whose meshes it is told the targets."""
         animation = self.animation
         part = animation.parts[animation.faces].max(1)
         meshes: list[dict] = []
@@ -69,7 +115,7 @@ class _HeadDocument:
                 mesh, used = self._mesh(name, groups)
                 nodes[0]["children"].append(len(nodes))
                 place = {"translation": (-self.pivot).tolist()} if moves else {}
-                nodes.append({"name": name, "mesh": len(meshes), **place})
+                nodes.append({"name": name, "mesh": len(meshes), **place, **self.store.node})
                 meshes.append(mesh)
                 moving.append(used)
         document: dict[str, Any] = {
@@ -78,42 +124,64 @@ class _HeadDocument:
             "scenes": [{"name": "scene", "nodes": [0]}],
             "nodes": nodes,
             "meshes": meshes,
-            "materials": [_material(kind) for kind in self.kinds],
+            "materials": [_material(kind, bool(self.head.pictures)) for kind in self.kinds],
         }
-        if animation.num_frames and (any(moving) or moves):
+        if self.head.pictures:
+            self._add_pictures(document)
+        if animation.num_frames and (moves or any(animation.weights[:, used].any() for used in moving)):
             document["animations"] = [self._motion(moving)]
         document["asset"]["extras"] = {
             "comment": SYNTHETIC_NOTE,
             "framesPerSecond": animation.fps,
-            "geometryErrorMillimetres": round(self.error + ROUNDING, 5),
+            "geometryErrorMillimetres": round(self.error, 5),
         }
+        if self.head.pictures:
+            document["asset"]["copyright"] = "Topology and texture coordinates: ICT-FaceKit, MIT, (c) 2020 USC ICT"
+        if change is not None:
+            change(document, moving)
         buffer = self.buffer
+        data, buffers = compressed(buffer) if self.compress else (buffer.data(), [{"byteLength": buffer.size}])
+        extensions = list(self.store.extensions) + ["EXT_meshopt_compression"] * self.compress
+        if extensions:
+            document["extensionsRequired"] = extensions
+            document["extensionsUsed"] = sorted({*document.get("extensionsUsed", ()), *extensions})
         document |= {
-            "accessors": buffer.accessors, "bufferViews": buffer.views, "buffers": [{"byteLength": buffer.size}],
+            "accessors": buffer.accessors, "bufferViews": buffer.views,
+            "buffers": buffers,
         }  # fmt: skip
-        return pack_glb(document, buffer.data())
+        return pack_glb(document, data)
 
     def _mesh(self, name: str, groups: list[tuple[int, np.ndarray]]) -> tuple[dict, list[int]]:
         """Build one mesh of a primitive for each material, all on the same vertices; and list the targets it has."""
-        animation, buffer = self.animation, self.buffer
+        animation, head, store = self.animation, self.head, self.store
         index, flat = np.unique(np.concatenate([faces for _, faces in groups]), return_inverse=True)
         flat = flat.reshape(-1, 3)
         base = animation.base[index] / np.float32(1000)
+        owner = np.searchsorted(index, head.owner[index]) if head.pictures else np.arange(len(index))
+        normals = _normals(base, owner[flat])[owner]
         attributes = {
-            "POSITION": buffer.vertices(base),
-            "NORMAL": buffer.vertices(_normals(base, flat)),
-            "COLOR_0": self._colors(animation.colors[index]),
+            "POSITION": store.positions(base),
+            "NORMAL": store.normals(normals if head.normals is None else head.normals[index]),
         }
+        if head.uv is not None and name == "head":
+            attributes["TEXCOORD_0"] = self._texture_coordinates(head.uv[index])
+        else:
+            attributes["COLOR_0"] = self._colors(animation.colors[index])
         used, targets = [], []
         for number in range(len(animation.targets)):
             kept = np.flatnonzero(self.kept[number, index])
             if len(kept):
-                delta = animation.targets[number, index] / np.float32(1000)
+                delta = self.targets[number, index] / np.float32(1000)
                 used.append(number)
-                targets.append({"POSITION": buffer.target(delta, kept)})
+                target = {"POSITION": store.target(delta, kept)}
+                if head.pictures:
+                    change = _normals(base + delta, owner[flat])[owner] - normals
+                    bent = np.flatnonzero(np.linalg.norm(change, axis=1) > NORMAL_TOLERANCE)
+                    target["NORMAL"] = store.target_normals(change, bent)
+                targets.append(target)
         primitives, start = [], 0
         for kind, faces in groups:
-            indices = buffer.indices(flat[start : start + len(faces)].reshape(-1))
+            indices = self.buffer.indices(flat[start : start + len(faces)].reshape(-1))
             start += len(faces)
             material = self.kinds.index(kind)
             primitive = {"attributes": attributes, "indices": indices, "material": material, "mode": 4}
@@ -124,10 +192,25 @@ class _HeadDocument:
             mesh["extras"] = {"targetNames": [animation.target_names[number] for number in used]}
         return mesh, used
 
+    def _add_pictures(self, document: dict[str, Any]) -> None:
+        """Append the pictures, and the textures that the materials name, in the order of `PICTURES`."""
+        document["images"] = []
+        for name, quality in PICTURES.items():
+            view = self.buffer.view(jpeg(self.head.pictures[name], quality))
+            document["images"].append({"name": name, "mimeType": "image/jpeg", "bufferView": view})
+        document["samplers"] = [{"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}]
+        document["textures"] = [{"source": number, "sampler": 0} for number in range(len(PICTURES))]
+
+    def _texture_coordinates(self, uv: np.ndarray) -> int:
+        """Append texture coordinates; glTF's v runs downwards."""
+        whole = np.round(np.stack([uv[:, 0], 1 - uv[:, 1]], 1) * 65535).astype("<u2")
+        view = self.buffer.view(whole.tobytes(), VERTEX_BUFFER, 4)
+        return self.buffer.accessor(view, USHORT, len(whole), "VEC2", normalized=True)
+
     def _motion(self, moving: list[list[int]]) -> dict:
         """Build the animation of the weights of every mesh and of the root node."""
         animation = self.animation
-        tracks = Tracks(self.buffer, (np.arange(animation.num_frames) / animation.fps).astype(np.float32))
+        tracks = Tracks(self.buffer, (np.arange(animation.num_frames) / animation.fps).astype(np.float32), True)
         for mesh, used in enumerate(moving):
             if used:
                 tracks.add(mesh + 1, "weights", animation.weights[:, used])
@@ -142,15 +225,61 @@ class _HeadDocument:
         """Append vertex colours; glTF wants linear light, and 16 bits keep dark tones that 8 would band."""
         data = np.full((len(colors), 4), 65535, np.uint16)
         data[:, :3] = np.round(srgb_to_linear(colors, np.float64) * 65535)
-        view = self.buffer.view(data.tobytes(), VERTEX_BUFFER)
+        view = self.buffer.view(data.tobytes(), VERTEX_BUFFER, 8)
         return self.buffer.accessor(view, USHORT, len(data), "VEC4", normalized=True)
 
 
-def _material(kind: int) -> dict:
+def kept_displacements(animation: HeadAnimation, tolerance: float) -> tuple[np.ndarray, float]:
+    """Choose what a file in full detail stores, (R, V) bool, and what leaving out the rest costs at most, in mm."""
+    peak = np.abs(animation.weights).max(0, initial=0.0)
+    kept, error = needed_displacements(animation.targets, peak, tolerance)
+    named = np.isin(animation.target_names, EXPRESSIONS)[:, None]
+    return kept | (named & (np.linalg.norm(animation.targets, axis=2) > max(20 * tolerance, 1e-6))), error
+
+
+def tapered(animation: HeadAnimation, tolerance: float) -> tuple[np.ndarray, float]:
+    """Let targets fade to zero where they move little, so that most of a target need not be stored.
+
+    A displacement up to a limit goes, one of twice the limit stays, without a step between: targets have faint tails
+    all over the head. The limit is what reaches the tolerance at the largest weight of the clip, at most four times
+    the tolerance for ARKit's shapes, however little the clip uses them.
+
+    Returns: targets (R, V, 3), and how far any vertex of any frame is from where it should be, at most, in mm.
+    """
+    peak = np.abs(animation.weights).max(0, initial=0.0)
+    named = np.isin(animation.target_names, EXPRESSIONS)
+    with np.errstate(divide="ignore"):
+        limit = np.clip(tolerance / peak, tolerance, np.where(named, 4 * tolerance, np.inf))[:, None]
+    size = np.linalg.norm(animation.targets, axis=2)
+    targets = animation.targets * smoothstep(0, 1, size / np.maximum(limit, 1e-9) - 1)[..., None].astype(np.float32)
+    rest, error = (animation.targets - targets).reshape(len(targets), -1), 0.0
+    for start in range(0, animation.num_frames, 16):
+        off = (animation.weights[start : start + 16] @ rest).reshape(-1, 3)
+        error = max(error, float(np.linalg.norm(off, axis=1).max(initial=0)))
+    return targets, error
+
+
+def jpeg(picture: np.ndarray, quality: int) -> bytes:
+    """Encode a picture (h, w, 3) or (h, w) uint8 as JPEG, without subsampling of colour."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG", quality=quality, subsampling=0, optimize=True)
+    return stream.getvalue()
+
+
+def _material(kind: int, textured: bool = False) -> dict:
     """Describe the material of a part; only closed eyeballs need no back faces."""
-    surface = {"metallicFactor": 0.0, "roughnessFactor": ROUGHNESS[kind]}
-    sides = {"doubleSided": True} if kind != EYES else {}
-    return {"name": PARTS[kind], "pbrMetallicRoughness": surface, **sides}
+    surface: dict[str, Any] = {"metallicFactor": 0.0, "roughnessFactor": ROUGHNESS[kind]}
+    material: dict[str, Any] = {"name": PARTS[kind], "pbrMetallicRoughness": surface}
+    if kind != EYES:
+        material["doubleSided"] = True
+    if textured and kind in (SKIN, MOUTH):
+        names = list(PICTURES)
+        surface["baseColorTexture"] = {"index": names.index("color")}
+        material["normalTexture"] = {"index": names.index("normal")}
+        material["occlusionTexture"] = {"index": names.index("occlusion")}
+    return material
 
 
 def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:

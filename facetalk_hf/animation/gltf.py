@@ -13,8 +13,10 @@ import numpy as np
 from ..errors import FaceTalkError
 
 
-FLOAT, USHORT, UINT = 5126, 5123, 5125
+BYTE, SHORT, USHORT, UINT, FLOAT = 5120, 5122, 5123, 5125, 5126
 VERTEX_BUFFER, INDEX_BUFFER = 34962, 34963
+KEY_TOLERANCE = 1e-4
+"""How far a weight may be from where it should be, at a frame that is left to interpolation."""
 
 
 def pack_glb(document: dict, binary: bytes) -> bytes:
@@ -126,11 +128,14 @@ class GlbBuffer:
         """Return the binary chunk, `size` bytes."""
         return b"".join(self.chunks)
 
-    def view(self, data: bytes, target: int | None = None) -> int:
+    def view(self, data: bytes, target: int | None = None, stride: int | None = None) -> int:
         """Append bytes, aligned to four, and return the number of their view."""
-        self.views.append(
-            {"buffer": 0, "byteOffset": self.size, "byteLength": len(data)} | ({"target": target} if target else {})
-        )
+        view = {"buffer": 0, "byteOffset": self.size, "byteLength": len(data)}
+        if target:
+            view["target"] = target
+        if stride:
+            view["byteStride"] = stride
+        self.views.append(view)
         padded = data + b"\0" * (-len(data) % 4)
         self.chunks.append(padded)
         self.size += len(padded)
@@ -172,6 +177,8 @@ class GlbBuffer:
         """Append a morph target (V, 3): only the vertices `kept`, or all of them where that takes less room."""
         count = len(delta)
         wide = count > 65535
+        if not len(kept):
+            return self.accessor(None, FLOAT, count, "VEC3", np.zeros((1, 3)))
         if len(kept) * (12 + (4 if wide else 2)) >= count * 12:
             return self.vertices(delta)
         values = np.ascontiguousarray(delta[kept], "<f4")
@@ -191,19 +198,61 @@ class Tracks:
 
     Args:
         buffer (`GlbBuffer`): what the values are appended to. times ((T,) float32, s): of the frames, increasing.
+        compact (`bool`): only those weights that interpolation needs, in two bytes each where that holds them.
     """
 
-    def __init__(self, buffer: GlbBuffer, times: np.ndarray) -> None:
-        self.buffer, self.clock = buffer, buffer.scalars(times, times[:, None])
+    def __init__(self, buffer: GlbBuffer, times: np.ndarray, compact: bool = False) -> None:
+        self.compact = compact
+        self.buffer, self.times, self.clock = buffer, times, buffer.scalars(times, times[:, None])
         self.channels: list[dict] = []
         self.samplers: list[dict] = []
 
     def add(self, node: int, path: str, values: np.ndarray) -> None:
         """Add the track of a node's weights (T, R), rotation (T, 4) x, y, z, w or translation (T, 3) in metres."""
-        output = self.buffer.scalars(values) if path == "weights" else self.buffer.vectors(values)
+        compact = self.compact and path == "weights"
+        kept = needed_keys(self.times, values, KEY_TOLERANCE) if compact else np.arange(len(values))
+        clock = self.clock if len(kept) == len(values) else self._clock(kept)
+        output = self._weights(values[kept]) if path == "weights" else self.buffer.vectors(values)
         self.channels.append({"sampler": len(self.samplers), "target": {"node": node, "path": path}})
-        self.samplers.append({"input": self.clock, "output": output, "interpolation": "LINEAR"})
+        self.samplers.append({"input": clock, "output": output, "interpolation": "LINEAR"})
+
+    def _clock(self, kept: np.ndarray) -> int:
+        times = self.times[kept]
+        return self.buffer.scalars(times, times[:, None])
+
+    def _weights(self, values: np.ndarray) -> int:
+        """Append weights, in two bytes each where they lie within 0..1."""
+        if not self.compact or not values.size or values.min() < 0 or values.max() > 1:
+            return self.buffer.scalars(values)
+        whole = np.round(values.astype(np.float64) * 65535).astype("<u2")
+        view = self.buffer.view(whole.tobytes())
+        return self.buffer.accessor(view, USHORT, whole.size, "SCALAR", normalized=True)
 
     def animation(self) -> dict:
         """Return the animation for the document."""
         return {"name": "speech", "channels": self.channels, "samplers": self.samplers}
+
+
+def needed_keys(times: np.ndarray, values: np.ndarray, tolerance: float) -> np.ndarray:
+    """Choose the keys that linear interpolation needs to be within a tolerance everywhere (Ramer, Douglas, Peucker).
+
+    Args:
+        times ((T,) float), values ((T, R) float): one key a frame. tolerance (`float`): of the values.
+
+    Returns: their numbers, increasing, the first and the last key among them.
+    """
+    kept = np.zeros(len(times), bool)
+    kept[[0, -1]] = True
+    spans = [(0, len(times) - 1)]
+    while spans:
+        first, last = spans.pop()
+        if last - first < 2:
+            continue
+        share = ((times[first + 1 : last] - times[first]) / (times[last] - times[first]))[:, None]
+        between = values[first] * (1 - share) + values[last] * share
+        error = np.abs(values[first + 1 : last] - between).max(1, initial=0)
+        if error.max() > tolerance:
+            middle = first + 1 + int(error.argmax())
+            kept[middle] = True
+            spans += [(first, middle), (middle, last)]
+    return np.flatnonzero(kept)

@@ -10,6 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from ..errors import FaceTalkError
 
 
@@ -44,6 +46,7 @@ class Format(StrEnum):
     csv = "csv"
     json = "json"
     weights = "weights"
+    visemes = "visemes"
     wav = "wav"
     usd = "usd"
     usda = "usda"
@@ -54,7 +57,13 @@ FOLDERS = (Format.ply, Format.obj, Format.png)
 FILMS = (Format.mp4, Format.webm, Format.png)
 
 
-ENDINGS = {Format.ply: "", Format.obj: "-obj", Format.png: "-png", Format.weights: ".weights.csv"}
+ENDINGS = {
+    Format.ply: "",
+    Format.obj: "-obj",
+    Format.png: "-png",
+    Format.weights: ".weights.csv",
+    Format.visemes: ".visemes.csv",
+}
 """What follows the stem of a recording, where it is not a dot and the format."""
 
 
@@ -182,8 +191,24 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def writer_options(kind: Format, film: dict, sound: Path | None = None, geometry: bool = False) -> dict[str, object]:
+class Detail(StrEnum):
+    """How fine the head in a glb is; see `facetalk_hf.animation.glb.write_glb`."""
+
+    template = "template"
+    full = "full"
+
+
+DETAIL = typer.Option(metavar="|".join(Detail), help="Head of a glb: one topology for all, or as it was extracted.")
+COMPRESS = typer.Option("--compress", help="A small glb for web pages (meshopt).")
+
+
+def writer_options(
+    kind: Format, film: dict, sound: Path | None = None, geometry: bool = False, detail: Detail = Detail.template,
+    compress: bool = False,
+) -> dict[str, object]:  # fmt: skip
     """Choose what a writer is told beside the path: what `film.read_film` read, the sound that a USD refers to."""
+    if kind == Format.glb:
+        return {"detail": detail.value, "compress": compress}
     if kind in FILMS:
         return film
     if kind == Format.npz:

@@ -10,7 +10,10 @@ from ..errors import FaceTalkError
 from ..paths import TINY
 from ..units import MILLIMETRES, UNITS, Unit
 from .common import (
+    COMPRESS,
+    DETAIL,
     FOLDERS,
+    Detail,
     Format,
     check_model,
     check_number,
@@ -54,6 +57,8 @@ def export(
     pitch: Pitch = 0.0,
     zoom: Zoom = 1.0,
     background: Background = None,
+    detail: Annotated[Detail, DETAIL] = Detail.template,
+    compress: Annotated[bool, COMPRESS] = False,
 ) -> None:
     """Turn a saved npz into another format: the motion as it was saved, on the head of its model or another."""
     from ..animation.formats import WRITERS
@@ -83,10 +88,11 @@ def export(
         animation = animation.replace(audio=sound[0], sampling_rate=sound[1])
     animation = smooth(animation, smoothing)
     animation = animation if fps is None else retime(animation, fps)
+    options = writer_options(kind, film, audio, geometry, detail, compress)
     if rig is not None:
-        put_on_rig(animation, kind, output, rig, ignore_unknown, rig_unit, writer_options(kind, film, audio, geometry))
+        put_on_rig(animation, kind, output, rig, ignore_unknown, rig_unit, options)
     else:
-        save(animation, kind, output, **writer_options(kind, film, audio, geometry))
+        save(animation, kind, output, **options)
     typer.echo(f"{output}: {animation.duration:.2f} s, {animation.num_frames} frame(s) at {animation.fps:g} fps")
 
 

@@ -12,6 +12,9 @@ from ..motion.controls import MotionControls
 from ..motion.options import takes
 from ..paths import TINY
 from .common import (
+    COMPRESS,
+    DETAIL,
+    Detail,
     Dtype,
     Format,
     check_model,
@@ -81,6 +84,8 @@ def generate(
     pitch: Pitch = 0.0,
     zoom: Zoom = 1.0,
     background: Background = None,
+    detail: Annotated[Detail, DETAIL] = Detail.template,
+    compress: Annotated[bool, COMPRESS] = False,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     longest: Annotated[float, typer.Option(metavar="S", help="Seconds that a recording may last.")] = 14400.0,
     dtype: Annotated[
@@ -122,5 +127,6 @@ def generate(
             for animation, files in zip(animations, samples, strict=True):
                 typer.echo(f"{source}: {animation.duration:.2f} s, {animation.num_frames} frame(s)")
                 for kind, path in files.items():
-                    save(animation, kind, path, **writer_options(kind, film, files.get(Format.wav), geometry))
+                    sound = files.get(Format.wav)
+                    save(animation, kind, path, **writer_options(kind, film, sound, geometry, detail, compress))
                     typer.echo(f"  {path}")

@@ -13,7 +13,7 @@ from ..mesh.topology import remove_handles
 from ..models.nphm import NUM_LANDMARKS, NPHMModel
 from ..units import MILLIMETRES
 from .appearance import paint_head, palette
-from .decoder import HeadDecoder, HeadGeometry, Identity, opening
+from .decoder import HeadDecoder, HeadGeometry, Identity, nearest_vertices, opening
 from .eyelids import seal_blink
 from .eyes import cut_eye_openings, eyeballs, finish_lids
 from .facial_weights import facial_weights
@@ -59,7 +59,7 @@ class BlendshapeDecoder(HeadDecoder):
             base=geometry.base, targets=geometry.tongue, weights=np.concatenate([weights, still], 1),
             target_names=(*geometry.names, *TONGUE), faces=geometry.faces, colors=geometry.colors,
             parts=geometry.parts, expressions=expressions, identity=identity, landmarks=landmarks,
-            lip_aperture=opening(landmarks, geometry.landmarks),
+            lip_aperture=opening(landmarks, geometry.landmarks), landmark_vertices=geometry.landmark_vertices,
         )  # fmt: skip
 
     def weights(self, expressions: np.ndarray | torch.Tensor) -> np.ndarray:
@@ -125,6 +125,7 @@ class BlendshapeDecoder(HeadDecoder):
             base=whole.vertices, targets=targets[: len(names)], names=names, faces=whole.faces, colors=whole.colors,
             parts=whole.parts, landmarks=landmarks.astype(np.float32),
             landmark_targets=point_fields.transpose(1, 0, 2).astype(np.float32), tongue=targets,
+            landmark_vertices=nearest_vertices(canonical, open_mouth),
         )  # fmt: skip
 
     def canonical_surface(self, code: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

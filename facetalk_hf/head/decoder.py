@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 
 from ..animation.head_animation import HeadAnimation
 from ..errors import FaceTalkError
@@ -38,6 +39,7 @@ class HeadGeometry:
     landmark_targets: np.ndarray  # (R, L, 3)
     canonical: np.ndarray | None = None  # (V + L, 3), surface and landmarks before they are deformed
     tongue: np.ndarray | None = None  # (R + 5, V, 3), the targets and after them those of `blendshapes.TONGUE`
+    landmark_vertices: np.ndarray | None = None  # (68,), of the skin, where there are landmarks
 
 
 class HeadDecoder(ABC):
@@ -186,6 +188,11 @@ def aperture(landmarks: np.ndarray) -> np.ndarray:
 def opening(landmarks: np.ndarray, rest: np.ndarray) -> np.ndarray:
     """Measure how much wider than at rest the lips are open, mm, never below 0: (T, 68, 3) and (68, 3) -> (T,)."""
     return np.maximum(aperture(landmarks) - aperture(rest), 0)
+
+
+def nearest_vertices(vertices: np.ndarray, landmarks: np.ndarray) -> np.ndarray | None:
+    """Find the vertices (L,) nearest to landmarks where the mouth is open, (V, 3) and (L, 3); `None` without any."""
+    return cKDTree(vertices).query(landmarks)[1] if len(landmarks) else None
 
 
 def to_array(values: np.ndarray | torch.Tensor) -> np.ndarray:

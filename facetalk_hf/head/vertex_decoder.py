@@ -15,7 +15,7 @@ from ..errors import FaceTalkError
 from ..mesh.geometry import cut_where_negative
 from ..models.nphm import NPHMModel
 from ..units import MILLIMETRES
-from .decoder import HeadDecoder, HeadGeometry, Identity, opening
+from .decoder import HeadDecoder, HeadGeometry, Identity, nearest_vertices, opening
 from .ensemble_surface import canonical_surface, uniform_axes
 from .field_values import evaluate
 from .surface_tracking import SurfaceTracker, posed_vertices
@@ -77,7 +77,7 @@ class VertexDecoder(HeadDecoder):
             base=geometry.base, targets=targets[:, :count], weights=weights, faces=geometry.faces,
             target_names=tuple(f"component_{i:02d}" for i in range(len(targets))), colors=geometry.colors,
             parts=geometry.parts, expressions=expressions, identity=identity, landmarks=landmarks, lip_aperture=lips,
-            metadata=metadata,
+            metadata=metadata, landmark_vertices=geometry.landmark_vertices,
         )  # fmt: skip
         return animation.compact(0.5 * self.tolerance) if len(targets) else animation
 
@@ -146,6 +146,7 @@ class VertexDecoder(HeadDecoder):
             base=rest[:count] * MILLIMETRES, targets=np.zeros((0, count, 3), np.float32), names=(), faces=faces,
             colors=colors, parts=np.zeros(count, np.uint8), landmarks=rest[count:] * MILLIMETRES,
             landmark_targets=np.zeros((0, len(landmarks), 3), np.float32), canonical=canonical * MILLIMETRES,
+            landmark_vertices=nearest_vertices(vertices, landmarks),
         )  # fmt: skip
 
     @staticmethod

@@ -85,4 +85,6 @@ def test_glb_of_a_still_head_and_of_one_frame(tmp_path, frames):
     still.weights[:] = 0
     glb = Glb(write_glb(tmp_path / "a.glb", still).read_bytes())
     assert "animations" not in glb.json and "targets" not in glb.json["meshes"][0]["primitives"][0]
+    # Shapes with ARKit's names are there for whoever animates the head further.
+    assert [mesh["extras"]["targetNames"] for mesh in glb.json["meshes"][1:]] == [["eyeLookUp_L"], ["jawOpen"]]
     assert "animations" in Glb(write_glb(tmp_path / "b.glb", head(frames)).read_bytes()).json

@@ -60,7 +60,9 @@ def fitted(filmed: tuple) -> FittedVideo:
 def test_mouth_lids_and_head_come_back(filmed: tuple, fitted: FittedVideo) -> None:
     _, weights, poses, aperture = filmed
     animation = fitted.animation
-    assert len(animation) == FRAMES and animation.fps == 25 and animation.target_names[: len(EXPRESSIONS)] == EXPRESSIONS
+    assert (
+        len(animation) == FRAMES and animation.fps == 25 and animation.target_names[: len(EXPRESSIONS)] == EXPRESSIONS
+    )
     assert np.corrcoef(animation.lip_aperture, aperture)[0, 1] > 0.97
     assert np.abs(animation.lip_aperture - aperture).mean() < 1.5
     lids = animation.weights[:, INDEX["eyeBlink_L"]] > 0.5

@@ -16,7 +16,7 @@ from facetalk_hf.blendshapes import EXPRESSIONS
 KINDS = {5126: np.float32, 5123: np.uint16, 5125: np.uint32}
 
 
-WIDTH = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
+WIDTH = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 
 
 def head(frames: int = 6) -> HeadAnimation:
@@ -74,7 +74,7 @@ class Glb:
         if "min" in a:
             np.testing.assert_array_equal(values.min(0), np.array(a["min"], values.dtype))
             np.testing.assert_array_equal(values.max(0), np.array(a["max"], values.dtype))
-        return values
+        return values / np.float32(65535) if a.get("normalized") and width == 1 else values
 
 
 def living(frames: int = 6) -> HeadAnimation:

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""How near the template of exported heads is to their extracted surface, and how large the glb files of a clip are.
+
+`python benchmarks/template.py TALK.npz [--identities 0 3 7]`, with an npz of `facetalk generate`: for each identity
+how far vertices of the surface are from the template, at rest and with an open mouth, by regions; the size of its glb.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from facetalk_hf import TINY
+from facetalk_hf.animation.head_animation import HeadAnimation
+from facetalk_hf.animation.npz import load_animation
+from facetalk_hf.animation.template_head import on_template, open_pose
+from facetalk_hf.head.decoding import make_decoder
+from facetalk_hf.head.loading import load_head
+from facetalk_hf.head.regions import region_masks
+from facetalk_hf.mesh.geometry import Surface
+from facetalk_hf.mesh.parts import MOUTH, SKIN
+from facetalk_hf.scripts import run_script
+from facetalk_hf.template.fitting import Target
+from facetalk_hf.template.topology import load_topology, split
+
+
+FILES = {"template": {}, "template, compressed": {"compress": True}, "full": {"detail": "full"}}
+
+
+def distances(animation: HeadAnimation) -> dict[str, tuple[float, float, float]]:
+    """Mean, 95th and 99th percentile in mm of the distance from the surface to the template, by region, two poses."""
+    head, topology = on_template(animation), load_topology()
+    first = np.searchsorted(topology.owner, np.arange(len(topology.shape)))
+    kinds = animation.parts[animation.faces].max(1)
+    faces = animation.faces[(kinds == SKIN) | (kinds == MOUTH)]
+    masks = region_masks(animation.base, animation.base[animation.landmark_vertices], animation.parts)
+    found: dict[str, list[np.ndarray]] = {name: [] for name in masks}
+    for fine, coarse in ((animation.base, head.animation.base), (open_pose(animation), open_pose(head.animation))):
+        target = Target(coarse[first], split(topology.quads))
+        corners, shares = target.project(fine, Surface(faces, len(fine)).normals(fine)[0])
+        off = np.linalg.norm(np.einsum("nc,ncd->nd", shares, target.vertices[corners]) - fine, axis=1)
+        for name, mask in masks.items():
+            found[name].append(off[mask])
+    return {
+        name: (np.concatenate(part).mean(), *np.quantile(np.concatenate(part), [0.95, 0.99]))
+        for name, part in found.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("npz", type=Path)
+    parser.add_argument("--identities", type=int, nargs="+", default=[0, 3, 7], metavar="N")
+    parser.add_argument("--model", default=TINY)
+    options = parser.parse_args()
+    decoder = make_decoder(load_head(options.model))
+    clip = load_animation(options.npz)
+    print("| head | region | mean | 95 % | 99 % |\n|---|---|---|---|---|")
+    sizes = []
+    for number in options.identities:
+        animation = decoder(clip.expressions, number).replace(weights=clip.weights, fps=clip.fps)
+        start = time.process_time()
+        on_template(animation)
+        spent = time.process_time() - start
+        for name, values in distances(animation).items():
+            print(f"| {number} | {name} | " + " | ".join(f"{value:.3f}" for value in values) + " |", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            files = [animation.save(Path(folder) / "a.glb", **more).stat().st_size / 1e6 for more in FILES.values()]
+        sizes.append(f"| {number} | " + " | ".join(f"{size:.2f}" for size in files) + f" | {spent:.1f} |")
+    print(f"\n{clip.duration:.1f} s\n\n| head | " + ", MB | ".join(FILES) + ", MB | template, s of CPU time |")
+    print("|---|---|---|---|---|", *sizes, sep="\n")
+
+
+if __name__ == "__main__":
+    run_script(main)

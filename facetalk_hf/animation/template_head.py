@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""The head of an animation on the template: fewer vertices, the same for every head, and pictures for the rest."""
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..mesh.geometry import Surface, unit
+from ..mesh.parts import EYES, MOUTH, SKIN, TEETH
+from ..rendering.ambient import ambient_occlusion
+from ..template.baking import bake
+from ..template.fitting import Fit, fit_template
+from ..template.thinning import thin
+from ..template.topology import OPENING, load_topology
+from .gaze import find_eyeballs
+from .head_animation import HeadAnimation
+
+
+INNER_LIPS = ((61, 67), (62, 66), (63, 65))
+SPACING = {EYES: 1.0, TEETH: 1.3}
+"""How far apart, in mm, the vertices of eyes and teeth are left."""
+
+
+@dataclass(frozen=True)
+class TemplateHead:
+    """An animation on the template's M vertices, which come first, and those of its eyes and teeth.
+
+    Args:
+        animation (`HeadAnimation`): the same motion.
+        normals ((V, 3) float, *optional*): at rest, from the fine surface where it was thinned.
+        uv ((V, 2) float, *optional*): texture coordinates, v upwards; 0 where there is no texture.
+        pictures: "color", "normal" and "occlusion", what the texture coordinates point into; none in full detail.
+        owner ((V,) int): the first vertex at the same place: seams of the texture have several.
+    """
+
+    animation: HeadAnimation
+    normals: np.ndarray | None
+    uv: np.ndarray | None
+    pictures: dict[str, np.ndarray]
+    owner: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Kept:
+    fit: Fit
+    pictures: dict[str, np.ndarray]
+
+
+_FITS: OrderedDict[bytes, _Kept] = OrderedDict()
+"""The last heads, because a clip is often saved in several formats."""
+
+
+def can_take_template(animation: HeadAnimation) -> bool:
+    """Say whether the head's landmarks are known, by which the template is put on it."""
+    return animation.landmark_vertices is not None and len(animation.faces) > 0
+
+
+def on_template(animation: HeadAnimation) -> TemplateHead:
+    """Put an animation's skin and mouth on the template, thin its eyes and teeth, and bake its pictures.
+
+    The animation must have `landmark_vertices` ([`can_take_template`]).
+    """
+    kept = _kept(animation)
+    topology, matrix = load_topology(), kept.fit.matrix
+    spread = matrix[topology.owner]
+    count = len(topology.owner)
+    kinds = animation.parts[animation.faces].max(1)
+    exact = Surface(animation.faces, len(animation.base)).normals(animation.base)[0]
+    index: list[np.ndarray] = []
+    faces = [topology.triangles]
+    for kind, spacing in SPACING.items():
+        part = animation.faces[kinds == kind]
+        if kind == EYES:
+            part = part[_front(animation)[part].all(1)]
+        chosen, thinned = thin(animation.base, part, animation.colors, spacing)
+        faces.append(thinned + count + sum(map(len, index)))
+        index.append(chosen)
+    rest = np.concatenate(index)
+
+    def carried(values: np.ndarray) -> np.ndarray:
+        return np.concatenate([spread @ values.astype(np.float32), values[rest]])
+
+    result = animation.replace(
+        base=carried(animation.base),
+        targets=np.stack([carried(target) for target in animation.targets])
+        if len(animation.targets)
+        else np.zeros((0, count + len(rest), 3)),
+        faces=np.concatenate(faces),
+        colors=np.round(carried(animation.colors)).clip(0, 255).astype(np.uint8),
+        parts=np.concatenate([np.where(topology.socket, MOUTH, SKIN)[topology.owner], animation.parts[rest]]),
+        landmark_vertices=np.searchsorted(topology.owner, topology.landmarks),
+    )
+    first = np.searchsorted(topology.owner, topology.owner)
+    owner = np.concatenate([first, np.arange(count, count + len(rest))])
+    normals = rest_normals(result.base, result.faces, owner)
+    # Where the last rows of the neck fall together on its rim, the fine surface says the direction.
+    flat = np.linalg.norm(normals, axis=1) < 0.5
+    normals = np.where(flat[:, None], unit(carried(exact)), normals)
+    normals[count:] = exact[rest]
+    uv = np.concatenate([topology.uv, np.zeros((len(rest), 2))])
+    return TemplateHead(result, normals, uv, kept.pictures, owner)
+
+
+def _front(animation: HeadAnimation) -> np.ndarray:
+    """Say which vertices are not the rear half of an eyeball, which no gaze brings to the front, (V,) bool."""
+    front = np.ones(len(animation.base), bool)
+    for ball, center in find_eyeballs(animation.base, animation.parts):
+        front[ball] = animation.base[ball, 2] > center[2]
+    return front
+
+
+def rest_normals(vertices: np.ndarray, faces: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """Compute unit normals (V, 3) that are the same for all vertices of a place."""
+    return Surface(owner[faces], len(vertices)).normals(vertices.astype(np.float64))[0][owner]
+
+
+def _kept(animation: HeadAnimation) -> _Kept:
+    """Fit and bake a head, or find it among the last ones."""
+    digest = hashlib.sha256(animation.base.tobytes())
+    digest.update(animation.colors.tobytes())
+    key = digest.digest()
+    if key not in _FITS:
+        _FITS[key] = _fit(animation)
+        while len(_FITS) > 4:
+            _FITS.popitem(last=False)
+    _FITS.move_to_end(key)
+    return _FITS[key]
+
+
+def _fit(animation: HeadAnimation) -> _Kept:
+    topology, marks = load_topology(), animation.landmark_vertices
+    assert marks is not None
+    kinds = animation.parts[animation.faces].max(1)
+    faces = animation.faces[(kinds == SKIN) | (kinds == MOUTH)]
+    opened = open_pose(animation)
+    fit = fit_template(topology, opened, faces, opened[marks])
+    places = {"open": fit.open, "rest": fit.matrix @ animation.base}
+    surface = {"open": opened, "rest": animation.base}
+    light = ambient_occlusion(opened, animation.faces)
+    return _Kept(fit, bake(topology, places, surface, faces, animation.colors, light))
+
+
+def open_pose(animation: HeadAnimation) -> np.ndarray:
+    """Give the pose in which the template is fitted, (V, 3) mm: jawOpen, or the clip's frame with the widest mouth."""
+    if "jawOpen" in animation.target_names:
+        return animation.base + OPENING * animation.targets[animation.target_names.index("jawOpen")]
+    marks, widest, best = animation.landmark_vertices, -np.inf, animation.base
+    assert marks is not None
+    for vertices in animation.iterate():
+        gap = sum(vertices[marks[top], 1] - vertices[marks[below], 1] for top, below in INNER_LIPS)
+        if gap > widest:
+            widest, best = gap, vertices
+    return best

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""The template on heads of other shapes: one topology, little error, ARKit's names, pictures that show the colours."""
+
+import io
+
+import numpy as np
+import pytest
+from animations import Glb
+from PIL import Image
+
+from facetalk_hf.animation.glb import write_glb
+from facetalk_hf.animation.head_animation import HeadAnimation
+from facetalk_hf.animation.template_head import on_template
+from facetalk_hf.errors import FaceTalkError
+from facetalk_hf.mesh.geometry import Surface
+from facetalk_hf.template.fitting import Target
+from facetalk_hf.template.topology import OPENING, load_topology, split
+
+
+@pytest.fixture(scope="module")
+def person():
+    """Somebody whose surface is finer than the template and has other triangles; red above the eyes, else blue."""
+    topology = load_topology()
+    shape = topology.shape.copy()
+    shape = shape * [1.12, 0.95, 1.05] + 4 * np.sin(shape[:, [1, 2, 0]] / 25)
+    middles = shape[topology.quads].mean(1)
+    count = len(shape)
+    fan = np.arange(len(middles)) + count
+    a, b, c, d = topology.quads.T
+    faces = np.concatenate([np.stack(pair, 1) for pair in ((a, b, fan), (b, c, fan), (c, d, fan), (d, a, fan))])
+    opened = np.concatenate([shape, middles])
+    jaw = np.zeros_like(opened)
+    jaw[:, 1] = -30 * np.clip((-opened[:, 1] - 30) / 60, 0, 1)
+    brow = np.zeros_like(opened)
+    brow[:, 1] = 5 * np.exp(-(((opened - opened[topology.landmarks[19]]) / 15) ** 2).sum(1))
+    level = opened[topology.landmarks[27], 1]
+    colors = np.where(opened[:, 1:2] > level, [200, 40, 40], [40, 40, 200])
+    return HeadAnimation(
+        opened - OPENING * jaw, np.stack([jaw, brow]), np.array([[0.0, 0.0], [0.5, 1.0], [0.2, 0.4]]),
+        ("jawOpen", "browOuterUp_R"), faces, colors, np.zeros(len(opened)), landmark_vertices=topology.landmarks,
+    )  # fmt: skip
+
+
+def test_another_head_takes_on_the_template_within_a_fraction_of_a_millimetre(person):
+    head, topology = on_template(person).animation, load_topology()
+    np.testing.assert_array_equal(head.faces, topology.triangles)
+    places = head.base[np.searchsorted(topology.owner, np.arange(len(topology.shape)))]
+    target = Target(places, split(topology.quads))
+    for frame in range(3):
+        posed = person.vertices(frame)
+        target = Target(head.vertices(frame)[np.searchsorted(topology.owner, np.arange(len(places)))], target.faces)
+        corners, shares = target.project(posed, Surface(person.faces, len(posed)).normals(posed)[0])
+        off = np.linalg.norm(np.einsum("nc,ncd->nd", shares, target.vertices[corners]) - posed, axis=1)
+        assert np.mean(off) < 0.1 and np.quantile(off, 0.95) < 0.3
+    # Corners of eyes and mouth are where they should be, not just anywhere on the surface.
+    marks = topology.landmarks[[36, 39, 42, 45, 48, 54]]
+    assert np.linalg.norm(places[marks] - person.base[marks], axis=1).max() < 1.5
+
+
+def test_glb_has_the_template_with_pictures_and_morph_normals(tmp_path, person):
+    glb = Glb(write_glb(tmp_path / "a.glb", person).read_bytes())
+    (mesh,) = glb.json["meshes"]
+    assert mesh["extras"]["targetNames"] == ["jawOpen", "browOuterUp_R"]
+    (primitive, *_), topology = mesh["primitives"], load_topology()
+    assert all(set(target) == {"POSITION", "NORMAL"} for target in primitive["targets"])
+    uv = glb.accessor(primitive["attributes"]["TEXCOORD_0"]) / 65535
+    np.testing.assert_allclose(uv, topology.uv * [1, -1] + [0, 1], atol=1e-4)
+    view = glb.json["bufferViews"][glb.json["images"][0]["bufferView"]]
+    data = glb.binary[view["byteOffset"] : view["byteOffset"] + view["byteLength"]]
+    picture = np.asarray(Image.open(io.BytesIO(data)), float)
+    assert picture.shape == (1024, 1024, 3)
+    for landmark, red in ((19, True), (24, True), (33, False), (8, False)):  # brows, nose, chin
+        at = uv[np.searchsorted(topology.owner, topology.landmarks[landmark])] * 1023
+        colour = picture[round(at[1]), round(at[0])]
+        assert (colour[0] > colour[2] + 100) == red and (colour[2] > colour[0] + 100) != red
+
+
+def test_a_still_head_has_the_same_shapes_and_full_detail_its_own_vertices(tmp_path, person):
+    still = person.replace(weights=np.zeros((1, 2)))
+    for detail, count in (("template", len(load_topology().owner)), ("full", len(person.base))):
+        mesh = Glb(write_glb(tmp_path / f"{detail}.glb", still, detail=detail).read_bytes()).json["meshes"][0]
+        assert mesh["extras"]["targetNames"] == ["jawOpen", "browOuterUp_R"]
+        glb = Glb((tmp_path / f"{detail}.glb").read_bytes())
+        assert glb.json["accessors"][mesh["primitives"][0]["attributes"]["POSITION"]]["count"] == count
+    with pytest.raises(FaceTalkError, match="template, full"):
+        write_glb(tmp_path / "a.glb", still, detail="fine")
+
+
+def test_compressed_vertices_are_where_they_were(tmp_path, person):
+    meshopt = pytest.importorskip("meshoptimizer", reason='needs meshoptimizer: pip install "facetalk_hf[web]"')
+    path = write_glb(tmp_path / "a.glb", person, compress=True)
+    glb = Glb(path.read_bytes())
+    assert {"EXT_meshopt_compression", "KHR_mesh_quantization"} == set(glb.json["extensionsRequired"])
+    accessor = glb.json["accessors"][glb.json["meshes"][0]["primitives"][0]["attributes"]["POSITION"]]
+    packed = glb.json["bufferViews"][accessor["bufferView"]]["extensions"]["EXT_meshopt_compression"]
+    data = glb.binary[packed["byteOffset"] : packed["byteOffset"] + packed["byteLength"]]
+    rows = meshopt.decode_vertex_buffer(packed["count"], packed["byteStride"], data)
+    whole = np.frombuffer(np.ascontiguousarray(rows).tobytes(), "<i2").reshape(-1, 4)[:, :3]
+    (node,) = [node for node in glb.json["nodes"] if "mesh" in node]
+    expected = on_template(person).animation.base
+    np.testing.assert_allclose(whole * node["scale"][0] * 1000, expected, atol=0.021)
+    assert path.stat().st_size < 0.5 * write_glb(tmp_path / "b.glb", person).stat().st_size
