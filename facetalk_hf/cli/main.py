@@ -17,6 +17,7 @@ import typer
 from ..errors import FaceTalkError
 from ..paths import __version__
 from .convert import convert
+from .dataset import dataset
 from .export import export
 from .fit import fit as fit_clouds
 from .generate import generate
@@ -33,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command()(generate)
+app.command()(dataset)
 app.command()(info)
 app.add_typer(convert, name="convert")
 app.command()(export)
