@@ -218,6 +218,10 @@ def _write(rows: list[dict[str, Any]], path: Path, extra: dict[str, Any], animat
         table.to_parquet(temporary)
 
 
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
 def _finish(parts: list[SoundPart], work: Path, log: Callable[[str], object]) -> None:
     """Gather what was skipped and why."""
     skipped: dict[str, str] = {}
