@@ -13,7 +13,9 @@ from pathlib import Path
 import controls as panel
 import engine  # imports spaces, which has to come before anything touches CUDA
 import gradio as gr
+import shield
 import widgets
+from starlette.middleware import Middleware
 
 import facetalk_hf
 from facetalk_hf import FaceTalkError, MotionControls
@@ -27,6 +29,7 @@ CLIPS = {
 }
 KEEP = 3600  # seconds that uploads and results stay on the disk
 HEAVIEST = "25mb"
+LINE = 64  # visitors who may wait: of a clip of 4 s, the last one for a quarter of an hour
 INTRODUCTION = """# FaceTalk
 Speech in, a moving 3D head out. The heads belong to nobody: all that you see is made up by a small diffusion model."""
 RULES = """**Do not use this** to make a real person seem to say what they did not, to deceive, to harass, or to get
@@ -157,7 +160,8 @@ with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP), analytics_enabled=Fa
         show,
         [recording, chosen, *options],
         [stage, status],
-        show_progress="hidden",  # the line over the stage tells more
+        show_progress="minimal",  # who waits is told the place and how long; then the line over the stage tells more
+        show_progress_on=status,
         api_visibility="private",
         **once,
     )
@@ -167,7 +171,7 @@ with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP), analytics_enabled=Fa
     files = [gr.File(visible=False, label=suffix, file_count="multiple") for suffix in ("mp4", "glb", "npz", "csv")]
     gr.Button(visible=False).click(serve, [recording, head, *options], files, api_name="animate", **once)
 
-demo.queue(max_size=16)
+demo.queue(max_size=LINE)
 
 if __name__ == "__main__":
     # The first visitor should not wait for the surface of the head that is chosen at the start.
@@ -177,6 +181,7 @@ if __name__ == "__main__":
         css_paths=FOLDER / "page" / "style.css",
         max_file_size=HEAVIEST,
         ssr_mode=False,
+        app_kwargs={"middleware": [Middleware(shield.Headers)]},
         run_history=False,  # gradio would keep runs in the browser
         footer_links=["api", "settings"],
     )

@@ -3,15 +3,13 @@
 
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import FaceTalkError
-from ..files import SYNTHETIC_NOTE
+from ..files import SYNTHETIC_NOTE, atomic_folder
 from .formats import register_writer
 from .head_animation import HeadAnimation
 
@@ -68,18 +66,7 @@ def _write_sequence(
     ours = re.compile(r"frame_\d{5,}\.(ply|obj)")
     if path.exists() and not (path.is_dir() and all(ours.fullmatch(entry.name) for entry in path.iterdir())):
         raise FaceTalkError(f"{path} exists and is not a folder of frames; name a new folder for the sequence")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    except OSError as error:
-        raise FaceTalkError(f"cannot write to {path.parent}: {error.strerror or error}") from error
-    try:
+    with atomic_folder(path) as temporary:
         for index, vertices in enumerate(animation.iterate_posed()):
             (temporary / f"frame_{index:05d}.{suffix}").write_bytes(mesh(vertices))
-        temporary.chmod(0o755)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return path

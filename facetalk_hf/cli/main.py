@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from ..errors import FaceTalkError
+from ..files import disk_refusal
 from ..paths import __version__
 from .convert import convert
 from .dataset import dataset
@@ -71,6 +72,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = complain(f"{error.format_message().rstrip('.')} (see facetalk --help)", 2)
     except (KeyboardInterrupt, typer.Abort):
         code = complain("stopped; files that are there are complete", 130)
+    except Exception as error:
+        reason = disk_refusal(error)
+        if reason is None:
+            raise
+        code = complain(f"{reason}; files that are there are complete", 2)
     sys.exit(code or 0)
 
 

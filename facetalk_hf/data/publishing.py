@@ -65,13 +65,13 @@ def write_dataset(
     """
     place = corpus.local_folder(os.fspath(source))
     shards = corpus.shards(place)
+    name = (repo_id or Path(folder).name).split("/")[-1]
     with new_folder(folder) as folder:
         copy_rows(shards, folder)
         for name in ("lips.npy", "basis.npz", "LICENSE"):
             if (place / name).is_file():
                 shutil.copyfile(place / name, folder / name)
         card: dict[str, Any] = {"place": repo_id} if repo_id else {}
-        name = (repo_id or folder.name).split("/")[-1]
         if (place / "README.md").is_file():
             card["earlier"] = DatasetCard.load(place / "README.md")
             title = card["earlier"].data.get("pretty_name")
