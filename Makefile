@@ -69,7 +69,7 @@ audit: dist
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/pip install --quiet pip-audit cyclonedx-bom
 	$(PY) tests/support/runtime_requirements.py > build/requirements.txt
-	build/audit/bin/pip-audit --requirement build/requirements.txt --no-deps --disable-pip
+	build/audit/bin/pip-audit --requirement build/requirements.txt --no-deps --disable-pip --strict
 	build/audit/bin/cyclonedx-py environment $(VENV) --output-file dist/sbom.json
 
 bench: $(VENV)/.ready-demo
