@@ -14,8 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ..errors import FaceTalkError
-from ..files import disk_refusal
+from ..errors import FaceTalkError, disk_refusal
 from ..paths import __version__
 from .convert import convert
 from .dataset import dataset

@@ -16,6 +16,7 @@ import contextlib
 import mmap
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -31,11 +32,11 @@ import fake_hub
 import torch
 from kill_jobs import JOBS, Job, prepare, use_hub
 
-from facetalk_hf.errors import FaceTalkError
-from facetalk_hf.files import disk_refusal
+from facetalk_hf.errors import FaceTalkError, disk_refusal
+from facetalk_hf.evaluation.studies import write_between_markers
 
 
-COLUMNS = ("command", "kills", "before the end", "size limits", "full disks", "read-only", "s a run", "not compared")
+COLUMNS = ("command", "kills", "before the end", "size limits", "full disks", "read-only", "CPU s", "not compared")
 COLUMNS += ("findings",)
 WRITES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.chmod")
 
@@ -75,7 +76,7 @@ def run(job: Job, place: Path, out: Path, before: Callable[[], object] = lambda:
         before()
         try:
             job.program(words)
-        except (FaceTalkError, OSError) as error:  # as `scripts.run_script` does
+        except Exception as error:  # as `scripts.run_script` does
             reason = error if isinstance(error, FaceTalkError) else disk_refusal(error)
             if reason is None:
                 raise
@@ -112,12 +113,13 @@ class Case:
         self.name, self.job, self.place, self.home, self.hub = name, job, place, home, hub
         self.count = 0
         self.seen = mmap.mmap(-1, 8)  # shared with the children
-        start = time.monotonic()
+        used, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        before = used.ru_utime + used.ru_stime
         first = self.fresh()
         self.expect(self.start(first, kill_at_operation(0, self.seen)), 0)
         self.seconds = time.monotonic() - start
-        if os.environ.get("KILLS_VERBOSE"):
-            print(name, self.seconds, resource.getrusage(resource.RUSAGE_CHILDREN), file=sys.stderr, flush=True)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.cpu = used.ru_utime + used.ru_stime - before
         self.operations = struct.unpack("q", self.seen[:])[0]
         self.whole = self.tree(first)
         second = self.fresh()
@@ -164,6 +166,8 @@ class Case:
         """Every file in sight is the one that it should be; all of them, if the run was not disturbed at last."""
         found = self.tree(folder)
         for name, content in found.items():
+            if not complete and re.match(r"checkpoint-\d+/", name):
+                continue  # an older one, which the end of a run takes away
             assert name in self.whole, f"{self.name}: {name} should not be there ({folder})"
             good = name in self.loose or content == self.whole[name]
             assert good, f"{self.name}: {name} is not what an undisturbed run writes ({folder})"
@@ -256,6 +260,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=int, default=20, help="kills of a command; a quarter as many full disks")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--page", type=Path, help="page for the table, between its markers")
     parser.add_argument("--only", nargs="*", default=list(JOBS), choices=list(JOBS))
     options = parser.parse_args()
     findings = 0
@@ -267,7 +272,8 @@ def main() -> None:
         log = Path(folder) / "log"
         if ended(child(run(JOBS["train"], place, place / "trained"), log)):
             raise SystemExit(log.read_text())
-        print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+        lines = [f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"]
+        print(lines[0], flush=True)
         for name in options.only:
             home = Path(folder) / name.replace(" ", "-")
             home.mkdir()
@@ -283,11 +289,16 @@ def main() -> None:
                     except AssertionError as error:
                         said.append(f"{what}: {error}")
             cells = [options.points, *(done[what] or "-" for what in ("kill", "fill", "full", "read_only"))]
-            cells += [f"{case.seconds:.1f}", ", ".join(case.loose), len(said)]
-            print(f"| {name} | {' | '.join(map(str, cells))} |", flush=True)
+            cells += [f"{case.cpu:.1f}", ", ".join(case.loose), len(said)]
+            lines.append(f"| {name} | {' | '.join(map(str, cells))} |")
+            print(lines[-1], flush=True)
             for words in said:
                 print(f"  {words}", file=sys.stderr, flush=True)
             findings += len(said)
+    if options.page:
+        about = f'`make kills ARGS="--points {options.points} --seed {options.seed}"`, torch {torch.__version__}, '
+        about += f"{os.cpu_count()} CPU cores with a load of {os.getloadavg()[0]:.1f}:"
+        write_between_markers(options.page, "kills", "\n".join((about, "", *lines)))
     raise SystemExit(bool(findings))
 
 
