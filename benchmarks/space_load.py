@@ -4,7 +4,8 @@
     python benchmarks/space_load.py --visitors 50 --requests 500 --page docs/space.md
 
 A server of spaces_app/ is started on the loopback, with small pictures and coarse heads: what is asked here does not
-depend on them. Visitors come as the page does: they upload, join the queue and listen. Each wants another head.
+depend on them. Visitors come as the page does: they upload, join the queue and listen. Each wants another motion, on
+one of --heads heads.
 """
 
 import argparse
@@ -78,7 +79,8 @@ async def visit(web: httpx.AsyncClient, number: int, function: dict[str, Any], c
     (path,) = (await web.post("/upload", files={"files": ("words.wav", clip)})).json()
     data = list(function["defaults"])
     data[0] = {"path": path, "meta": {"_type": "gradio.FileData"}}
-    data[1] = str(number % 32) if number % 3 else f"random:{number}"
+    data[function["names"].index("head")] = f"random:{number % function['heads']}"
+    data[function["names"].index("seed")] = number  # or two results may be the same, and so their addresses
     call = {"data": data, "fn_index": function["id"], "session_hash": session}
     joined = await web.post("/queue/join", json=call)
     if joined.status_code != 200:
@@ -108,7 +110,10 @@ def endpoint(address: str) -> dict[str, Any]:
     config = httpx.get(f"{address}/config", timeout=120).json()
     info = httpx.get(f"{address}/gradio_api/info", timeout=120).json()["named_endpoints"]["/animate"]["parameters"]
     (number,) = (item["id"] for item in config["dependencies"] if item["api_name"] == "animate")
-    return {"id": number, "defaults": [item.get("parameter_default") for item in info]}
+    return {"id": number, "names": [item["parameter_name"] for item in info]} | {
+        "defaults": [item.get("parameter_default") for item in info],
+        "heads": 1,
+    }
 
 
 async def crowd(
@@ -133,6 +138,7 @@ def main() -> None:
     parser.add_argument("--visitors", type=int, default=50, help="at once")
     parser.add_argument("--requests", type=int, default=500, help="one after the other, for the memory")
     parser.add_argument("--seconds", type=float, default=0.5, help="of their recording")
+    parser.add_argument("--heads", type=int, default=40, help="so many different ones are asked for")
     parser.add_argument("--picture", type=int, default=64)
     parser.add_argument("--resolution", type=int, default=32)
     parser.add_argument("--page", type=Path, help="page for the table, between its markers")
@@ -148,7 +154,7 @@ def main() -> None:
         clip = content.getvalue()
         process, address = start(place, options)
         try:
-            function, sizes = endpoint(address), {}
+            function, sizes = endpoint(address) | {"heads": options.heads}, {}
             rows.append(("memory at the start, MB", f"{memory(process):.0f}"))
             begun = time.monotonic()
             seen = asyncio.run(crowd(address, function, clip, options.visitors, options.visitors, lambda number: None))

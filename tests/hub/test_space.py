@@ -226,7 +226,7 @@ def test_what_lies_about_its_type_is_neither_read_nor_shown(server, client, plac
     web = httpx.Client(base_url=f"{server}/gradio_api", timeout=120)
     for name, content in (("a.wav", packed.getvalue()), ("b.mp3", script), ("c.flac", b"\x7fELF" + bytes(99))):
         (place / name).write_bytes(content)
-        with pytest.raises(AppError, match="readable audio"):
+        with pytest.raises(AppError, match="readable audio|no samples"):
             client.predict(handle_file(place / name), api_name="/animate")
     for name, content in (("page.html", script), ("drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>")):
         (path,) = web.post("/upload", files={"files": (name, content)}).json()
@@ -242,7 +242,7 @@ def test_no_path_leads_to_what_somebody_else_has(server, clip, place):
     (path,) = web.post("/upload", files={"files": ("../../../mine.wav", b"mine")}).json()
     kept = Path(path)
     assert place in kept.parents and kept.name == "mine.wav"
-    (place / "secret.txt").write_text("secret")
+    (place / "secret.txt").write_text("classified")
     inside = kept.parent / "link.wav"
     inside.symlink_to(place / "secret.txt")  # nobody can make one; if they could, it would lead nowhere
     tried = [
@@ -252,7 +252,9 @@ def test_no_path_leads_to_what_somebody_else_has(server, clip, place):
     ]  # fmt: skip
     for name in tried:
         answer = web.get(f"/file={name}")
-        assert answer.status_code >= 400 and b"secret" not in answer.content and b"root:" not in answer.content, name
+        assert answer.status_code >= 400 and b"classified" not in answer.content and b"root:" not in answer.content, (
+            name
+        )
 
 
 def test_a_crowd_is_served_and_told_its_place(server, clip):
