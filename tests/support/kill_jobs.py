@@ -148,5 +148,6 @@ JOBS = {
 def use_hub(address: str) -> None:
     """Take the server on the loopback for the Hub, in this process."""
     os.environ |= {"NO_PROXY": "127.0.0.1", "HF_TOKEN": fake_hub.TOKEN, "HF_HUB_DISABLE_XET": "1"}
+    huggingface_hub.constants.HF_HUB_DISABLE_XET = True  # it was read from the environment when that was imported
     huggingface_hub.constants.HF_HUB_OFFLINE = False
     huggingface_hub.constants.ENDPOINT = address

@@ -156,7 +156,7 @@ class Case:
     def tree(self, folder: Path) -> dict[str, bytes]:
         """What is in sight of results."""
         if self.job.hub:
-            repository = self.hub.repositories.get("someone/thing")
+            repository = self.hub.repositories.get(("dataset", "someone/thing"))
             return repository.files() if repository else {}
         files = [path for path in (folder / "out").rglob("*") if path.is_file()]
         names = {path.relative_to(folder / "out").as_posix(): path for path in files}
