@@ -131,8 +131,6 @@ def _sound(value: Any) -> Any:
     if isinstance(value, dict) and (value.get("bytes") is not None or path is None):
         return value
     if "://" in str(path):
-        import fsspec
-
-        with fsspec.open(str(path), "rb") as file:
+        with require_datasets().utils.file_utils.xopen(str(path), "rb") as file:
             return {"bytes": file.read(), "path": None}
     return {"bytes": None, "path": path}
