@@ -126,6 +126,19 @@ def test_curves_are_those_of_the_motion():
     assert curves.sound_curve(np.zeros(3, np.float32)) == [0, 0, 0]
 
 
+def test_who_waits_is_told_how_long():
+    sys.path.insert(0, str(SPACE))
+    try:
+        line = importlib.import_module("line").Line(usual=10)
+    finally:
+        sys.path.remove(str(SPACE))
+    assert line.words(0) == ""
+    with line.turn():
+        assert line.words(0).startswith("1 before you, about 10 s")
+        assert line.words(30).startswith("31 before you, about 5 minutes")
+    assert line.words(0) == "" and len(line.seconds) == 2
+
+
 def test_the_endpoint_gives_files_of_every_sample(client, clip):
     text = (SPACE.parent / "docs" / "space.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
