@@ -16,8 +16,10 @@ DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errn
 """What a disk answers that is full, or that may not be written to."""
 
 _WORDS = {word: word for word in ("No space left on device", "File too large", "Read-only file system")}
-_WORDS |= dict.fromkeys(("unexpected pos", "file write failed"), "no space, or a limit on the size of files")
-"""The same from libraries that have errors of their own; the last two are torch.save's."""
+_WORDS |= dict.fromkeys(
+    ("unexpected pos", "file write failed", "iostream error"), "no space, or a limit on the size of files"
+)
+"""The same from libraries that have errors of their own; the last three are torch.save's."""
 
 
 def disk_refusal(error: BaseException) -> str | None:
