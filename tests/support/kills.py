@@ -126,7 +126,7 @@ class Case:
         self.expect(self.start(second), 0)
         again = self.tree(second)
         self.loose = [name for name in self.whole if again.get(name) != self.whole[name]]
-        # Of a last checkpoint: what NumPy and Python would draw next, which no step of training uses.
+        # Another one where a run was killed before its first checkpoint; what a step draws shows in the weights.
         self.loose = sorted({*self.loose, *(name for name in self.whole if "random_states" in name)})
         assert set(again) == set(self.whole) and self.whole, (name, set(again) ^ set(self.whole))
 
