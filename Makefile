@@ -4,6 +4,8 @@
 # make style     what ruff can mend, mended
 # make docs      the documentation as a site, into site/: open site/index.html
 # make fuzz      damaged files of all kinds, for minutes: nothing may break a reader (ARGS="--seconds 1200 --seed 1")
+# make kills     every command killed at random points, on full disks, with a wrong clock (ARGS="--points 20 --seed 1")
+# make dist      wheel and sdist; make release-check: both installed in empty environments; make audit: known holes, SBOM
 # make bench     timings and memory of this machine, as ratios (ARGS=--long: an hour of audio, too)
 # make clean     removes what commands wrote; make clean-all removes .venv too
 #
@@ -21,7 +23,7 @@ INSTALL := $(PY) -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test quality style docs fuzz bench clean clean-all
+.PHONY: help demo test quality style docs fuzz kills dist release-check audit bench clean clean-all
 
 help:
 	@sed -n 's/^# make /  make /p' Makefile
@@ -52,6 +54,23 @@ docs: $(VENV)/.ready-docs
 
 fuzz: $(VENV)/.ready-test
 	OMP_NUM_THREADS=1 PYTHONPATH=.:tests/support $(PY) tests/support/fuzz.py $(ARGS)
+
+kills: $(VENV)/.ready-test
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests/support $(PY) tests/support/kills.py $(ARGS)
+
+dist: $(VENV)/.ready-test
+	$(PY) -m build --no-isolation --outdir dist .
+
+release-check: dist
+	$(PY) tests/support/bare_install.py $(ARGS)
+
+# In an environment of its own: the tools are not part of what is audited.
+audit: dist
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet pip-audit cyclonedx-bom
+	$(PY) tests/support/runtime_requirements.py > build/requirements.txt
+	build/audit/bin/pip-audit --requirement build/requirements.txt --no-deps --disable-pip --strict
+	build/audit/bin/cyclonedx-py environment $(VENV) --output-file dist/sbom.json
 
 bench: $(VENV)/.ready-demo
 	$(PY) benchmarks/benchmark.py $(ARGS)

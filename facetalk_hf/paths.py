@@ -6,7 +6,7 @@ from pathlib import Path
 from .errors import FaceTalkError
 
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.2.0"
 
 LIBRARY = Path(__file__).parent
 """Folder of the installed library."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .errors import FaceTalkError
+from .errors import FaceTalkError, disk_refusal
 
 
 REQUIRED = dataclasses.MISSING
@@ -139,10 +139,12 @@ def run_script(main: Callable[[], object]) -> None:
     """
     try:
         main()
-    except (FaceTalkError, OSError) as error:
-        if isinstance(error, OSError) and not error.filename and not error.strerror:
-            raise  # of a library: no word for the user in it
-        reason = error if isinstance(error, FaceTalkError) else f"{error.filename or 'the disk'}: {error.strerror}"
+    except Exception as error:
+        reason = str(error) if isinstance(error, FaceTalkError) else disk_refusal(error)
+        if isinstance(error, OSError) and error.strerror:
+            reason = f"{error.filename or 'the disk'}: {error.strerror}"
+        if reason is None:
+            raise
         print(f"{Path(sys.argv[0]).name}: {' '.join(str(reason).split())}", file=sys.stderr, flush=True)
         code = 2
     except KeyboardInterrupt:

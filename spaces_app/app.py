@@ -13,7 +13,10 @@ from pathlib import Path
 import controls as panel
 import engine  # imports spaces, which has to come before anything touches CUDA
 import gradio as gr
+import shield
 import widgets
+from line import Line
+from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
@@ -29,6 +32,8 @@ CLIPS = {
 }
 KEEP = 3600  # seconds that uploads and results stay on the disk
 HEAVIEST = "25mb"
+LONGEST_LINE = 64  # visitors who may wait: of a clip of 4 s, the last one for a quarter of an hour
+line = Line()
 INTRODUCTION = """# FaceTalk
 Speech in, a moving 3D head out. The heads belong to nobody: all that you see is made up by a small diffusion model."""
 RULES = """**Do not use this** to make a real person seem to say what they did not, to deceive, to harass, or to get
@@ -70,7 +75,7 @@ def show(
     run, start, said, last = secrets.token_hex(4), time.monotonic(), "", 0.0
     try:
         # Gradio copies what is yielded before it asks for more, so the folder may go at the end.
-        with tempfile.TemporaryDirectory(prefix="facetalk-") as folder:
+        with line.turn(), tempfile.TemporaryDirectory(prefix="facetalk-") as folder:
             for update in results(recording, settings, keyframes, folder):
                 now = time.monotonic()
                 if update.page and not said and update.page["takes"][0]["files"]:
@@ -106,11 +111,17 @@ def serve(
         keyframes: csv, json or npz.
     """
     settings = engine.Settings(head, samples, seed, fast, controls)
-    with tempfile.TemporaryDirectory(prefix="facetalk-") as folder:
+    with line.turn(), tempfile.TemporaryDirectory(prefix="facetalk-") as folder:
         for update in results(recording, settings, keyframes, folder):
             progress(update.done, desc=update.text)
         takes = [take["files"] for take in update.page["takes"]]
         yield tuple([take[suffix] for take in takes if suffix in take] for suffix in ("mp4", "glb", "npz", "csv"))
+
+
+def tell() -> object:
+    """Say at once to who comes when it will be their turn; programs hear it of the queue itself."""
+    words = line.words(len(demo._queue))
+    return widgets.status(words) if words else gr.skip()
 
 
 def new_head() -> dict:
@@ -164,7 +175,7 @@ with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP), analytics_enabled=Fa
 
     options = [samples, seed, fast, *inputs.values(), keys]
     once = {"concurrency_limit": 1, "concurrency_id": "model"}
-    go.click(
+    go.click(tell, None, status, queue=False, show_progress="hidden", api_visibility="private").then(
         show,
         [recording, chosen, *options],
         [stage, status],
@@ -178,7 +189,7 @@ with gr.Blocks(title="FaceTalk", delete_cache=(KEEP, KEEP), analytics_enabled=Fa
     files = [gr.File(visible=False, label=suffix, file_count="multiple") for suffix in ("mp4", "glb", "npz", "csv")]
     gr.Button(visible=False).click(serve, [recording, head, *options], files, api_name="animate", **once)
 
-demo.queue(max_size=16)
+demo.queue(max_size=LONGEST_LINE)
 
 if __name__ == "__main__":
     # The first visitor should not wait for the surface of the head that is chosen at the start.
@@ -190,5 +201,8 @@ if __name__ == "__main__":
         ssr_mode=False,
         run_history=False,  # gradio would keep runs in the browser
         footer_links=["api", "settings"],
-        app_kwargs={"routes": [Mount("/live", StaticFiles(directory=widgets.LIVE))]},  # plain files, no queue
+        app_kwargs={
+            "middleware": [Middleware(shield.Headers)],
+            "routes": [Mount("/live", StaticFiles(directory=widgets.LIVE))],  # plain files, no queue
+        },
     )

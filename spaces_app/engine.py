@@ -9,6 +9,7 @@ except ImportError:
 import base64
 import contextlib
 import copy
+import ctypes
 import io
 import os
 import queue
@@ -49,6 +50,18 @@ try:
 except FaceTalkError:  # a model without weights for few steps
     few_steps = None
 one_at_a_time = threading.Lock()
+try:
+    libc: ctypes.CDLL | None = ctypes.CDLL("libc.so.6")
+    # Every thread of the server would keep a heap of its own with what its visitors' heads once needed.
+    libc.mallopt(-8, 2)  # M_ARENA_MAX
+except (OSError, AttributeError):  # not glibc
+    libc = None
+
+
+def give_back() -> None:
+    """Hand memory that is free back to the system: glibc keeps it, and the server grows with every visitor."""
+    if libc is not None:
+        libc.malloc_trim(0)
 
 
 @dataclass
@@ -145,6 +158,8 @@ def animate(recording: str, settings: Settings, keyframes: str | None, folder: P
     for index, (take, animation) in enumerate(zip(takes, animations, strict=True)):
         for suffix in ("glb", "npz", "csv") if names else ("glb", "npz"):
             take["files"][suffix] = str(animation.save(folder / f"facetalk-{index + 1}.{suffix}"))
+    del animations, codes, poses
+    give_back()
     yield Update(1.0, "Done", page)
 
 

@@ -27,7 +27,7 @@ def test_damaged_files_are_read_or_refused(tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     read = dict(re.findall(r"^\| (\w+) \| (\d+) \|", done.stdout, re.M))
-    assert len(read) == 9 and set(read.values()) == {"20"}
+    assert len(read) == 11 and set(read.values()) == {"20"}
 
 
 def npy(shape: tuple[int, ...], kind: str = "<f8") -> bytes:

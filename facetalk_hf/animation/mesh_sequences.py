@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import SYNTHETIC_NOTE, atomic_folder
+from ..files import SYNTHETIC_NOTE, frame_folder
 from .formats import register_writer
 from .head_animation import HeadAnimation
 
@@ -60,7 +60,7 @@ def _write_sequence(
     path: str | os.PathLike, animation: HeadAnimation, suffix: str, mesh: Callable[[np.ndarray], bytes]
 ) -> Path:
     """Fill a folder with frames, whole or not at all; an older sequence there is replaced, anything else refused."""
-    with atomic_folder(path) as temporary:
+    with frame_folder(path) as temporary:
         for index, vertices in enumerate(animation.iterate_posed()):
             (temporary / f"frame_{index:05d}.{suffix}").write_bytes(mesh(vertices))
     return Path(path)

@@ -190,7 +190,7 @@ def _read_file(file: str | io.BytesIO, name: str, longest: float | None) -> tupl
     """Read (S,) float32 and its rate by libsndfile, else by FFmpeg."""
     import soundfile
 
-    if _is_mp3(file):  # libsndfile leaves it to libmpg123, which prints what it thinks of a file to stderr
+    if not _is_known(file):
         return _read_with_ffmpeg(file, name, longest)
     try:
         with soundfile.SoundFile(file) as stream:
@@ -211,16 +211,22 @@ def _read_file(file: str | io.BytesIO, name: str, longest: float | None) -> tupl
         return _read_with_ffmpeg(file, name, longest)
 
 
-def _is_mp3(file: str | io.BytesIO) -> bool:
-    """Say whether a file begins as mp3 does: an ID3 tag, or the sync word of an MPEG audio frame."""
+HEADERS = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b".snd", b"dns.", b"caff", b"NIST", b"Crea")
+"""First bytes of what libsndfile reads: wav, w64, aiff, flac, ogg, au, caf, sphere, voc."""
+
+
+def _is_known(file: str | io.BytesIO) -> bool:
+    """Say whether a file begins as one of libsndfile's formats does.
+
+    In anything else it looks for mp3, by libmpg123, which prints what it thinks of a file to stderr.
+    """
     if isinstance(file, str):
         with open(file, "rb") as stream:
-            head = stream.read(3)
-    else:
-        file.seek(0)
-        head = file.read(3)
-        file.seek(0)
-    return head == b"ID3" or (len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0)
+            return stream.read(4) in HEADERS
+    file.seek(0)
+    head = file.read(4)
+    file.seek(0)
+    return head in HEADERS
 
 
 def _check_length(samples: int, limit: float, name: str, longest: float | None) -> None:

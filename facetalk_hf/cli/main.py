@@ -14,9 +14,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ..errors import FaceTalkError
+from ..errors import FaceTalkError, disk_refusal
 from ..paths import __version__
 from .convert import convert
+from .dataset import dataset
 from .export import export
 from .export_onnx import export_onnx
 from .fit import fit as fit_clouds
@@ -34,6 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command()(generate)
+app.command()(dataset)
 app.command()(info)
 app.add_typer(convert, name="convert")
 app.command()(export)
@@ -71,6 +73,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = complain(f"{error.format_message().rstrip('.')} (see facetalk --help)", 2)
     except (KeyboardInterrupt, typer.Abort):
         code = complain("stopped; files that are there are complete", 130)
+    except Exception as error:
+        reason = disk_refusal(error)
+        if reason is None:
+            raise
+        code = complain(f"{reason}; files that are there are complete", 2)
     sys.exit(code or 0)
 
 

@@ -58,7 +58,8 @@ MANIFEST = "corpus.json"
 """Written last: the shards of a corpus with their numbers of rows, and what was counted in them."""
 
 
-def _datasets() -> Any:
+def require_datasets() -> Any:
+    """Import `datasets`; FaceTalkError where the package is missing."""
     try:
         import datasets
     except ImportError as error:
@@ -68,12 +69,12 @@ def _datasets() -> Any:
 
 def quiet_datasets() -> None:
     """Switch off the progress bars of `datasets`; FaceTalkError where the package is missing."""
-    _datasets().disable_progress_bars()
+    require_datasets().disable_progress_bars()
 
 
 def features(code_dim: int | None = None) -> Any:
     """Make the schema of a row, `datasets.Features`; with `code_dim` also "expression" (T, code_dim)."""
-    datasets = _datasets()
+    datasets = require_datasets()
     value, numbers = datasets.Value, datasets.List(datasets.Value("float32"))
     kinds = {
         "audio": {"bytes": value("binary"), "path": value("string")},
@@ -130,7 +131,7 @@ def write_shard(rows: Sequence[dict[str, Any]], path: str | Path, code_dim: int 
         FaceTalkError: a field that the schema does not know, a missing field that must be there, codes of another
             length.
     """
-    datasets = _datasets()
+    datasets = require_datasets()
     plain = []
     for row in rows:
         if unknown := sorted(set(row) - set(SCHEMA)):
@@ -286,7 +287,7 @@ def load(corpus: str | Path, split: str | None = None, streaming: bool = False, 
     Raises:
         FaceTalkError: no corpus there, or not all of it.
     """
-    datasets = _datasets()
+    datasets = require_datasets()
     if Path(corpus).exists():
         files: dict[str, list[str]] = {}
         mixed = False

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,13 @@ def write_dataset(
     """
     place = corpus.local_folder(os.fspath(source))
     shards = corpus.shards(place)
+    name = (repo_id or Path(folder).name).split("/")[-1]
     with new_folder(folder) as folder:
         copy_rows(shards, folder)
         for name in ("lips.npy", "basis.npz", "LICENSE"):
             if (place / name).is_file():
                 shutil.copyfile(place / name, folder / name)
         card: dict[str, Any] = {"place": repo_id} if repo_id else {}
-        name = (repo_id or folder.name).split("/")[-1]
         if (place / "README.md").is_file():
             card["earlier"] = DatasetCard.load(place / "README.md")
             title = card["earlier"].data.get("pretty_name")
@@ -82,11 +83,26 @@ def write_dataset(
 
 def copy_rows(shards: list[Path], folder: Path) -> None:
     """Copy the rows of shards, which may hold several splits, to SPLIT/00000.parquet and so on, in their order."""
+    writers: dict[str, Any] = {}
+    try:
+        _copy_rows(shards, folder, writers)
+        for writer in writers.values():
+            writer.close()
+    except BaseException:
+        for writer in writers.values():
+            # Its finaliser would try to close it once more, and print that it cannot.
+            with suppress(Exception):
+                writer.close()
+            writer.is_open = False
+        raise
+
+
+def _copy_rows(shards: list[Path], folder: Path, writers: dict[str, Any]) -> None:
+    """Copy rows; `writers` holds the file of each split that is open."""
     import pyarrow.compute
     import pyarrow.parquet
 
     schema = None
-    writers: dict[str, Any] = {}
     written: Counter[str] = Counter()
     for path in shards:
         table = pyarrow.parquet.read_table(path)
@@ -109,8 +125,6 @@ def copy_rows(shards: list[Path], folder: Path) -> None:
             if place.stat().st_size > SHARD_BYTES:
                 writers.pop(split).close()
                 written[split] += 1
-    for writer in writers.values():
-        writer.close()
 
 
 def audio_features(metadata: dict[bytes, bytes]) -> dict[bytes, bytes]:

@@ -5,8 +5,6 @@ The audio encoder is frozen, so its features are kept: in memory, or in a folder
 """
 
 import json
-import os
-import shutil
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -19,6 +17,7 @@ import torch
 
 from ..conditions import CONDITIONS, POSE
 from ..errors import FaceTalkError
+from ..files import atomic_folder
 
 
 def padded_cut(values: np.ndarray, start: int, length: int) -> np.ndarray:
@@ -74,10 +73,8 @@ class EncodedClips:
             FaceTalkError: there is no clip, or the lengths of a pair differ by more than a frame.
         """
         target = Path(folder) if folder is not None else None
-        if target is not None:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".clips-", dir=None if target is None else target.parent))
-        try:
+        with tempfile.TemporaryDirectory() if target is None else atomic_folder(target) as place:
+            work = Path(place)
             lengths: list[int] = []
             widths: dict[str, int] = {}
             known = dict.fromkeys(OPTIONAL, False)
@@ -116,9 +113,6 @@ class EncodedClips:
                 mapped = cls.load(work)
                 more = {name: np.array(getattr(mapped, name)) for name, found in known.items() if found}
                 return cls(np.array(mapped.codes), np.array(mapped.audio), mapped.starts, **more)
-            os.replace(work, target)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
         return cls.load(target)
 
     @classmethod

@@ -4,7 +4,6 @@
 import json
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import HTTPError
 
 from ..errors import FaceTalkError
+from ..files import atomic_folder
 from ..paths import FEW_STEPS
 from .cards import model_card
 from .checks import check_folder
@@ -29,7 +29,7 @@ STALE = {"model": ["*.safetensors*", "*/*.json"], "dataset": ["*.parquet", "*.np
 
 @contextmanager
 def new_folder(folder: str | os.PathLike) -> Iterator[Path]:
-    """Make a folder to be published; it is removed again if that fails.
+    """Make a folder to be published, which appears when it is complete.
 
     Raises:
         FaceTalkError: there is something in it.
@@ -37,12 +37,8 @@ def new_folder(folder: str | os.PathLike) -> Iterator[Path]:
     folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise FaceTalkError(f"{folder} is not empty: name a new folder, or remove that one")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    with atomic_folder(folder) as work:
+        yield work
 
 
 def write_model(pipe: Any, folder: str | os.PathLike, repo_id: str | None = None, **facts: Any) -> list[str]:
@@ -74,10 +70,11 @@ def write_model(pipe: Any, folder: str | os.PathLike, repo_id: str | None = None
         )
     if source is None and (base := base_model(pipe)):
         facts = {"base_model": base} | facts
+    name = repo_id or Path(folder).name
     with new_folder(folder) as folder:
         write_weights(pipe, folder)
         card = model_card(
-            pipe, (repo_id or folder.name).split("/")[-1], model_id=repo_id, earlier=earlier,
+            pipe, name.split("/")[-1], model_id=repo_id, earlier=earlier,
             variants='fp32, and fp16 as variant="fp16"', has_few_steps=(folder / FEW_STEPS).is_dir(), **facts,
         )  # fmt: skip
         card.save(folder / "README.md")

@@ -2,9 +2,7 @@
 """Trained parts put together as one pipeline folder, whole or not at all."""
 
 import json
-import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +12,7 @@ from diffusers import DPMSolverMultistepScheduler
 
 from ..data.feature_cache import load_audio_encoder
 from ..errors import FaceTalkError
+from ..files import atomic_folder
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
 from ..paths import BASIS, TINY, TINY_NAME
@@ -87,9 +86,7 @@ def assemble(options: AssembleOptions) -> str:
 
 def write_whole(pipe: FaceTalkPipeline, target: Path, basis: Path | None = None) -> None:
     """Write a pipeline beside its place and move it there whole; the card of an older one stays."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        fresh = Path(folder) / "pipeline"
+    with atomic_folder(target) as fresh:
         pipe.save_pretrained(fresh)
         if basis is not None:
             (fresh / "basis").mkdir()
@@ -98,9 +95,6 @@ def write_whole(pipe: FaceTalkPipeline, target: Path, basis: Path | None = None)
         card = target / "README.md"
         if card.exists():
             shutil.copy(card, fresh / card.name)
-        if target.exists():
-            os.replace(target, Path(folder) / "old")
-        os.replace(fresh, target)
 
 
 def tidy(folder: Path) -> None:

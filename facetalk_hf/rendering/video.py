@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import FaceTalkError
-from ..files import SYNTHETIC_NOTE, atomic_folder, atomic_path
+from ..files import SYNTHETIC_NOTE, atomic_path, frame_folder
 
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def write_pngs(path: str | os.PathLike, frames: Iterable[np.ndarray]) -> Path:
     note = PngImagePlugin.PngInfo()
     note.add_text("Title", SYNTHETIC_TITLE)
     note.add_text("Comment", SYNTHETIC_NOTE)
-    with atomic_folder(path) as temporary:
+    with frame_folder(path) as temporary:
         for index, image in enumerate(frames):
             Image.fromarray(image).save(temporary / f"frame_{index:05d}.png", pnginfo=note, compress_level=3)
     return Path(path)

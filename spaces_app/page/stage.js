@@ -11,6 +11,8 @@ let page = null, chosen = 0, shown = "", wanted = "";
 const video = () => takes.children[chosen] && takes.children[chosen].querySelector("video");
 const others = () => [...takes.querySelectorAll("video")].filter((other) => other !== video());
 const quiet = (promise) => promise && promise.catch(() => {});
+// One that had just come to its end stands still: it has to be started again, or it would stay behind.
+const bring = (other, film) => { other.currentTime = film.currentTime; if (!film.paused) follow(other); };
 const follow = (film) => { if (film.paused) { film.dataset.follows = "1"; quiet(film.play()); } };
 
 function addTake(take, index) {
@@ -41,7 +43,7 @@ function fillTake(take, index) {
       if (!lead.paused) follow(film);
     };
     film.onpause = () => { if (film === video() && !film.ended) others().forEach((o) => o.pause()); tick(); };
-    film.onseeking = () => { if (film === video()) others().forEach((o) => { o.currentTime = film.currentTime; }); tick(); };
+    film.onseeking = () => { if (film === video()) others().forEach((o) => bring(o, film)); tick(); };
     figure.querySelector(".ft-picture").replaceChildren(film);
     if (index === chosen) { choose(index); quiet(film.play()); } else film.muted = true;
   }

@@ -214,3 +214,10 @@ def test_num_frames(samples, rate, fps):
 def test_frame_rates_that_are_no_whole_numbers(fps):
     for seconds in range(1001, 20 * 1001, 1001):  # a whole number of frames, but not to a computer
         assert num_frames(seconds * RATE, RATE, fps) == round(seconds * fps)
+
+
+def test_no_library_talks_about_what_is_no_sound(tmp_path, capfd):
+    (tmp_path / "a.flac").write_bytes(b"\x7fELF" + bytes(99))  # libsndfile would look for mp3 in it
+    with pytest.raises(FaceTalkError):
+        load_audio(tmp_path / "a.flac")
+    assert capfd.readouterr() == ("", "")

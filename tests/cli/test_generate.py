@@ -354,7 +354,7 @@ def test_terminated_run_leaves_nothing_half_written(tmp_path, clip):
     long = write_wav(tmp_path / "long.wav", np.zeros(RATE * 20))
     command = [sys.executable, "-m", "facetalk_hf.cli", "generate", str(clip), str(long), "--output-dir", "out"]
     environment = os.environ | {"PYTHONPATH": str(Path(facetalk_hf.__file__).parent.parent)}
-    options = ["--steps", "1", "--format", "mp4", "--size", "256"]
+    options = ["--steps", "1", "--format", "mp4", "--size", "64"]
     process = subprocess.Popen([*command, *options], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 120
     while not list(tmp_path.glob("out/.long*")) and process.poll() is None and time.monotonic() < end:

@@ -2,13 +2,14 @@
 """benchmarks/ablations.py, baselines.py and sampling.py run to their ends on a tiny corpus, and can be interrupted."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from components import speech_like
-from scripts import load_script
+from scripts import load_script, run_forked
 
 import facetalk_hf
 from facetalk_hf import FaceTalkError, NPHMModel
@@ -74,7 +75,9 @@ def trained(folder):
     """The ablation script, run to its end for two variants."""
     script = load("ablations")
     script.GUIDANCE = (2.0,)
-    script.main(options(folder, "ablations", "--only", "full", "regression", "guidance", "smoothing"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "run", run_forked)
+        script.main(options(folder, "ablations", "--only", "full", "regression", "guidance", "smoothing"))
     return script
 
 
@@ -110,8 +113,9 @@ def test_the_recipes_own_attention_is_trained_once(folder, trained):
     assert set(trained.VARIANTS) - set(trained.variants(args)) == {"causal_32"}
 
 
-def test_baselines(folder, trained):
+def test_baselines(folder, trained, monkeypatch):
     script = load("baselines")
+    monkeypatch.setattr(subprocess, "run", run_forked)
     script.main(options(folder, "baselines"))
     rows = json.loads((folder / "baselines.json").read_text())["rows"]
     assert list(rows) == list(script.ROWS)

@@ -3,7 +3,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 import torch
 from denoiser_training import SCRIPT, arguments, data, script, trained, weights  # noqa: F401
 from safetensors.torch import load, load_file
+from scripts import run_forked
 
 from facetalk_hf.data.feature_cache import load_audio_encoder
 from facetalk_hf.errors import FaceTalkError
@@ -26,8 +26,8 @@ PLAIN = ("--validation-steps", "0", "--checkpointing-steps", "1000", "--lr-sched
 def start(*command: object, **environment: str) -> str:
     """Run a Python program to its end; what it printed."""
     settings = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
-    done = subprocess.run([sys.executable, *map(str, command)], env=settings, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    done = run_forked([sys.executable, *command], env=settings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
 
 
@@ -55,16 +55,14 @@ def test_sigkill_at_any_moment_changes_nothing(script, data, tmp_path):  # noqa:
     assert names[0] == names[1] == ["checkpoint-6", "denoiser", "parts.json", "scheduler"]
 
 
-def test_two_processes_are_one_with_twice_the_batch(data, tmp_path):  # noqa: F811
-    """Both by launch lines of docs/training.md."""
+def test_two_processes_are_one_with_twice_the_batch(script, data, tmp_path):  # noqa: F811
+    """The two by a launch line of docs/training.md."""
     more = (*PLAIN, "--augmentation", "0.8", "1.2", "--learning-rate", "1e-3")
     launch = ("-m", "accelerate.commands.launch")
     two = ("--multi-gpu", "--num-processes", "2", "--num-machines", "1", "--mixed-precision", "no")
     two += ("--dynamo-backend", "no", "--main-process-port", "0", SCRIPT)
     start(*launch, *two, *arguments(data, tmp_path / "two", *more, "--batch-size", "2"), ACCELERATE_USE_CPU="true")
-    one = ("--cpu", "--num-processes", "1", "--num-machines", "1", "--mixed-precision", "no")
-    one += ("--dynamo-backend", "no", SCRIPT)
-    start(*launch, *one, *arguments(data, tmp_path / "one", *more, "--batch-size", "4"))
+    script.main(arguments(data, tmp_path / "one", *more, "--batch-size", "4"))
     states = sorted(path.name for path in (tmp_path / "two" / "checkpoint-6").glob("random_states*"))
     assert states == ["random_states_0.pkl", "random_states_1.pkl"]  # there were two
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")

@@ -153,6 +153,8 @@ def check_python(words: list[str]) -> None:
     if words[0] == "-m":
         assert words[1] in ("venv", "http.server"), words
         return
+    if words[0] == "facetalk_hf.cli":  # accelerate launch --module
+        return check_facetalk(words[1:])
     script = ROOT / words[0]
     assert script.is_file(), f"there is no {words[0]}"
     if not re.search(r"ArgumentParser|study_parser|parse_config", script.read_text(encoding="utf-8")):

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import fuzz_media
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -283,6 +284,6 @@ def check_cause(error: BaseException) -> None:
 
 READERS: dict[str, Callable[[], Reader]] = {
     "sound": _sound, "npz": _npz, "npy": _npy, "glb": _glb, "obj": _obj, "ply": _ply, "text": _text,
-    "checkpoint": _checkpoint, "corpus": _corpus,
+    "checkpoint": _checkpoint, "corpus": _corpus, "video": fuzz_media.video, "phones": fuzz_media.phones,
 }  # fmt: skip
 """Name -> function that makes good files in the working folder, and the call that reads one."""

@@ -2,6 +2,12 @@
 """Scripts of training/ and benchmarks/ as modules."""
 
 import importlib.util
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+import traceback
 from pathlib import Path
 from types import ModuleType
 
@@ -15,3 +21,36 @@ def load_script(path: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def run_forked(command: list, **options: object) -> subprocess.CompletedProcess:
+    """`subprocess.run` of a Python script, in a forked process: libraries that are loaded here are loaded there.
+
+    Where there is no `os.fork`, and for what is no script, a process is started as ever.
+    """
+    words = [str(word) for word in command]
+    if not hasattr(os, "fork") or words[0] != sys.executable or not words[1].endswith(".py"):
+        return subprocess.run(words, **options)
+    with tempfile.TemporaryFile("w+") as said:
+        number = os.fork()
+        if not number:
+            code = 1
+            try:
+                os.dup2(said.fileno(), 1)
+                os.dup2(said.fileno(), 2)
+                os.environ.update(options.get("env") or {})
+                sys.argv, sys.path[0] = words[1:], str(Path(words[1]).parent)
+                try:
+                    runpy.run_path(words[1], run_name="__main__")
+                    code = 0
+                except SystemExit as leave:
+                    code = leave.code if isinstance(leave.code, int) else int(bool(leave.code))
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+        said.seek(0)
+        return subprocess.CompletedProcess(words, code, said.read(), "")
