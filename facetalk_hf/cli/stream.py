@@ -42,6 +42,10 @@ def stream(
     ] = TINY,
     seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same motion.")] = 0,
     fast: Annotated[bool, typer.Option("--fast", help="Few steps, by the model's weights for them.")] = False,
+    style: Annotated[
+        str | None, typer.Option(metavar="FOLDER|NAME", help="Somebody's style, trained; or one of the model's.")
+    ] = None,
+    style_strength: Annotated[float, typer.Option(metavar="S", help="Share of the style, 0 to 1.")] = 1.0,
     *,
     controls: MotionControls,
     hop: Annotated[int, typer.Option(metavar="N", help="Frames made at a time.")] = 2,
@@ -55,6 +59,7 @@ def stream(
 ) -> None:
     """Write ARKit's 52 weights of every frame to stdout, as soon as its sound was heard."""
     check_number("--seed", seed, 0, 2**63 - 1)
+    check_number("--style-strength", style_strength, 0, 1)
     check_number("--rate", rate, 1, 2**31 - 1)
     check_number("--hop", hop, 1)
     controls = with_emotions(controls, emotion_file)
@@ -68,6 +73,7 @@ def stream(
     import torch
 
     pipe = load_pipeline(model, device, Dtype.float32)
+    pipe = pipe if style is None else pipe.with_style(style, style_strength)
     pipe = pipe.few_steps() if fast else pipe
     source = torch.Generator().manual_seed(seed)
     outputs = pipe.stream(chunks, rate, controls=controls, generator=source, output_type="arkit", hop=hop)
