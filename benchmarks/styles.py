@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 
@@ -24,7 +23,7 @@ from facetalk_hf import TINY, FaceTalkPipeline
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
 from facetalk_hf.conditions import CONDITIONS
 from facetalk_hf.data.building import building, complete, write_rows
-from facetalk_hf.data.corpus import decode_audio, read
+from facetalk_hf.data.corpus import decode_audio, quiet_datasets, read
 from facetalk_hf.evaluation.lip_events import LipEvents
 from facetalk_hf.evaluation.studies import markdown_table, write_between_markers
 from facetalk_hf.files import atomic_path
@@ -51,8 +50,8 @@ class Options:
 
     cache: Path = option(REQUIRED, "folder for corpora and styles, outside of the repository")
     model: str = option(str(TINY), "folder of the model that gets the styles")
-    minutes: float = option(2.5, "speech of each person")
-    steps: int = option(300, "updates of each training")
+    minutes: float = option(2.0, "speech of each person")
+    steps: int = option(200, "updates of each training")
     clips: int = option(4, "of each other voice, to be animated")
     output: Path = option(ROOT / "docs" / "results" / "styles.json", "all numbers as JSON")
     page: Path | None = option(None, "docs/styles.md: write the table between its markers")
@@ -136,8 +135,8 @@ def build(person: str, head: Any, options: Options) -> Path:
     return folder
 
 
-def train(person: str, corpus: Path, options: Options) -> tuple[Path, float]:
-    """The style of a person, and the seconds that it took."""
+def train(corpus: Path, options: Options) -> tuple[Path, float]:
+    """The style of a corpus, and the seconds that it took."""
     target = options.cache / f"{corpus.name}-{options.steps}-steps"
     clock = target / "seconds"
     if not clock.is_file():
@@ -173,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
     """Make people, train, animate, measure."""
     options = parse_config(Options, __doc__, argv)
     torch.set_num_threads(1)
-    datasets.disable_progress_bars()
+    quiet_datasets()
     base = FaceTalkPipeline.from_pretrained(options.model)
     base.set_progress_bar_config(disable=True)
     assert base.head is not None
@@ -194,7 +193,7 @@ def main(argv: list[str] | None = None) -> None:
             codes = base.head.expression_from_weights(torch.from_numpy(weights.astype(np.float32)))
             phones = [(phone["phone"], phone["start"], phone["end"]) for phone in row["phones"]]
             lips.add(phones, base.decode(codes).lip_aperture, row["fps"])
-        scores = lips.result()
+        scores = lips.summary()
         return {
             "who": goal, "what": name, **dict(zip(MEASURES, found.mean(0).tolist(), strict=True)),
             "recognised": float(np.mean([who == goal for who in nearest])),
@@ -206,7 +205,7 @@ def main(argv: list[str] | None = None) -> None:
         rows.append(study("by rules", person, [act(row, person) for row in tests]))
         made = {"": base}
         if person != PLAIN:
-            folder, seconds = train(person, options.cache / f"{person.replace(' ', '-')}-{options.minutes:g}-min", options)
+            folder, seconds = train(build(person, base.head, options), options)
             size = sum(path.stat().st_size for path in folder.iterdir())
             facts[person] = {"seconds": seconds, "bytes": size}
             made = {f"strength {strength:g}": base.with_style(folder, strength) for strength in (0.5, 1.0)}

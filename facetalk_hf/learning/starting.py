@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Training that starts from a trained denoiser: all its weights, or a LoRA of them, which is a style."""
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -75,14 +74,10 @@ def trainable(options: DenoiserOptions, denoiser: FaceTalkDenoiser) -> torch.nn.
 
 def write_style(options: DenoiserOptions, adapter: LoraAdapter) -> Path:
     """Write a trained style into OUTPUT_DIR/style, with the corpus' people, terms and consents; return the folder."""
-    columns, told = ("speaker", "licence", "consent"), {}
+    columns = ("speaker", "licence", "consent")
     rows = list(corpus.read(options.corpus, ("train",), columns))
-    for name in columns:
-        counts = Counter(row[name] for row in rows if row.get(name))
-        told[name] = sorted(counts)
-    target = options.output_dir / STYLE
-    save_lora(
-        begin(target), adapter.network[0], adapter.lora(), rank=options.lora_rank, steps=options.max_train_steps, **told
-    )
+    told = {name: sorted({row[name] for row in rows if row.get(name)}) for name in columns}
+    target, size = options.output_dir / STYLE, {"rank": options.lora_rank, "steps": options.max_train_steps}
+    save_lora(begin(target), adapter.network[0], adapter.lora(), **told, **size)
     finish(target)
     return target

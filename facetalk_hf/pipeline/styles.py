@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A style of one's own: the LoRA that training/train_denoiser.py --lora-rank wrote, fused into a copy of a denoiser."""
+"""A style of one's own: the LoRA of train_denoiser.py --lora-rank, fused into a copy of a denoiser."""
 
 import copy
 import os
