@@ -68,10 +68,11 @@ def test_segments_end_at_cuts_and_long_losses(filmed: tuple) -> None:
     points[20:] += (250, 0, 0)
     cut = FaceLandmarks(points, marks.scores, marks.confidence, marks.times, SIZE)
     assert cut.segments() == [slice(0, 20), slice(20, FRAMES)]
+    assert cut.cuts() == [0.8] and marks.cuts() == []
     confidence = marks.confidence.copy()
     confidence[2:9] = 0
     lost = FaceLandmarks(marks.points, marks.scores, confidence, marks.times, SIZE)
-    assert lost.segments() == [slice(0, 2), slice(9, FRAMES)]
+    assert lost.segments() == [slice(0, 2), slice(9, FRAMES)] and lost.cuts() == []
 
 
 def test_landmarks_of_other_form_are_refused(filmed: tuple, tmp_path: Path) -> None:

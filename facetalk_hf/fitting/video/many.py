@@ -120,6 +120,8 @@ def fit_videos(videos: Iterable[VideoFile], fits: VideoFits, head: NPHMModel) ->
             report = fit_file(video, folder, fits, head)
             failed.unlink(missing_ok=True)
             line = f"{report['frames']} frames in {report['clips']} clips, {report['residual_mm']['mean']:.2f} mm off"
+            if report["cuts_s"]:
+                line += f"; it cuts at {report['cuts_s'][0]:.1f} s: see that nobody but {video.person} is shown"
         except Exception as error:
             words = str(error).splitlines() or [""]
             line = words[0] if isinstance(error, FaceTalkError) else f"{type(error).__name__}: {words[0]}"
@@ -153,7 +155,8 @@ def fit_file(video: VideoFile, folder: Path, fits: VideoFits, head: NPHMModel) -
         raise FaceTalkError(f"{video.path} has no sound that can be read, which a corpus needs") from error
     if not kept.is_file():
         track_video(read_pictures(video.path), find_weights(fits.tracker)).save(kept)
-    fitted = fit_video(head, read_landmarks(kept), fits.config)
+    marks = read_landmarks(kept)
+    fitted = fit_video(head, marks, fits.config)
     clips = [span for span in fitted.segments if (span[1] - span[0]) / fitted.animation.fps >= SHORTEST]
     if not clips:
         raise FaceTalkError(f"{video.path} shows the face for less than {SHORTEST:g} s at a time")
@@ -165,7 +168,7 @@ def fit_file(video: VideoFile, folder: Path, fits: VideoFits, head: NPHMModel) -
             (old / "fit.npz").unlink(missing_ok=True)  # of other settings, which found more
     off = fitted.residual[np.isfinite(fitted.residual)]
     report = {
-        "key": key, "frames": sum(b - a for a, b in clips), "clips": len(clips),
+        "key": key, "frames": sum(b - a for a, b in clips), "clips": len(clips), "cuts_s": marks.cuts(),
         "residual_mm": {"mean": float(off.mean())}, "bad_frames": int((~np.isfinite(fitted.residual)).sum()),
     }  # fmt: skip
     with atomic_path(done) as temporary:
