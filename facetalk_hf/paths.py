@@ -23,12 +23,15 @@ BASIS = "basis.npz"
 FEW_STEPS = "few_steps"
 """Folder of a model that holds its LoRA for sampling in few steps."""
 
+STYLES = "styles"
+"""Folder of a model that holds folders of styles, each a LoRA of its denoiser."""
+
 
 def packaged(name: str) -> Path:
     """Find a file that the repository keeps outside the library, and the wheel in `assets/`.
 
     Args:
-        name (`str`): "model_card.md", "pipeline.py", or "tiny.yaml" and "paper.yaml", the recipes of training.
+        name (`str`): "model_card.md", "pipeline.py", or "tiny.yaml", "paper.yaml", "style.yaml", recipes of training.
 
     Raises:
         FaceTalkError: it is in neither place.

@@ -56,6 +56,7 @@ def parse_args() -> argparse.Namespace:
     add("--name", help="title of the card; the folder's name by default")
     add("--source", help="where the recordings are from; the input's name by default")
     add("--licence", help="terms of the recordings")
+    add("--consent", help="how the people agreed to this use of the recordings")
     add("--language", help="of the speech, ISO 639-1")
     add("--components", type=int, default=64, help="vertices: numbers of a code; 0: the displacements themselves")
     add("--unit", choices=("auto", "mm", "cm", "m"), default="auto", help="vertices: unit of the files")

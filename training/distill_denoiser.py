@@ -19,9 +19,9 @@ from facetalk_hf import FaceTalkPipeline
 from facetalk_hf.data.feature_cache import encode_corpus
 from facetalk_hf.learning.checkpointing import begin, finish
 from facetalk_hf.learning.distillation import FewStepObjective, join, step_weights, teacher_paths
-from facetalk_hf.learning.few_steps import FewStepLoss, FewStepOptions, Student, draw_points, teacher_segments
+from facetalk_hf.learning.few_steps import FewStepLoss, FewStepOptions, draw_points, teacher_segments
 from facetalk_hf.learning.loop import Event, Trainer
-from facetalk_hf.models.lora import fuse_lora, fused_parameters, load_lora, save_lora
+from facetalk_hf.models.lora import LoraAdapter, fuse_lora, fused_parameters, load_lora, save_lora
 from facetalk_hf.pipeline.few_steps import few_step_scheduler
 from facetalk_hf.scripts import parse_config, run_script
 
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     weights = step_weights(few_step_scheduler(pipe.scheduler), options.steps)
     loss = FewStepLoss(teacher, pipe.head, FewStepObjective(paths, weights, clips.audio), options)
     torch.manual_seed(options.seed)
-    student = Student(teacher, options.rank)
+    student = LoraAdapter(teacher, options.rank)
     report(0, loss.validate({}))
     optimizer = torch.optim.Adam(student.parameters(), options.learning_rate, betas=(0.9, 0.99), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Fit expression codes to many sequences of point clouds, spread over processes and machines.
+"""Fit expression codes to many sequences of point clouds, or many videos, spread over processes and machines.
 
     python training/fit_expressions.py --scans data/scans --model HEAD --output-dir data/fits
+    python training/fit_expressions.py --videos videos --licence WORDS --consent WORDS --output-dir data/fits
     ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 training/fit_expressions.py ...
     accelerate launch --multi_gpu --num_processes 8 training/fit_expressions.py --batch-size 32 ...
 
@@ -10,6 +11,9 @@ Every folder in --scans is a sequence as `facetalk fit` reads it, or with all fr
 gets fit.npz, identity.npy, poses.npz and report.json, and windows/ as they are solved. Started again, it skips what is
 done and goes on at the first window that is not. A sequence that cannot be fitted is one line of
 OUTPUT_DIR/report.json.
+
+--videos holds PERSON/NAME.mp4 or PERSON_NAME.mp4, and people.csv (person, licence, consent) where terms differ.
+OUTPUT_DIR/PERSON/NAME/NN gets fit.npz and sound.flac of every clip in which the face is seen.
 """
 
 import argparse
@@ -20,8 +24,10 @@ import torch
 from accelerate import PartialState
 
 from facetalk_hf import TINY, FaceTalkError
-from facetalk_hf.fitting.config import read_config
+from facetalk_hf.fitting.config import read_config, read_settings
 from facetalk_hf.fitting.many import FitOptions, find_sequences, fit_group, write_summary
+from facetalk_hf.fitting.video.many import VideoFits, find_videos, fit_videos
+from facetalk_hf.fitting.video.solver import VideoConfig
 from facetalk_hf.head.loading import load_head
 from facetalk_hf.scripts import run_script
 from facetalk_hf.units import UNITS
@@ -29,18 +35,29 @@ from facetalk_hf.units import UNITS
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scans", type=Path, required=True, help="folder with a folder a sequence")
+    parser.add_argument("--scans", type=Path, help="folder with a folder a sequence")
+    parser.add_argument("--videos", type=Path, help="folder of videos, in place of --scans")
+    parser.add_argument("--tracker", type=Path, help="videos: face_landmarker.task")
+    parser.add_argument("--licence", help="videos: terms of the recordings, where people.csv does not say them")
+    parser.add_argument("--consent", help="videos: how the people agreed to this use, likewise")
     parser.add_argument("--model", default=str(TINY), help="model, or folder of a head alone")
     parser.add_argument("--output-dir", type=Path, required=True)
     parser.add_argument("--points", type=int, default=1600, help="points a frame that are used")
     parser.add_argument("--unit", default="auto", choices=("auto", *UNITS))
     parser.add_argument("--fps", type=float, default=24.0, help="frames a second, written into fit.npz")
-    parser.add_argument("--config", type=Path, help="weights of the objective, FittingConfig as yaml or json")
+    parser.add_argument(
+        "--config", type=Path, help="weights of the objective as yaml or json: FittingConfig, VideoConfig"
+    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto: a GPU if there is")
     parser.add_argument("--batch-size", type=int, default=1, help="sequences whose frames are evaluated together")
     options = parser.parse_args(arguments)
     if options.batch_size < 1:
         raise FaceTalkError(f"--batch-size must be at least 1, not {options.batch_size}")
+    if (options.scans is None) == (options.videos is None):
+        raise FaceTalkError("give --scans or --videos, one of the two")
+    if options.videos is not None:
+        fit_many_videos(options)
+        return
     config = read_config(options.config, options.points, options.fps)
     fits = FitOptions(options.output_dir, config, options.unit, options.batch_size)
     torch.set_num_threads(1)  # small networks: more threads wait for each other
@@ -59,11 +76,30 @@ def main(arguments: list[str] | None = None) -> None:
             fit_group(group, fits, head, networks)
     state.wait_for_everyone()
     if state.is_main_process:
-        summary = write_summary(folders, fits.output)
-        print(f"{len(summary['fitted'])} of {len(folders)} sequences fitted: {fits.output / 'report.json'}")
-        for name, line in summary["failed"].items():
-            print(f"  {name}: {line}")
+        report([folder.name for folder in folders], fits.output)
     state.destroy_process_group()
+
+
+def fit_many_videos(options: argparse.Namespace) -> None:
+    """Videos are spread over processes, too; each is tracked and fitted by one, on the CPU."""
+    videos = find_videos(options.videos, options.licence, options.consent)
+    config = VideoConfig(**read_settings(options.config, VideoConfig()))
+    torch.set_num_threads(1)
+    state, head = PartialState(cpu=True, timeout=timedelta(days=30)), load_head(str(options.model))
+    with state.split_between_processes(videos) as mine:
+        fit_videos(mine, VideoFits(options.output_dir, options.tracker, config), head)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        report([video.name for video in videos], options.output_dir)
+    state.destroy_process_group()
+
+
+def report(names: list[str], output: Path) -> None:
+    """Say what was fitted and what was not."""
+    summary = write_summary(names, output)
+    print(f"{len(summary['fitted'])} of {len(names)} sequences fitted: {output / 'report.json'}")
+    for name, line in summary["failed"].items():
+        print(f"  {name}: {line}")
 
 
 if __name__ == "__main__":

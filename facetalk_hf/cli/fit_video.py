@@ -78,7 +78,8 @@ def fit_one_video(request: VideoRequest) -> None:
     torch.set_num_threads(1)  # small networks: more threads wait for each other
     code = None if request.identity is None else np.asarray(read_identity_code(request.identity, head.identity_dim))
     fitted = fit_video(head, marks, settings, code, request.focal, request.fps, audio, rate, log=typer.echo)
-    report = write_results(target, fitted, str(request.source))
+    cuts = marks.cuts()
+    report = write_results(target, fitted, str(request.source), {"cuts_s": cuts})
     if request.video and source is not None:
         from ..fitting.video.side_by_side import write_side_by_side
 
@@ -89,6 +90,11 @@ def fit_one_video(request: VideoRequest) -> None:
         + (f", landmarks {off:.2f} mm off" if off is not None else "")
         + ("" if audio is not None else ", no sound")
     )
+    if cuts:
+        times = ", ".join(f"{at:.1f}" for at in cuts[:5]) + (" ..." if len(cuts) > 5 else "")
+        typer.echo(
+            f"  the picture cuts at {times} s: if somebody else is shown there, fit the parts as videos of their own"
+        )
     typer.echo(f"  {target}")
 
 

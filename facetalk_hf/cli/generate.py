@@ -53,6 +53,10 @@ def generate(
     eyes: Annotated[str | None, typer.Option(metavar="COLOR", help="Of the irises: a name or #rrggbb.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same motion.")] = 0,
     fast: Annotated[bool, typer.Option("--fast", help="Few steps, by the model's weights for them.")] = False,
+    style: Annotated[
+        str | None, typer.Option(metavar="FOLDER|NAME", help="Somebody's style, trained; or one of the model's.")
+    ] = None,
+    style_strength: Annotated[float, typer.Option(metavar="S", help="Share of the style, 0 to 1.")] = 1.0,
     *,
     controls: MotionControls,
     keyframes: Annotated[
@@ -94,6 +98,7 @@ def generate(
 ) -> None:
     """Animate recordings: DIR/<name>.mp4, .glb and .npz for each."""
     check_number("--seed", seed, 0, 2**63 - 1)
+    check_number("--style-strength", style_strength, 0, 1)
     check_number("--longest", longest, 0.1)
     controls = with_emotions(controls, emotion_file)
     controls.check_ranges(flag_of)
@@ -110,6 +115,7 @@ def generate(
 
     with output_folder(output_dir):
         pipe = load_pipeline(model, device, dtype)
+        pipe = pipe if style is None else pipe.with_style(style, style_strength)
         pipe = pipe.few_steps() if fast else pipe
         if pipe.head is not None:
             pipe.decoder.look = look

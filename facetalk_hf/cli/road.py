@@ -30,7 +30,9 @@ def train(words: Words = None) -> None:
     words = list(words or ["--help"])
     preset = next((b for a, b in zip(words, words[1:], strict=False) if a == "--preset"), None)
     preset = next((word.partition("=")[2] for word in words if word.startswith("--preset=")), preset)
-    if preset in ("tiny", "paper") and not any(word.split("=")[0] == "--config" for word in words):
+    if any(word.split("=")[0] == "--lora-rank" for word in words):
+        preset = "style"
+    if preset in ("tiny", "paper", "style") and not any(word.split("=")[0] == "--config" for word in words):
         words = ["--config", str(packaged(f"{preset}.yaml")), *words]
 
     from ..learning.denoiser import DenoiserOptions
@@ -40,7 +42,10 @@ def train(words: Words = None) -> None:
     options = parse_config(DenoiserOptions, "Train the denoiser on a corpus.", argv=words, prog="facetalk train")
     _quiet()
     train_denoiser(options)
-    typer.echo(f"{options.output_dir}: denoiser and scheduler; `facetalk assemble` makes a model of them")
+    if options.lora_rank:
+        typer.echo(f"{options.output_dir}/style: a style; `facetalk generate --style` takes it")
+    else:
+        typer.echo(f"{options.output_dir}: denoiser and scheduler; `facetalk assemble` makes a model of them")
 
 
 def assemble(words: Words = None) -> None:

@@ -59,6 +59,10 @@ def stream(
             show_default="where the model has such weights and no option needs the others",
         ),
     ] = None,
+    style: Annotated[
+        str | None, typer.Option(metavar="FOLDER|NAME", help="Somebody's style, trained; or one of the model's.")
+    ] = None,
+    style_strength: Annotated[float, typer.Option(metavar="S", help="Share of the style, 0 to 1.")] = 1.0,
     *,
     controls: MotionControls,
     hop: Annotated[int, typer.Option(metavar="N", help="Frames made at a time.")] = 2,
@@ -82,6 +86,7 @@ def stream(
 ) -> None:
     """Write ARKit's 52 weights of every frame to stdout as soon as its sound was heard, or send them to engines."""
     check_number("--seed", seed, 0, 2**63 - 1)
+    check_number("--style-strength", style_strength, 0, 1)
     check_number("--rate", rate, 1, 2**31 - 1)
     check_number("--hop", hop, 1)
     controls = with_emotions(controls, emotion_file)
@@ -100,6 +105,7 @@ def stream(
     from ..pipeline.few_steps import prefers_few_steps
 
     pipe = load_pipeline(model, device, Dtype.float32)
+    pipe = pipe if style is None else pipe.with_style(style, style_strength)
     pipe = pipe.few_steps() if (prefers_few_steps(pipe, controls) if fast is None else fast) else pipe
     fps, sinks = pipe.config["fps"], contextlib.ExitStack()
     with sinks:

@@ -49,6 +49,7 @@ SCHEMA: dict[str, tuple[str, str]] = {
     "engine": ("string", "program that made the audio"),
     "source": ("string", "where the sequence was taken from"),
     "licence": ("string", "terms of the sequence"),
+    "consent": ("string", "how the person who is shown agreed to this use of the recording"),
 }
 """Name -> kind and meaning of every column. Only id, split, audio, sampling_rate and fps are always known; other
 columns are null, or absent from shards of an older version."""

@@ -142,19 +142,21 @@ def fit_group(group: list[Path], options: FitOptions, head: NPHMModel, networks:
         thread.join()
 
 
-def write_summary(folders: list[Path], output: Path) -> dict[str, dict[str, Any]]:
+def write_summary(names: list[str], output: Path) -> dict[str, dict[str, Any]]:
     """Write report.json: every sequence's mean residual and bad frames, and why others failed."""
     summary: dict[str, dict[str, Any]] = {"fitted": {}, "failed": {}}
-    for folder in folders:
-        failed, done = output / folder.name / "error.txt", output / folder.name / "report.json"
+    for name in names:
+        failed, done = output / name / "error.txt", output / name / "report.json"
         if failed.is_file():
-            summary["failed"][folder.name] = failed.read_text().strip()
+            summary["failed"][name] = failed.read_text().strip()
         elif done.is_file():
             report = json.loads(done.read_text())
-            kept = {name: report[name] for name in ("frames", "bad_frames", "thread_s", "wall_s") if name in report}
-            summary["fitted"][folder.name] = kept | {"residual_mm": report["residual_mm"]["mean"]}
+            kept = {
+                key: report[key] for key in ("frames", "clips", "bad_frames", "thread_s", "wall_s") if key in report
+            }
+            summary["fitted"][name] = kept | {"residual_mm": report["residual_mm"]["mean"]}
         else:
-            summary["failed"][folder.name] = "not begun"
+            summary["failed"][name] = "not begun"
     with atomic_path(output / "report.json") as temporary:
         temporary.write_text(json.dumps(summary, indent=1))
     return summary

@@ -9,7 +9,7 @@ from huggingface_hub import get_cached_repo_tree, snapshot_download
 from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
 from ..errors import FaceTalkError
-from ..paths import FEW_STEPS
+from ..paths import FEW_STEPS, STYLES
 from .errors import explain
 
 
@@ -36,7 +36,7 @@ def fetch_weights(repo_id: str, variant: str | None = None, folder: str | None =
     if variant is not None:
         weights, others = [f"{prefix}*.{variant}.safetensors", f"{prefix}*.{variant}-*-of-*.safetensors"], []
     if folder is None:
-        weights.append(f"{FEW_STEPS}/*.safetensors")
+        weights += [f"{FEW_STEPS}/*.safetensors", f"{STYLES}/*.safetensors"]
     try:
         snapshot = snapshot_download(
             repo_id, allow_patterns=["*.json", "*.md", "*.txt", *weights], ignore_patterns=others, **options

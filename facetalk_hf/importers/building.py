@@ -20,7 +20,7 @@ from .vertex_sequences import encode_vertices, find_vertices, read_lips, read_te
 
 ABOUT = {
     "speech": "Synthesised speech with the motion that rules give it: scores on it are agreement with those rules.",
-    "fits": "Recordings of talking people, as expression codes fitted to point clouds.",
+    "fits": "Recordings of talking people, as expression codes fitted to videos or point clouds.",
     "tracked": "Recordings of talking people, as tracked NPHM expression codes.",
     "vertices": "Recordings of talking people, as coefficients of the vertex basis in basis.npz.",
     "codes": "Recordings of talking people, as expression codes.",
@@ -50,6 +50,7 @@ class CorpusOptions:
     name: str | None = option(None, "title of the card; the folder's name by default")
     source: str | None = option(None, "where the recordings are from; the input's name by default")
     licence: str | None = option(None, "terms of the recordings")
+    consent: str | None = option(None, "how the people agreed to this use of them")
     language: str | None = option(None, "of the speech, ISO 639-1")
     components: int = option(64, "vertices: numbers of a code; 0: the displacements themselves")
     unit: Literal["auto", "mm", "cm", "m"] = option("auto", "vertices: unit of the files")
@@ -116,6 +117,7 @@ def build_recordings(options: Any, work: Path, log: Callable[[str], object] = pr
     folder, audio = options.input[0], options.audio
     source = options.source or folder.name
     rest = ImportOptions(options.fps, options.every, source, options.licence, options.language, options.model_fps)
+    rest.consent = options.consent
     recordings: list[Recording] = []
     if options.kind == "vertices":
         unit: Literal["auto"] | Unit = options.unit

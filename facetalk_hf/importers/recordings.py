@@ -5,6 +5,7 @@
 one after the other.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +58,7 @@ class ImportOptions:
 
     Args:
         fps (`float`): frames a second of the files. every (`int`): keep every so many frames one, from the first.
-        source, licence, language (`str`, *optional*): columns of the same names.
+        source, licence, consent, language (`str`, *optional*): columns of the same names, where files do not say it.
         model_fps (`float`, *optional*): frame rate that all motion is resampled to; by default it keeps its own.
     """
 
@@ -67,6 +68,7 @@ class ImportOptions:
     licence: str | None = None
     language: str | None = None
     model_fps: float | None = None
+    consent: str | None = None
 
 
 def import_rows(
@@ -101,7 +103,7 @@ def import_rows(
         row = {
             "id": recording.name, "speaker": recording.speaker, "sequence": recording.sequence, "fps": fps,
             "split": splits[recording.speaker], "sampling_rate": SAMPLING_RATE, "source": options.source,
-            "licence": options.licence, "language": options.language,
+            "licence": options.licence, "consent": options.consent, "language": options.language,
             "text": text.read_text(encoding="utf-8").strip() if text.is_file() else None,
         }  # fmt: skip
         row, samples = cut_to_length(row | fields, samples)
@@ -195,6 +197,11 @@ def read_fit(folder: Path) -> dict[str, Any]:
     for name in ("identity", "residual"):
         if name in arrays:
             fields[name] = to_float32(arrays[name]).reshape(-1)
+    if "head_pose" in arrays:
+        fields["head_pose"] = to_float32(arrays["head_pose"])
+    if (folder / "about.json").is_file():
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        fields |= {name: str(about[name]) for name in ("licence", "consent") if about.get(name)}
     if "weights" in arrays and tuple(np.atleast_1d(arrays.get("names", ())).tolist()) == EXPRESSIONS:
         fields["weights"] = to_float32(arrays["weights"])
     if (folder / "poses.npz").is_file():

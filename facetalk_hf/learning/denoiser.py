@@ -33,8 +33,9 @@ class DenoiserOptions(TrainingOptions):
     """Options of training/train_denoiser.py; docs/options.py makes the table in docs/training.md from them."""
 
     corpus: str = option(REQUIRED, "folder of Parquet shards with audio and expression codes (build_corpus.py)")
-    audio_encoder: str = option(
-        REQUIRED, "folder or Hub id of the frozen encoder and its feature extractor, or facetalk-tiny"
+    audio_encoder: str | None = option(
+        None,
+        "folder or Hub id of the frozen encoder and its feature extractor, or facetalk-tiny; needed without --init",
     )
     feature_extractor: str | None = option(None, "folder or Hub id of the feature extractor, where it lies elsewhere")
     online_audio: bool = option(False, "encode a batch's clips at every step instead of all clips once")
@@ -48,6 +49,12 @@ class DenoiserOptions(TrainingOptions):
     )
     num_workers: int = option(0, "processes that cut segments; 0 to do it in the training process")
 
+    init: str | None = option(
+        None, "start from the denoiser of this model (folder, Hub id or facetalk-tiny) and keep its audio encoder"
+    )
+    lora_rank: int = option(
+        0, "with --init: train a LoRA of this rank, a style, instead of all weights; OUTPUT_DIR/style is its folder"
+    )
     preset: Literal["paper", "tiny"] = option("paper", "size of the network")
     model_config: dict = option({}, "JSON: changes to the preset")
     gradient_checkpointing: bool = option(False, "recompute the blocks, to save memory")
@@ -92,6 +99,12 @@ class DenoiserOptions(TrainingOptions):
     hub_model_id: str | None = option(None, "repository for --push-to-hub, USER/NAME")
 
     def __post_init__(self) -> None:
+        if self.audio_encoder is None and self.init is None:
+            raise FaceTalkError("--audio-encoder is needed, or --init with a model that has one")
+        if self.lora_rank and (self.init is None or self.push_to_hub or self.online_audio):
+            raise FaceTalkError("--lora-rank needs --init, and goes without --push-to-hub and --online-audio")
+        if self.lora_rank < 0:
+            raise FaceTalkError(f"--lora-rank must be 0 or more, not {self.lora_rank}")
         if self.validation_video and self.head is None:
             raise FaceTalkError("--validation-video needs --head")
         if self.audio_augmentation is not None and self.online_audio:
@@ -172,12 +185,12 @@ def make_loader(options: DenoiserOptions, clips: EncodedClips, trainer: Trainer)
 
 
 def make_optimizer(
-    options: DenoiserOptions, denoiser: FaceTalkDenoiser
+    options: DenoiserOptions, module: torch.nn.Module
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Make AdamW and the schedule of its learning rate."""
     betas = (0.9, options.adam_beta2)
     optimizer = torch.optim.AdamW(
-        denoiser.parameters(), options.learning_rate, betas=betas, weight_decay=options.weight_decay, fused=True
+        module.parameters(), options.learning_rate, betas=betas, weight_decay=options.weight_decay, fused=True
     )
     return optimizer, get_scheduler(
         options.lr_scheduler,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Training of the weights for few steps: their options, the LoRA of the teacher, and its loss."""
+"""Training of the weights for few steps: their options, their loss, and what they are trained on."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import torch
 
 from ..data.segments import EncodedClips, SegmentDataset
 from ..models.denoiser import FaceTalkDenoiser
-from ..models.lora import fused_parameters, init_lora
+from ..models.lora import LoraAdapter, fused_parameters
 from ..models.nphm import NPHMModel
 from ..motion.controls import MOUTH_TEMPERATURE
 from ..scripts import REQUIRED, option
@@ -57,25 +57,6 @@ class FewStepOptions(TrainingOptions):
         return max(int(self.validation_share * self.segments), 1)
 
 
-class Student(torch.nn.Module):
-    """A LoRA of a teacher's weights, to be trained.
-
-    Args:
-        teacher ([`FaceTalkDenoiser`]): stays as it is.
-        rank (`int`): of the LoRA of a matrix.
-    """
-
-    def __init__(self, teacher: FaceTalkDenoiser, rank: int) -> None:
-        super().__init__()
-        lora = init_lora(cast(torch.nn.Module, teacher), rank, skip=("null_audio",))
-        self.names = tuple(lora)  # they have dots, which names of parameters cannot have
-        self.values = torch.nn.ParameterList(lora.values())
-
-    def lora(self) -> dict[str, torch.Tensor]:
-        """Give the tensors by the names of `facetalk_hf.models.lora`."""
-        return dict(zip(self.names, self.values, strict=True))
-
-
 class FewStepLoss:
     """Error of a student at points of its teacher's paths.
 
@@ -100,7 +81,7 @@ class FewStepLoss:
         if head is not None and lids:
             self.lids = normalized_matrix(head.expression_basis[:, lids].float(), teacher.code_std)
 
-    def __call__(self, student: Student, batch: tuple[np.ndarray, np.ndarray]) -> dict[str, torch.Tensor]:
+    def __call__(self, student: LoraAdapter, batch: tuple[np.ndarray, np.ndarray]) -> dict[str, torch.Tensor]:
         """Compute the loss of paths (B,) at steps (B,), (B,) float, as "loss"."""
         return {"loss": self.of_weights(fused_parameters(self.network, student.lora()), *batch)}
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Training of the denoiser from options to a folder: what training/train_denoiser.py and `facetalk train` run."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from ..data import corpus
 from ..data.feature_cache import load_audio_encoder
 from ..errors import FaceTalkError
 from ..files import atomic_path
+from ..models.lora import LoraAdapter, fuse_lora
 from ..models.nphm import NPHMModel
 from .checkpointing import save_whole
 from .denoiser import (
@@ -26,6 +28,7 @@ from .denoiser import (
 )
 from .loop import Event, Trainer
 from .objective import sampling_scheduler
+from .starting import load_start, trainable, with_start, write_style
 
 
 PARTS = "parts.json"
@@ -35,9 +38,12 @@ PARTS = "parts.json"
 def train_denoiser(options: DenoiserOptions) -> None:
     """Train the denoiser; at the end OUTPUT_DIR/denoiser and OUTPUT_DIR/scheduler hold the parts of a pipeline.
 
+    With `lora_rank` OUTPUT_DIR/style holds a style instead, see [`FaceTalkPipeline.with_style`].
+
     Raises:
         FaceTalkError: options, corpus or encoder that cannot be used, or a gradient that is not finite.
     """
+    options = with_start(options)
     trainer = Trainer(
         options,
         "facetalk-denoiser",
@@ -46,6 +52,7 @@ def train_denoiser(options: DenoiserOptions) -> None:
         accumulation=options.gradient_accumulation_steps,
     )
     accelerator = trainer.accelerator
+    assert options.audio_encoder is not None  # DenoiserOptions sees to it
     encoder, extractor = load_audio_encoder(options.audio_encoder, options.feature_extractor)
     encoder.to(accelerator.device)
     head = load_part(NPHMModel, options.head, "head") if options.head else None  # missing? say so at once
@@ -54,25 +61,35 @@ def train_denoiser(options: DenoiserOptions) -> None:
         held_out = read_split(options, "validation", encoder, extractor) if options.validation_steps else None
 
     set_seed(options.seed)  # here, because encoding draws numbers, and reading the cache does not
-    denoiser: Any = make_denoiser(options, clips, encoder.config.hidden_size if online else clips.audio.shape[1])
+    if options.init:
+        denoiser: Any = load_start(options, clips).to(accelerator.device)
+    else:
+        denoiser = make_denoiser(options, clips, encoder.config.hidden_size if online else clips.audio.shape[1])
+    module = trainable(options, denoiser)
     objective = make_objective(options, denoiser, accelerator.device)
-    optimizer, schedule = make_optimizer(options, denoiser)
+    optimizer, schedule = make_optimizer(options, module)
     parts = {"audio_encoder": encoder, "feature_extractor": extractor, "head": head}
 
     def validate(_: int) -> dict[str, float]:
         assert held_out is not None
-        return DenoiserLoss(objective, held_out[1]).validate(denoiser, held_out[0], options, accelerator.device)
+        return DenoiserLoss(objective, held_out[1]).validate(module, held_out[0], options, accelerator.device)
 
     def render(step: int) -> None:
         if accelerator.is_main_process and head is not None:
             target = options.output_dir / "validation" / f"step-{step:06d}.mp4"
-            render_clip(denoiser, parts | {"head": head.to(accelerator.device)}, options.corpus, target, options.seed)
+            shown = denoiser
+            if isinstance(module, LoraAdapter):
+                shown = copy.deepcopy(denoiser)
+                fuse_lora(shown, module.lora())
+            render_clip(shown, parts | {"head": head.to(accelerator.device)}, options.corpus, target, options.seed)
 
     events = (Event(options.validation_steps, validate), Event(options.validation_video, render, at_end=False))
     batches = make_loader(options, clips, trainer)
-    trainer.run(denoiser, optimizer, schedule, batches, DenoiserLoss(objective, online), events)
+    trainer.run(module, optimizer, schedule, batches, DenoiserLoss(objective, online), events)
 
-    if accelerator.is_main_process:
+    if accelerator.is_main_process and isinstance(module, LoraAdapter):
+        write_style(options, module)
+    elif accelerator.is_main_process:
         save_whole(denoiser.eval(), options.output_dir / "denoiser")
         save_whole(sampling_scheduler(), options.output_dir / "scheduler")
         fps = next(corpus.read(options.corpus, ("train",), ("fps",)))["fps"]

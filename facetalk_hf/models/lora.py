@@ -66,10 +66,37 @@ def fused_parameters(model: torch.nn.Module, lora: Mapping[str, torch.Tensor]) -
     return result
 
 
+class LoraAdapter(torch.nn.Module):
+    """A network that stays as it is, called with a LoRA of its parameters that is trained; alone it is neither.
+
+    Args:
+        network (`torch.nn.Module`): frozen; no part of this module's own parameters.
+        rank (`int`): of the LoRA of a matrix.
+        skip: names of parameters that stay as they are.
+    """
+
+    def __init__(self, network: torch.nn.Module, rank: int, skip: tuple[str, ...] = ("null_audio",)) -> None:
+        super().__init__()
+        lora = init_lora(network, rank, skip)
+        self.network = (network,)  # in a tuple, or it would be trained and saved as well
+        self.names = tuple(lora)  # they have dots, which names of parameters cannot have
+        self.values = torch.nn.ParameterList(lora.values())
+
+    def lora(self) -> dict[str, torch.Tensor]:
+        """Give the tensors by the names of `init_lora`."""
+        return dict(zip(self.names, self.values, strict=True))
+
+    def forward(self, *args: object, **kwargs: object) -> object:
+        """Call the network with the LoRA added."""
+        (network,) = self.network
+        return torch.func.functional_call(network, fused_parameters(network, self.lora()), args, kwargs)
+
+
 @torch.no_grad()
-def fuse_lora(model: torch.nn.Module, lora: Mapping[str, torch.Tensor]) -> None:
-    """Add a LoRA to a network's parameters, in place; nothing is added where it does not fit."""
-    sums = fused_parameters(model, {name: value.float() for name, value in lora.items()})
+def fuse_lora(model: torch.nn.Module, lora: Mapping[str, torch.Tensor], strength: float = 1.0) -> None:
+    """Add a LoRA, `strength` times, to a network's parameters, in place; nothing is added where it does not fit."""
+    lora = {name: value.float() * (1 if name.endswith(".down") else strength) for name, value in lora.items()}
+    sums = fused_parameters(model, lora)
     for name, parameter in model.named_parameters():
         if name in sums:
             parameter.copy_(sums[name])

@@ -78,6 +78,7 @@ class FaceTalkComponents(HubPipeline):
         self.register_to_config(mouth_temperature=mouth_temperature, is_distilled=is_distilled)
         self.register_to_config(emotion_scale=emotion_scale)
         self._decoder: tuple[NPHMModel, HeadDecoder] | None = None
+        self._origin: FaceTalkDenoiser | None = None  # the denoiser before few-step weights and styles came into it
 
     @property
     def learnt_pose(self) -> bool:

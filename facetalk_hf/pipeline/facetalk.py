@@ -24,10 +24,14 @@ from .few_steps import few_step_denoiser, few_step_scheduler
 from .output import FaceTalkPipelineOutput
 from .spoken import Phones
 from .streaming import SpeechStream, SpeechStreamOutput, stream_outputs
+from .styles import style_folder, styled_denoiser
 from .tongue import hear_tongue, place_tongue
 
 
 Item = TypeVar("Item")
+
+OWN_DEFAULTS = ("num_inference_steps", "guidance_scale", "mouth_temperature", "is_distilled", "emotion_scale")
+"""Settings of a pipeline that its variants keep."""
 
 EXAMPLE_DOC_STRING = """
     Examples:
@@ -262,14 +266,38 @@ class FaceTalkPipeline(FaceTalkComponents):
             folder = self.model_folder / FEW_STEPS
             if not folder.is_dir():
                 raise FaceTalkError(f"the model {name} has no weights for few steps: leave out few_steps() or --fast")
-        denoiser, defaults = few_step_denoiser(self.denoiser, folder)
-        parts = self.components | {"denoiser": denoiser, "scheduler": few_step_scheduler(self.scheduler)}
-        few = type(self)(**parts, fps=self.config["fps"], **defaults)
+        denoiser, defaults = few_step_denoiser(self.denoiser, folder, self._origin)
+        return self._variant({"denoiser": denoiser, "scheduler": few_step_scheduler(self.scheduler)}, defaults)
+
+    def with_style(self, style: str | os.PathLike, strength: float = 1.0) -> Self:
+        """Make a pipeline that talks in somebody's style, with the LoRA of a folder fused into a copy of the denoiser.
+
+        It shares all but the denoiser with this one, and is called, streamed, saved and published like any other.
+        Styles and few-step weights of one model go together, in any order; so do styles, which add up.
+
+        Args:
+            style (`str` or `os.PathLike`): folder that training/train_denoiser.py --lora-rank wrote, or the name of
+                one in the model's folder `styles/`.
+            strength (`float`, *optional*, defaults to 1): share of the style, 0 to 1.
+
+        Raises:
+            FaceTalkError: no such style, one of other weights, or another strength.
+        """
+        origin = self._origin or self.denoiser
+        folder = style_folder(style, self.model_folder)
+        defaults = {name: self.config[name] for name in OWN_DEFAULTS if name in self.config}
+        return self._variant({"denoiser": styled_denoiser(self.denoiser, origin, folder, strength)}, defaults)
+
+    def _variant(self, parts: dict[str, Any], defaults: dict[str, Any]) -> Self:
+        """Make a pipeline of the same parts but some, which counts as made from the same model."""
+        made = type(self)(**self.components | parts, fps=self.config["fps"], **defaults)
+        name = self.config.get("_name_or_path")
         if name is not None:
-            few.register_to_config(_name_or_path=name)  # of what it was made from, for its card
-        few.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
-        few._decoder = self._decoder
-        return few
+            made.register_to_config(_name_or_path=name)  # of what it was made from, for its card
+        made.set_progress_bar_config(**getattr(self, "_progress_bar_config", {}))
+        made._decoder, made._snapshot = self._decoder, self._snapshot
+        made._origin = self._origin or self.denoiser
+        return made
 
     @takes(MotionControls, live=True)
     def open_stream(

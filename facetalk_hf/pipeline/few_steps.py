@@ -23,9 +23,13 @@ STEPS = 4
 
 
 def few_step_denoiser(
-    denoiser: FaceTalkDenoiser, folder: str | os.PathLike
+    denoiser: FaceTalkDenoiser, folder: str | os.PathLike, origin: FaceTalkDenoiser | None = None
 ) -> tuple[FaceTalkDenoiser, dict[str, Any]]:
     """Copy a denoiser with the LoRA of a folder fused into it.
+
+    Args:
+        denoiser ([`FaceTalkDenoiser`]): may hold a style. folder (`str` or `os.PathLike`): of the LoRA.
+        origin ([`FaceTalkDenoiser`], *optional*): the denoiser before it got a style, which the LoRA was made for.
 
     Returns:
         the copy, and the arguments of [`FaceTalkPipeline`] for it: its number of steps; guidance, emotion scale and
@@ -34,10 +38,10 @@ def few_step_denoiser(
     Raises:
         FaceTalkError: there is no LoRA in the folder, or it was made for other weights.
     """
+    # For type checkers diffusers' ModelMixin is a placeholder.
+    lora, about = load_lora(folder, cast(torch.nn.Module, origin or denoiser))
     denoiser = copy.deepcopy(denoiser)
-    module = cast(torch.nn.Module, denoiser)  # for type checkers diffusers' ModelMixin is a placeholder
-    lora, about = load_lora(folder, module)
-    fuse_lora(module, lora)
+    fuse_lora(cast(torch.nn.Module, denoiser), lora)
     steps = about.get("num_inference_steps", STEPS)
     return denoiser, {
         "num_inference_steps": steps, "guidance_scale": 1.0, "mouth_temperature": 1.0, "is_distilled": True,

@@ -5,51 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filmed_head import FOCAL, FRAMES, LOST, SIZE, filmed  # noqa: F401
 
 from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.animation.head_animation import HeadAnimation
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
 from facetalk_hf.cli.main import main
-from facetalk_hf.fitting.video.camera import Camera, HeadPoses
+from facetalk_hf.fitting.video.camera import HeadPoses
 from facetalk_hf.fitting.video.fit import FittedVideo, even_times, fit_video, relative_poses, resample
-from facetalk_hf.fitting.video.landmarks import SCORES, FaceLandmarks, read_landmarks
-from facetalk_hf.fitting.video.person import landmark_map, mesh_points
+from facetalk_hf.fitting.video.landmarks import FaceLandmarks, read_landmarks
 from facetalk_hf.fitting.video.reading import read_pictures
 from facetalk_hf.fitting.video.solver import Solution, solve_chain
 from facetalk_hf.fitting.video.tracker import Track, choose_tracks, find_weights, track_video
-from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
 from facetalk_hf.head.loading import load_head
-from facetalk_hf.mesh.pose import axis_rotations
 from facetalk_hf.rendering.video import write_mp4
-
-
-FRAMES, FOCAL, SIZE = 30, 900.0, (640, 480)
-LOST = slice(12, 14)
-
-
-@pytest.fixture(scope="module")
-def filmed() -> tuple[FaceLandmarks, np.ndarray, HeadPoses, np.ndarray]:
-    """Landmarks of a person who speaks, blinks once and turns; true weights, poses and lip aperture."""
-    head = load_head(TINY)
-    decoder, measured, at = BlendshapeDecoder(head), landmark_map(), np.arange(FRAMES)
-    code = decoder.identity_code("random:5")
-    weights = np.zeros((FRAMES, 53))
-    weights[:, INDEX["jawOpen"]] = 0.25 * (1 - np.cos(2 * np.pi * at / 10)) / 2
-    weights[:, INDEX["mouthPucker"]] = 0.5 * np.sin(np.pi * at / FRAMES) ** 2
-    for side in "LR":
-        weights[20:23, INDEX[f"eyeBlink_{side}"]] = (0.7, 1.0, 0.6)
-    points = mesh_points(decoder, code, measured.places, measured.offsets)
-    turn = axis_rotations(1, np.radians(20 * np.sin(at / 8))) @ axis_rotations(0, np.radians(5 * np.cos(at / 6)))
-    poses = HeadPoses(turn, np.tile([20.0, -10.0, -700.0], (FRAMES, 1)))
-    places = poses.place(points.base + np.tensordot(weights, points.targets, 1))
-    pixels = Camera(FOCAL, (SIZE[0] / 2, SIZE[1] / 2)).project(places)
-    pixels += np.random.default_rng(0).normal(0, 0.3, pixels.shape)
-    marks = np.concatenate([pixels, np.zeros((FRAMES, 478, 1))], 2)
-    marks[LOST] = np.nan
-    confidence = np.isfinite(marks[:, 0, 0]).astype(float)
-    seen = FaceLandmarks(marks, np.full((FRAMES, len(SCORES)), np.nan), confidence, at / 25, SIZE)
-    codes = (weights @ head.expression_basis.float().numpy().T).astype(np.float32)
-    return seen, weights, poses, decoder.lip_aperture(codes, code)
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +70,11 @@ def test_segments_end_at_cuts_and_long_losses(filmed: tuple) -> None:
     points[20:] += (250, 0, 0)
     cut = FaceLandmarks(points, marks.scores, marks.confidence, marks.times, SIZE)
     assert cut.segments() == [slice(0, 20), slice(20, FRAMES)]
+    assert cut.cuts() == [0.8] and marks.cuts() == []
     confidence = marks.confidence.copy()
     confidence[2:9] = 0
     lost = FaceLandmarks(marks.points, marks.scores, confidence, marks.times, SIZE)
-    assert lost.segments() == [slice(0, 2), slice(9, FRAMES)]
+    assert lost.segments() == [slice(0, 2), slice(9, FRAMES)] and lost.cuts() == []
 
 
 def test_landmarks_of_other_form_are_refused(filmed: tuple, tmp_path: Path) -> None:

@@ -96,6 +96,12 @@ class FaceLandmarks:
         firsts, lasts = np.append(0, ends + 1), np.append(ends, len(index) - 1)
         return [slice(int(index[a]), int(index[b]) + 1) for a, b in zip(firsts, lasts, strict=True)]
 
+    def cuts(self) -> list[float]:
+        """List the times in s at which the face jumps from one frame to the next: somebody else may be shown then."""
+        parts = self.segments()
+        pairs = [(self.times[a.stop - 1], self.times[b.start]) for a, b in zip(parts, parts[1:], strict=False)]
+        return [round(float(after), 3) for before, after in pairs if after - before <= LONGEST_GAP]
+
     def save(self, path: Path) -> None:
         """Write the landmarks as an npz with the names of the arguments, and `score_names`."""
         with atomic_path(path) as temporary, open(temporary, "wb") as stream:
