@@ -89,7 +89,7 @@ class HeadDocument:
         self.store: PlainMesh | QuantisedMesh = QuantisedMesh(self.buffer) if compress else PlainMesh(self.buffer)
         if head.pictures:
             self.targets, self.error = tapered(self.animation, tolerance)
-            self.kept = self.targets.any(2)
+            self.kept = np.asarray(self.targets.any(2))
         else:
             self.targets = self.animation.targets
             self.kept, self.error = kept_displacements(self.animation, tolerance)

@@ -55,6 +55,7 @@ class BlendshapeDecoder(HeadDecoder):
         geometry, weights = self.geometry(identity), self.weights(expressions)
         # No code moves the tongue: `HeadAnimation.with_tongue` does.
         still = np.zeros((len(weights), len(TONGUE)), np.float32)
+        assert geometry.tongue is not None  # `build` makes it
         return HeadAnimation(
             base=geometry.base, targets=geometry.tongue, weights=np.concatenate([weights, still], 1),
             target_names=(*geometry.names, *TONGUE), faces=geometry.faces, colors=geometry.colors,

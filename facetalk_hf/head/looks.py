@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a head wears and its colours, chosen instead of what its identity code brings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +72,7 @@ class Look:
         return dressed
 
 
-def color_of(name: str | None, colors: dict[str, Color], what: str) -> Color | None:
+def color_of(name: str | None, colors: Mapping[str, Color], what: str) -> Color | None:
     """Find the colour of a name, or read "#rrggbb"; FaceTalkError for anything else."""
     if name is None or name in colors:
         return None if name is None else colors[name]

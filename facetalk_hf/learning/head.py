@@ -329,8 +329,8 @@ def name_identities(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, c
     handles, pierced ears and nostrils: a closed surface with g handles has Euler characteristic 2 - 2 g.
     """
     sizes = codes.weight.norm(dim=1)[scans.person]
-    codes = identity_codes(model, codes, scans, torch.arange(len(scans)))
-    order = sizes.argsort()[: max(count, 2 * len(codes) // 3)]
+    all_codes = identity_codes(model, codes, scans, torch.arange(len(scans)))
+    order = sizes.argsort()[: max(count, 2 * len(all_codes) // 3)]
     low, high = torch.tensor(model.config.bounds)
     axes = [
         np.linspace(float(a), float(b), 16 * round(6 * float(b - a) / 1.4) + 1) for a, b in zip(low, high, strict=True)
@@ -338,7 +338,7 @@ def name_identities(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, c
     handles = []
     for i in tqdm(order.tolist(), desc="surfaces"):
 
-        def field(points: np.ndarray, code: torch.Tensor = codes[i : i + 1]) -> np.ndarray:
+        def field(points: np.ndarray, code: torch.Tensor = all_codes[i : i + 1]) -> np.ndarray:
             parts = torch.from_numpy(points).split(8192)
             return torch.cat([model.sdf(part[None], code)[0] for part in parts]).numpy()
 
@@ -351,9 +351,9 @@ def name_identities(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, c
     chosen = [0]
     while len(chosen) < min(count, len(sound)):
         rest = torch.tensor([i for i in sound if i not in chosen])
-        apart = torch.cdist(codes[rest], codes[chosen]).amin(1)
+        apart = torch.cdist(all_codes[rest], all_codes[chosen]).amin(1)
         again = torch.isin(scans.person[rest], scans.person[chosen])
         used = (kinds[rest][:, None] == kinds[chosen]).sum(1)
         chosen.append(int(rest[(apart - 1e3 * used - 1e6 * again).argmax()]))
     print(f"handles of {len(order)} surfaces: {sorted(handles)}; named: {chosen}")
-    model.identity_codes[: len(chosen)] = codes[chosen]
+    model.identity_codes[: len(chosen)] = all_codes[chosen]

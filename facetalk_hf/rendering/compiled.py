@@ -24,7 +24,7 @@ def compiled(function: Function) -> Function:
             import numba  # 0.2 s that the other formats do without
         except ImportError as error:
             raise FaceTalkError("rendering needs numba: pip install numba") from error
-        options = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+        options: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
         try:
             return numba.njit(cache=True, **options)(function)
         except RuntimeError:  # no place on this machine can be written to: compile in every process

@@ -118,7 +118,7 @@ class EyeLight:
     """
 
     def __init__(self, animation: Drawable, poses: np.ndarray, light: np.ndarray, step: float = 0.5) -> None:
-        self.low, self.step = np.zeros(2, np.float32), np.float32(step)
+        self.low, self.step = np.zeros(2, np.float32), float(step)
         self.grid = np.zeros((0, 0, 2), np.float32)
         eyes = np.flatnonzero(animation.parts == EYES)
         if not len(eyes):

@@ -239,7 +239,7 @@ def render_video(
     images = render_frames(animation, size, **options)
     if format == "png":
         return write_pngs(path, images)
-    quality = {} if crf is None else {"crf": crf}
+    quality: dict[str, Any] = {} if crf is None else {"crf": crf}
     write = write_webm if format == "webm" else write_mp4
     return write(path, images, animation.fps, animation.audio, animation.sampling_rate, **quality)
 

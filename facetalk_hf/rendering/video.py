@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ..files import SYNTHETIC_NOTE, atomic_path, frame_folder
 
 
 if TYPE_CHECKING:
+    from av import AudioStream, VideoStream
     from av.container import OutputContainer
 
 SYNTHETIC_TITLE = "Synthetic talking head"  # players show it where they show no comment
@@ -114,11 +115,12 @@ def _write(
         with atomic_path(path) as temporary:
             with av.open(str(temporary), "w", options={"movflags": "+faststart"}) as container:
                 container.metadata["title"], container.metadata["comment"] = SYNTHETIC_TITLE, comment
-                video = container.add_stream(codecs[0], rate=rate, options=options)
+                video = cast("VideoStream", container.add_stream(codecs[0], rate=rate, options=options))
                 video.height, video.width = (length - length % 2 for length in first.shape[:2])
                 video.pix_fmt = "yuva420p" if layout == "rgba" else "yuv420p"
-                given = audio is not None and len(audio)
-                sound = _Sound(container, audio, sampling_rate, codecs[1]) if given else None
+                sound = None
+                if audio is not None and len(audio):
+                    sound = _Sound(container, audio, sampling_rate, codecs[1])
                 for index, image in enumerate(chain([first], images)):
                     image = np.ascontiguousarray(image[: video.height, : video.width])
                     picture = av.VideoFrame.from_ndarray(image, format=layout)
@@ -143,7 +145,9 @@ class _Sound:
         from scipy.signal import resample_poly
 
         self.container, self.rate = container, 48000
-        self.stream = container.add_stream(codec, rate=self.rate, layout="mono", options={"b": "128k"})
+        options = {"b": "128k"}
+        stream = container.add_stream(codec, rate=self.rate, layout="mono", options=options)
+        self.stream = cast("AudioStream", stream)
         audio = np.asarray(audio, np.float32)
         if sampling_rate != self.rate:
             ratio = Fraction(self.rate, sampling_rate)

@@ -44,7 +44,7 @@ def coat_thickness(template: Template, style: HairStyle) -> np.ndarray:
         bare = smoothstep(7.5, 9.5, neutral[:, 1]) * smoothstep(-8.5, -5.5, neutral[:, 2] + 5 * (0.5 - style.hairline))
         temples = smoothstep(2.5, 5.0, neutral[:, 2]) * smoothstep(4.0, 6.0, neutral[:, 1])
         mask = mask * (1 - np.maximum(bare, temples))
-    tall = least + more * style.volume
+    tall: float | np.ndarray = least + more * style.volume
     if style.kind == "short":
         tall = tall * (0.35 + 0.65 * high + 0.35 * high * smoothstep(0, 8, neutral[:, 2]))
     elif style.kind == "curly":

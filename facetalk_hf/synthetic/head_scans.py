@@ -208,13 +208,11 @@ def scan_person(
     if held_out:
         even, normals, coat = even_surface(head, faces, eyes, 200_000, rng, ear_mask(template.neutral)[surface.first])
         keep = np.abs(exact(even)) < 0.004
-        parts = even[keep], normals[keep], coat[keep]
+        even, normals, coat = even[keep], normals[keep], coat[keep]
         if len(covered):
             more, outward = points_on_hair(exact, bald, 200_000 / surface_area(head, faces), rng)
-            parts = tuple(
-                np.concatenate(pair) for pair in zip(parts, (more, outward, np.ones(len(more))), strict=True)
-            )
-        even, normals, coat = parts
+            even, normals = np.concatenate([even, more]), np.concatenate([normals, outward])
+            coat = np.concatenate([coat, np.ones(len(more))])
         result |= {
             "surface": ((even - ORIGIN) / UNIT).astype(np.float32), "normals": normals.astype(np.float32),
             "coat": coat.astype(np.uint8),
