@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..blendshapes import TONGUE
 from ..errors import FaceTalkError
 from ..files import atomic_path
 from ..mesh.reading import MeshFile, read_obj
@@ -207,7 +208,7 @@ def _morph_tracks(
 
 def _known_names(names: Sequence[str], place: str, ignore_unknown: bool, needed: bool = True) -> list[str]:
     """Return those names that are ARKit channels; FaceTalkError for what must not be among them."""
-    unknown = [name for name in names if canonical_channel(name) is None and not is_viseme(name)]
+    unknown = [name for name in names if not (canonical_channel(name) or is_viseme(name) or name in TONGUE)]
     if unknown and not ignore_unknown:
         shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         raise FaceTalkError(

@@ -79,7 +79,8 @@ class FixedMesh:
         """Decode codes (T, D) into skin vertices (T, V, 3) and landmarks (T, 68, 3), float32 mm."""
         animation = self.decoder(codes, self.identity)
         assert animation.landmarks is not None  # every head with a bilinear deformation has them
-        moved = (animation.weights @ self._targets).reshape(len(codes), -1, 3)
+        # The tongue's weights come after those of the codes, and no code moves it.
+        moved = (animation.weights[:, : len(self._targets)] @ self._targets).reshape(len(codes), -1, 3)
         return moved + self.base, animation.landmarks
 
 

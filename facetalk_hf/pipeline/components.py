@@ -177,16 +177,10 @@ class FaceTalkComponents(HubPipeline):
     def heard_lips(
         self, features: torch.Tensor, frames: list[int], told: torch.Tensor | None = None
     ) -> list[MouthTarget | None]:
-        """Find the lip closures and pauses that the audio encoder hears in clips.
+        """Find the lip closures and pauses that the audio encoder hears in features (B, N, A) of clips of some frames.
 
-        Args:
-            features: (B, N, A) float of `encode_audio`.
-            frames (`list[int]`): of the clips.
-            told ((B, N, C) float, *optional*): of `prepare_acting`.
-
-        Returns:
-            a target for each clip; `None` from an encoder that leaves them to the denoiser, or without a head whose
-            shapes have names.
+        Returns a target for each clip; `None` from an encoder that leaves them to the denoiser, or without a head whose
+        shapes have names. `told` (B, N, C) is of `prepare_acting`.
         """
         threshold = getattr(self.audio_encoder.config, "closure_threshold", None)
         if threshold is None or not steerable(self.head):

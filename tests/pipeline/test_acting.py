@@ -132,7 +132,7 @@ def test_the_learnt_head_is_part_of_the_animation():
     class Recorded(FaceTalkPipeline):
         """Keeps what the last step of a call was given."""
 
-        def animate(self, expressions, recordings=(), identity=None, generator=None, controls=None, poses=None):
+        def animate(self, expressions, recordings=(), identity=None, generator=None, controls=None, poses=None, *more):
             self.given = poses
             return []
 

@@ -13,6 +13,7 @@ from portable_models import ACTING, DISTILLED, PLAIN, make
 
 import facetalk_hf
 from facetalk_hf import FaceTalkError, FaceTalkPipeline, load_audio
+from facetalk_hf.animation.arkit import ARKIT
 from facetalk_hf.motion.steering import heard_target
 from facetalk_hf.phones.visemes import PHONES
 from facetalk_hf.portable.exporting import export_onnx
@@ -53,6 +54,7 @@ def both(pipe, folder, clip, rate=RATE, hop=2, threads=1, look_ahead=None, **opt
     assert [frame.index for frame in frames] == list(range(stream.num_frames))
     poses = None if outputs[0].poses is None else np.concatenate([output.poses for output in outputs])
     expected = np.concatenate([output.arkit for output in outputs])
+    expected[:, ARKIT.index("tongueOut")] = 0  # the tongue lies outside of the files
     assert stream.delay == pytest.approx(pipe.open_stream(rate, hop=hop, **torch_options).delay)
     return expected, np.stack([frame.arkit for frame in frames]), poses, [frame.pose for frame in frames]
 
@@ -90,7 +92,7 @@ def test_closures_and_pauses_are_heard_as_in_numpy():
     features = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (200, 24)).astype(np.float32))
     wanted = heard_target(encoder, features)
     assert wanted.rest.std() > 0.1 and wanted.contact.std() > 0.1
-    for found, value in zip(heard_closures(encoder, features, 0.45), wanted, strict=True):
+    for found, value in zip(heard_closures(encoder, features, 0.45), wanted[:4], strict=True):
         np.testing.assert_allclose(found, value, atol=1e-5)
 
 
@@ -103,7 +105,7 @@ def shipped(tmp_path_factory):
 
 
 def test_shipped_model_is_small(shipped):
-    assert sum(shipped[2].values()) < 6e6
+    assert sum(shipped[2].values()) < 8.5e6
 
 
 @pytest.mark.parametrize("path", CLIPS, ids=lambda path: path.name)
@@ -135,8 +137,10 @@ def test_bad_input(tmp_path, shipped):
         OnnxStream(tmp_path, RATE)
     with pytest.raises(FaceTalkError, match="settled"):
         OnnxStream(shipped[1], RATE, look_ahead=0.2)
+    plain = make(PLAIN)
+    export_onnx(plain, tmp_path / "plain")
     with pytest.raises(FaceTalkError, match="not trained with emotion"):
-        OnnxStream(shipped[1], RATE, emotion={"happy": 1})
+        OnnxStream(tmp_path / "plain", RATE, emotion={"happy": 1})
     stream = OnnxStream(shipped[1], RATE)
     with pytest.raises(FaceTalkError, match="finite|NaN"):
         stream.push(np.full(100, np.nan, np.float32))

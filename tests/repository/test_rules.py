@@ -148,7 +148,8 @@ def test_rooms_do_not_import_each_other(path):
 
 
 def test_imports_of_the_library_are_declared():
-    distribution = {"PIL": "pillow", "skimage": "scikit-image", "pxr": "usd-core", "igl": "libigl", "yaml": "pyyaml"}
+    distribution = {"PIL": "pillow", "skimage": "scikit-image", "pxr": "usd-core", "igl": "libigl", "yaml": "pyyaml",
+                    "pythonosc": "python-osc"}  # fmt: skip
     known = {"facetalk-hf", "pillow", "pyarrow"}  # pillow comes with diffusers, pyarrow with datasets
     project = pyproject()
     base = {canonicalize_name(Requirement(row).name) for row in project["dependencies"]}

@@ -55,7 +55,8 @@ def test_only_the_library_is_in_it(wheel):
     library = Path(facetalk_hf.__file__).parent
     tree = {f"facetalk_hf/{p.relative_to(library).as_posix()}" for p in library.rglob("*") if p.is_file()}
     tree = {name for name in tree if "__pycache__" not in name}
-    lent = {"model_card.md", "pipeline.py", "tiny.yaml", "paper.yaml"}  # for publishing and `facetalk train`
+    # For publishing and `facetalk train`.
+    lent = {"model_card.md", "pipeline.py", "tiny.yaml", "paper.yaml", "style.yaml"}
     lent = {f"facetalk_hf/assets/{name}" for name in lent}
     assert {name for name in names if name.startswith("facetalk_hf/")} == tree | lent
 
@@ -83,6 +84,9 @@ def test_metadata(wheel):
         "demo",
         "usd",
         "video",
+        "web",
+        "live",
+        "onnx",
         "voices",
         "docs",
         "dev",
