@@ -141,7 +141,10 @@ def outside_motion(pipe: FaceTalkPipeline, rows: list[dict], args: argparse.Name
     basis, predict, values = pipe.head.expression_basis.float().numpy(), pipeline_predictor(pipe, **PLAIN), []
     for index, row in enumerate(rows):
         made = predict([decode_audio(row)], [args.seed + index])[0]
-        moved = [np.tensordot(decoder(codes).weights, fields, 1) for codes in (made, row["weights"] @ basis.T)]
+        moved = [
+            np.tensordot(decoder(codes).weights[:, : len(fields)], fields, 1)
+            for codes in (made, row["weights"] @ basis.T)
+        ]
         values.append([measure_of(item, row["fps"]) for measure_of in (speed, jerk) for item in moved])
     names = ("still_speed", "still_speed_target", "still_jerk", "still_jerk_target")
     return dict(zip(names, np.mean(values, axis=0).tolist(), strict=True))

@@ -179,8 +179,8 @@ class FaceTalkComponents(HubPipeline):
     ) -> list[MouthTarget | None]:
         """Find the lip closures and pauses that the audio encoder hears in features (B, N, A) of clips of some frames.
 
-        Returns a target for each clip; `None` from an encoder that leaves them to the denoiser, or without a head whose
-        shapes have names. `told` (B, N, C) is of `prepare_acting`.
+        Returns a target for each clip, `None` from an encoder that leaves them to the denoiser, or without a head with
+        named shapes. `told` (B, N, C) is of `prepare_acting`.
         """
         threshold = getattr(self.audio_encoder.config, "closure_threshold", None)
         if threshold is None or not steerable(self.head):

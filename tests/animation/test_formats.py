@@ -67,8 +67,8 @@ def test_an_unknown_format_is_answered_with_those_that_there_are(tmp_path):
     with pytest.raises(FaceTalkError) as caught:
         head().save(tmp_path / "a.fbx")
     assert str(caught.value) == (
-        "cannot save as 'fbx'; use one of glb, mp4, webm, png, npz, csv, json, wav, usd, usda, usdc, weights, visemes, "
-        "ply, obj"
+        "cannot save as 'fbx'; use one of glb, mp4, webm, png, npz, csv, json, wav, usd, usda, usdc, weights, "
+        "visemes, ply, obj"
     )
 
 
