@@ -15,7 +15,6 @@ same audio, a ratio that travels between machines better than seconds do.
 """
 
 import argparse
-import inspect
 import json
 import subprocess
 import sys
@@ -93,7 +92,7 @@ def sound(args: argparse.Namespace, seconds: float) -> np.ndarray:
 
 def default_steps(pipe: FaceTalkPipeline, args: argparse.Namespace) -> int:
     """Denoising steps of the measured calls."""
-    return args.steps or inspect.signature(pipe.__call__).parameters["num_inference_steps"].default
+    return args.steps or pipe.resolve_controls().num_inference_steps
 
 
 def generate(pipe: FaceTalkPipeline, clips: np.ndarray | list[np.ndarray], steps: int) -> list[torch.Tensor]:

@@ -23,7 +23,7 @@ class LiveFrame:
     Args:
         index (`int`): number of the frame, from 0.
         time (`float`): its start in the sound, s.
-        weights ((52,) float): in the order of [`~facetalk_hf.animation.arkit.ARKIT`].
+        weights ((52,) float): in the order of [`~facetalk_hf.animation.arkit_names.ARKIT`].
         pose ((6,) float, *optional*): of the head: degrees, mm, as in `HeadAnimation.poses`.
         sound ((S,) int16, *optional*): from this frame's start to the next one's.
         sampling_rate (`int`): of the sound, Hz.

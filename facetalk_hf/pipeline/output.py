@@ -19,7 +19,7 @@ class FaceTalkPipelineOutput(BaseOutput):
             of frames.
         animations (`list` of [`HeadAnimation`], *optional*): the decoded heads, with `output_type="animation"`.
         arkit (`list` of `np.ndarray`, *optional*): (N, 52) float32, weights in the order of
-            [`facetalk_hf.animation.arkit.ARKIT`], with `output_type="arkit"`.
+            [`facetalk_hf.animation.arkit_names.ARKIT`], with `output_type="arkit"`.
         poses (`list` of `np.ndarray`, *optional*): (N, 6) float32, motion of the head as `head_motion` scales it, see
             [`HeadAnimation`]; `None` from a model that learnt none.
         tongue (`list` of `np.ndarray`, *optional*): (N, 5) float32, weights of the tongue's shapes in the order of
