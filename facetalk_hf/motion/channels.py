@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Expression codes as weights of a head's named shapes, and back."""
 
+from functools import cached_property
+
 import torch
 
 from ..blendshapes import MOUTH
@@ -28,8 +30,12 @@ class Channels:
             raise needs_names(purpose)
         self.names = names
         self.basis = head.expression_basis.detach().double().cpu()
-        self.dual = self.basis @ torch.linalg.inv(self.basis.T @ self.basis)
         self.mouth = torch.tensor([name in MOUTH for name in self.names])
+
+    @cached_property
+    def dual(self) -> torch.Tensor:
+        """D (D, W) float64; only who changes weights pays for the inverse, a stream does not for every few frames."""
+        return self.basis @ torch.linalg.inv(self.basis.T @ self.basis)
 
     def weights(self, codes: torch.Tensor) -> torch.Tensor:
         """Convert codes (..., D) to weights (..., W)."""

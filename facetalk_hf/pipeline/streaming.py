@@ -147,7 +147,6 @@ class SpeechStream:
         self.fps, self.condition_names = pipe.config["fps"], pipe.denoiser.config["condition_names"]
         self.controls, self.poses = controls, None if not pipe.learnt_pose else np.zeros((0, 6), np.float32)
         self.model, self.processor = pipe.denoiser, MotionProcessor(controls, pipe.denoiser, pipe.head)
-        self.head = pipe.head
         self._heard: np.ndarray | None = None  # the tongue's last weights, before they were fitted to the mouth
         self.tongue = np.zeros((0, len(TONGUE)), np.float32) if hears_tongue(pipe.audio_encoder, pipe.head) else None
         steps, guidance_scale = controls.num_inference_steps, controls.guidance_scale
@@ -303,8 +302,8 @@ class SpeechStream:
                 scaled = self.processor.keep_gaze(scaled, learnt)
                 poses.append(self.controls.head_motion * learnt.numpy())
             codes.append(scaled)
-            heard = hear_tongue(self.encoder, self.head, features, self._heard)
-            placed = place_tongue(self.head, heard, scaled)
+            heard = hear_tongue(self.encoder, self.processor.head, features, self._heard)
+            placed = place_tongue(self.processor.head, heard, scaled)
             if heard is not None and placed is not None:
                 self._heard = heard[-1]
                 tongues.append(placed)
