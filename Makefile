@@ -34,7 +34,7 @@ demo: $(VENV)/.ready-demo
 	@echo "See out/demo/$(basename $(notdir $(CLIP))).mp4; the .glb beside it opens in Blender or any glTF viewer."
 
 test: $(VENV)/.ready-test
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # mypy reads the types of the versions that the tests run with: one environment for both.
 quality: $(VENV)/.ready-test

@@ -15,6 +15,21 @@ from transformers import Wav2Vec2FeatureExtractor
 from facetalk_hf import FaceTalkDenoiser, FaceTalkPipeline, LogMelEncoder
 
 
+# Files that take longest, by processor time, the longest first: whoever runs them in several processes waits for
+# none of them at the end (`make test` keeps this order).
+LONG = (
+    "hub/test_space.py", "repository/test_code_blocks.py", "evaluation/test_comparisons.py", "hub/test_end_to_end.py",
+    "learning/test_train_launch.py", "fitting/test_video.py", "cli/test_generate.py", "fitting/test_fit_many.py",
+    "repository/test_wheel.py", "evaluation/test_benchmark.py", "cli/test_export.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the longest files."""
+    order = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get("/".join(item.path.parts[-2:]), len(LONG)))
+
+
 @pytest.fixture
 def denoiser() -> FaceTalkDenoiser:
     return make_denoiser()

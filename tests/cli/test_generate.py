@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The command line: what it writes, and the one line that it says about bad input."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from facetalk_hf.animation.head_animation import HeadAnimation
 from facetalk_hf.blendshapes import MOUTH
 from facetalk_hf.cli.common import Format
 from facetalk_hf.cli.inputs import plan_outputs, read_spoken, read_texts
+from facetalk_hf.cli.main import main
 from facetalk_hf.errors import FaceTalkError
 
 
@@ -352,14 +354,15 @@ def test_less_than_a_frame(facetalk, tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 def test_terminated_run_leaves_nothing_half_written(tmp_path, clip):
     long = write_wav(tmp_path / "long.wav", np.zeros(RATE * 20))
-    command = [sys.executable, "-m", "facetalk_hf.cli", "generate", str(clip), str(long), "--output-dir", "out"]
-    environment = os.environ | {"PYTHONPATH": str(Path(facetalk_hf.__file__).parent.parent)}
-    options = ["--steps", "1", "--format", "mp4", "--size", "64"]
-    process = subprocess.Popen([*command, *options], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    out = tmp_path / "out"
+    words = ["generate", str(clip), str(long), "--output-dir", str(out), "--steps", "1", "--format", "mp4"]
+    process = multiprocessing.get_context("fork").Process(target=main, args=([*words, "--size", "64"],))
+    process.start()
     end = time.monotonic() + 120
-    while not list(tmp_path.glob("out/.long*")) and process.poll() is None and time.monotonic() < end:
+    while not list(out.glob(".long*")) and process.is_alive() and time.monotonic() < end:
         time.sleep(0.05)
     process.terminate()
-    assert process.wait(60) == 128 + signal.SIGTERM
+    process.join(60)
+    assert process.exitcode == 128 + signal.SIGTERM
     # The file that was done stays, the one that was being written goes.
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["clip.mp4"]
+    assert [path.name for path in out.iterdir()] == ["clip.mp4"]

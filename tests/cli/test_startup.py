@@ -2,6 +2,7 @@
 """The command starts at once: what needs no model loads no torch. Measured in processes of their own."""
 
 import json
+import os
 import runpy
 import shutil
 import sys
@@ -13,16 +14,56 @@ from animations import talk
 from fresh import ROOT, run_fresh
 
 
-# Runs the command, then says what it left in sys.modules.
+# Runs each command in a fork of a new process, and says how it ended and what it left in sys.modules.
 PROGRAM = """
-import json, sys
+import json, os, sys
 from facetalk_hf.cli.main import main
-try:
-    main(sys.argv[1:])
-except SystemExit as leave:
-    print(json.dumps([leave.code, sorted(sys.modules)]))
+for command in json.loads(sys.argv[1]):
+    sys.stdout.flush()
+    if not os.fork():
+        try:
+            main(command.split())
+        except SystemExit as leave:
+            print(json.dumps([command, leave.code, sorted(sys.modules)]), flush=True)
+        finally:
+            os._exit(0)
+    os.wait()
 """
 HEAVY = {"torch", "diffusers", "transformers", "accelerate", "huggingface_hub"}
+
+
+COMMANDS = {
+    "--help": 0,
+    "--version": 0,
+    "generate --help": 0,
+    "fit --help": 0,
+    "export-onnx --help": 0,
+    "export-onnx --output out --hop 0": 2,
+    "export-onnx --output talk.wav": 2,
+    "generate missing.wav --output-dir out": 2,
+    "generate text.wav --output-dir out": 2,
+    "generate talk.wav missing.wav --output-dir out": 2,
+    "generate talk.wav --output-dir out --steps 0": 2,
+    "generate talk.wav --output-dir out --model missing": 2,
+    "generate talk.wav --output-dir out --identity table.npy": 2,
+    "generate talk.wav --output-dir out --keyframes missing.csv": 2,
+    "generate talk.wav --output-dir out --phones text.wav": 2,
+    "stream missing.wav": 2,
+    "stream text.wav": 2,
+    "fit missing --output out": 2,
+    "convert mononphm --checkpoint missing.tar --anchors table.npy --output out": 2,
+    "convert nphm --identity-checkpoint no.tar --expression-checkpoint no.tar --anchors no.npy --output out": 2,
+    "info": 0,
+    "info missing": 2,
+    "info talk.npz": 0,
+    "export missing.npz --output out.csv": 2,
+    "export text.npz --output out.glb": 2,
+    "export talk.npz --output out.csv": 0,
+    "export talk.npz --output out.json": 0,
+    "export talk.npz --output weights.csv --format weights --fps 60 --smoothing 0.1": 0,
+    "export talk.npz --output out.wav --audio talk.wav": 0,
+}
+"""Exit codes of what must load none of them."""
 
 
 @pytest.fixture(scope="module")
@@ -37,44 +78,18 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        ("--help", 0),
-        ("--version", 0),
-        ("generate --help", 0),
-        ("fit --help", 0),
-        ("export-onnx --help", 0),
-        ("export-onnx --output out --hop 0", 2),
-        ("export-onnx --output talk.wav", 2),
-        ("generate missing.wav --output-dir out", 2),
-        ("generate text.wav --output-dir out", 2),
-        ("generate talk.wav missing.wav --output-dir out", 2),
-        ("generate talk.wav --output-dir out --steps 0", 2),
-        ("generate talk.wav --output-dir out --model missing", 2),
-        ("generate talk.wav --output-dir out --identity table.npy", 2),
-        ("generate talk.wav --output-dir out --keyframes missing.csv", 2),
-        ("generate talk.wav --output-dir out --phones text.wav", 2),
-        ("stream missing.wav", 2),
-        ("stream text.wav", 2),
-        ("fit missing --output out", 2),
-        ("convert mononphm --checkpoint missing.tar --anchors table.npy --output out", 2),
-        ("convert nphm --identity-checkpoint no.tar --expression-checkpoint no.tar --anchors no.npy --output out", 2),
-        ("info", 0),
-        ("info missing", 2),
-        ("info talk.npz", 0),
-        ("export missing.npz --output out.csv", 2),
-        ("export text.npz --output out.glb", 2),
-        ("export talk.npz --output out.csv", 0),
-        ("export talk.npz --output out.json", 0),
-        ("export talk.npz --output weights.csv --format weights --fps 60 --smoothing 0.1", 0),
-        ("export talk.npz --output out.wav --audio talk.wav", 0),
-    ],
-)
-def test_no_torch(folder, arguments, code):
-    said = run_fresh(PROGRAM, *arguments.split(), cwd=folder).splitlines()[-1]
-    left, modules = json.loads(said)
-    assert left == code and not HEAVY & set(modules)
+@pytest.fixture(scope="module")
+def ended(folder) -> dict[str, list]:
+    """Exit code and modules of every command."""
+    said = run_fresh(PROGRAM, json.dumps(list(COMMANDS)), cwd=folder).splitlines()
+    return {command: rest for command, *rest in (json.loads(line) for line in said if line.startswith('["'))}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_torch(ended, command):
+    code, modules = ended[command]
+    assert code == COMMANDS[command] and not HEAVY & set(modules)
 
 
 def test_the_benchmark_of_it_runs(tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 
 import json
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from components import RATE, make_denoiser, make_pipeline, speech_like
+from scripts import run_forked
 
 from facetalk_hf import FaceTalkError
 from facetalk_hf.animation.head_animation import HeadAnimation
@@ -86,7 +88,8 @@ def test_pictures_and_exports_are_measured(tmp_path):
     ]
 
 
-def test_time_and_memory_against_length(benchmark):
+def test_time_and_memory_against_length(benchmark, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", run_forked)
     text, sections = benchmark(make_pipeline(), "--only", "length", "batch", "--lengths", "2", "-1", "--batches", "1")
     row, bad = sections["length"]["rows"]
     assert row["audio_seconds"] == 2 and row["steps"] == 2 and row["seconds"] > 0

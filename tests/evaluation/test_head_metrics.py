@@ -1,24 +1,20 @@
 # SPDX-License-Identifier: MIT
 """Measures of a head against scans whose every number is known, and training/evaluate_head.py on them."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import trimesh
 from scanned_head import head, write_scans  # noqa: F401
+from scripts import load_script
 
 from facetalk_hf import FaceTalkError
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
 from facetalk_hf.evaluation import head_metrics
 from facetalk_hf.synthetic.expressions import sample_weights
-
-
-SCRIPT = Path(__file__).parents[2] / "training" / "evaluate_head.py"
 
 
 def test_distance_is_that_of_the_surface_not_of_its_samples():
@@ -107,9 +103,7 @@ def test_random_expressions_are_seeded_and_start_neutral():
 
 
 def test_script_prints_the_table(head, tmp_path, monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("evaluate_head", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script("training/evaluate_head.py")
     write_scans(head, tmp_path)
     head.save_pretrained(tmp_path / "head")
     output = tmp_path / "scores.json"

@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: MIT
 """training/fit_expressions.py: many sequences, in one process and two, stopped, broken, batched."""
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +11,7 @@ import torch
 from clouds import random_field
 from command import facetalk  # noqa: F401
 from components import make_head
+from scripts import load_script, run_ranks
 
 from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.blendshapes import INDEX
@@ -35,10 +32,7 @@ COARSE = "window: 2\noverlap: 1\niterations: 2\npoints: 100\n"
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("fit_expressions", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 @pytest.fixture(scope="module")
@@ -92,23 +86,11 @@ def fits(output: Path) -> dict[str, np.ndarray]:
     return {path.parent.name: np.load(path)["expressions"] for path in sorted(output.glob("*/fit.npz"))}
 
 
-def launch(count: int, *words: object) -> str:
-    """The line of docs/fitting.md that really starts `count` processes on a CPU."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(count)]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    settings = os.environ | {
-        "PYTHONPATH": str(SCRIPT.parents[1]), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
-    }  # fmt: skip
-    done = subprocess.run([*command, SCRIPT, *map(str, words)], env=settings, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
-    return done.stdout
-
-
 def test_two_processes_give_the_codes_of_one(script, scans, head_folder, tmp_path, capsys):
     script.main(arguments(scans, head_folder, tmp_path / "one"))
     printed = capsys.readouterr().out
     assert "3 of 4 sequences fitted" in printed
-    launch(2, *arguments(scans, head_folder, tmp_path / "two"))
+    run_ranks(2, SCRIPT, *arguments(scans, head_folder, tmp_path / "two"), ACCELERATE_USE_CPU="true")
     one, two = fits(tmp_path / "one"), fits(tmp_path / "two")
     assert set(one) == set(two) == {"anna", "bert", "carl"}
     for name, codes in one.items():

@@ -2,13 +2,13 @@
 """training/fit_expressions.py --videos: terms, clips, a corpus; landmarks are there already: no tracker is needed."""
 
 import hashlib
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filmed_head import FRAMES, filmed  # noqa: F401
+from scripts import load_script
 
 from facetalk_hf import FaceTalkError
 from facetalk_hf.data import corpus
@@ -18,16 +18,12 @@ from facetalk_hf.rendering.video import write_mp4
 
 
 pytest.importorskip("accelerate", reason='needs accelerate: pip install "facetalk_hf[train]"')
-SCRIPT = Path(__file__).parents[2] / "training" / "fit_expressions.py"
 PEOPLE = "person,licence,consent\nanna,CC BY 4.0,written\n"
 
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("fit_expressions", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("training/fit_expressions.py")
 
 
 def write_video(path: Path, number: int, sound: bool = True) -> Path:

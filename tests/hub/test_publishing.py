@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Repositories as folders: what is in them, what their cards say, and what is refused. All of it offline."""
 
-import importlib.util
 import json
 import re
 import shutil
@@ -16,6 +15,7 @@ from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 from rows import make_row
 from safetensors.torch import load_file, save_file
 from scores import SCORES
+from scripts import load_script
 
 from facetalk_hf import FaceTalkPipeline
 from facetalk_hf.data import corpus
@@ -236,9 +236,7 @@ def test_dry_runs_ask_no_network(source, speech, tmp_path, monkeypatch, capsys):
     def connect(*_: object) -> None:
         raise AssertionError("a dry run went to the network")
 
-    spec = importlib.util.spec_from_file_location("publish", ROOT / "training" / "publish.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script("training/publish.py")
     monkeypatch.setattr(socket.socket, "connect", connect)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     (tmp_path / "metrics.json").write_text(json.dumps(MEASURED))

@@ -122,9 +122,7 @@ def test_the_live_page_is_served_as_plain_files(server):
 
 
 def test_curves_are_those_of_the_motion():
-    spec = importlib.util.spec_from_file_location("space_curves", SPACE / "curves.py")
-    curves = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(curves)
+    curves = load_script("spaces_app/curves.py")
     weights = np.float32([[0, 1, 0.5], [0.25, 0, 0.5]])
     found = curves.motion_curves(weights, ("jawOpen", "eyeBlink_L", "eyeBlink_R"))
     assert found == {"jawOpen": [0, 0.25], "eyeBlink": [0.75, 0.25]}

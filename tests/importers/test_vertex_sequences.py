@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Sequences of made-up meshes: found, coded, trained on without a head, sampled, and meshes again."""
 
-import importlib.util
 import json
 import pickle
 import runpy
@@ -14,6 +13,7 @@ import soundfile
 import torch
 import trimesh
 from diffusers import DPMSolverMultistepScheduler
+from scripts import load_script
 
 from facetalk_hf import FaceTalkDenoiser, FaceTalkError, FaceTalkPipeline
 from facetalk_hf.audio.log_mel import LogMelFeatureExtractor
@@ -90,9 +90,7 @@ def test_a_denoiser_learns_vertices_without_a_head(tmp_path, monkeypatch):
     LogMelEncoder(LogMelEncoderConfig(stem_size=8, hidden_size=12, num_hidden_layers=2)).save_pretrained(encoder)
     LogMelFeatureExtractor().save_pretrained(encoder)
     model = {"hidden_size": 16, "num_layers": 3, "num_heads": 2, "ff_mult": 2, "window": 4, "film_rank": 8}
-    spec = importlib.util.spec_from_file_location("train_denoiser", TRAINING / "train_denoiser.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script("training/train_denoiser.py")
     options = {"corpus": folder, "audio_encoder": encoder, "output_dir": tmp_path / "out", "preset": "tiny"}
     options |= {"model_config": json.dumps(model), "batch_size": 8, "max_train_steps": 150, "learning_rate": 1e-2}
     options |= {"validation_steps": 0, "checkpointing_steps": 150, "loss_matrix": folder / "lips.npy"}

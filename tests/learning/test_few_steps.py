@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Few steps: the low-rank file, the teacher's paths, the pipeline that uses both, and the script that makes them."""
 
-import importlib.util
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import soundfile
 import torch
 from components import RATE, ClipStatistics, codes, make_denoiser, make_named_head, make_pipeline, seed, speech_like
+from scripts import load_script
 
 import facetalk_hf
 from facetalk_hf import FaceTalkPipeline
@@ -21,9 +21,6 @@ from facetalk_hf.learning.loop import Accelerator
 from facetalk_hf.learning.objective import sampling_scheduler
 from facetalk_hf.models.lora import WEIGHTS, fuse_lora, fused_parameters, init_lora, load_lora, save_lora
 from facetalk_hf.pipeline.few_steps import few_step_scheduler
-
-
-SCRIPT = Path(__file__).parents[2] / "training" / "distill_denoiser.py"
 
 
 def random_change(model: torch.nn.Module, scale: float = 0.05) -> dict[str, torch.Tensor]:
@@ -247,10 +244,7 @@ def test_fast_on_the_command_line(tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("distill_denoiser", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("training/distill_denoiser.py")
 
 
 def test_distillation_shortens_the_way_to_the_teachers_samples(script, tmp_path, monkeypatch, capsys):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """training/train_denoiser.py on a tiny corpus: result, exact resume, cache, errors."""
 
-import importlib.util
 import re
 import shutil
 from functools import partial
@@ -19,6 +18,7 @@ from components import make_encoder, make_whisper
 from denoiser_training import MODEL, SCRIPT, arguments, data, script, trained, weights  # noqa: F401
 from diffusers import DPMSolverMultistepScheduler
 from safetensors.torch import load_file
+from scripts import load_script
 
 from facetalk_hf.audio.log_mel import LogMelFeatureExtractor
 from facetalk_hf.audio_features import LogMelEncoder
@@ -326,11 +326,8 @@ def test_flags_that_need_another(data, tmp_path, options, capsys):
 
 
 def test_every_option_is_documented_once():
-    path = SCRIPT.parents[1] / "docs" / "options.py"
-    spec = importlib.util.spec_from_file_location("options", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    text = path.with_name("training.md").read_text()
+    module = load_script("docs/options.py")
+    text = (SCRIPT.parents[1] / "docs" / "training.md").read_text()
     assert module.filled(text) == text, "run python docs/options.py"
     for action in make_parser(DenoiserOptions)._actions:
         found = re.findall(rf"^\| `{action.option_strings[-1]}[ `]", text, re.MULTILINE)

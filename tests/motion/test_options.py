@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Options that are declared once: signatures, docstrings, checks and tables made from them."""
 
-import importlib.util
 import inspect
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from components import RATE, codes, make_pipeline, seed, speech_like
+from scripts import load_script
 
 from facetalk_hf import FaceTalkError, FaceTalkPipeline, MotionControls
 from facetalk_hf.cli.generate import generate
@@ -147,9 +147,7 @@ def test_controls_as_an_object_and_by_name_are_the_same():
 
 
 def test_the_documentation_has_the_tables_of_the_fields():
-    spec = importlib.util.spec_from_file_location("options", ROOT / "docs" / "options.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("docs/options.py")
     for page in module.PAGES_OF_CONTROLS:
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         assert module.with_controls(text) == text, "run python docs/options.py"

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Live use: exact whatever the chunks, equal to the whole clip, at a fixed delay, in constant memory."""
 
-import importlib.util
 import itertools
 import json
 import pickle
-from pathlib import Path
 
 import diffusers
 import numpy as np
@@ -29,6 +27,7 @@ from components import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripts import load_script
 from transformers import Wav2Vec2FeatureExtractor
 
 from facetalk_hf import LogMelFeatureExtractor
@@ -274,10 +273,7 @@ def test_outputs():
     assert outputs[-1].time == outputs[-1].index / 24
     assert torch.equal(torch.cat([output.expressions for output in outputs]), stream_codes(pipe, clip))
     # Integers are scaled, and the custom pipeline gives the same.
-    path = Path(__file__).parents[2] / "pipelines" / "streaming.py"
-    spec = importlib.util.spec_from_file_location("streaming_pipeline", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_script("pipelines/streaming.py")
     custom = module.FaceTalkStreamingPipeline(**pipe.components, fps=24.0)
     chunks = [(clip * 32768).astype(np.int16)]
     again = list(custom(chunks, RATE, generator=seed(), **options))

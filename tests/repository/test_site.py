@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The site of the docs: it builds without a warning, has all public names, asks nobody for anything; links hold."""
 
-import importlib.util
 import inspect
 import logging
 import os
@@ -14,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from code_blocks import ROOT
 from markdown_it import MarkdownIt
+from scripts import load_script
 
 import facetalk_hf
 from facetalk_hf import paths
@@ -86,9 +86,7 @@ def test_the_first_page_is_the_readme_and_marks_are_not_seen(site):
 
 def test_a_link_to_nowhere_is_a_warning(caplog):
     needs_mkdocs()
-    spec = importlib.util.spec_from_file_location("site_hooks", CONFIG.with_name("hooks.py"))
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
+    hooks = load_script("docs/site/hooks.py")
     page = SimpleNamespace(file=SimpleNamespace(src_uri="reference/models.md"))
     files = SimpleNamespace(get_file_from_path=lambda path: path == "faq.md")
     config = SimpleNamespace(repo_url="")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("torch", "diffusers", "transformers", "accelerate", "huggingface_hub", "safetensors")
+HEAVY = ("torch", "diffusers", "transformers", "accelerate", "huggingface_hub")
 
 
 def run(*command: object, cwd: Path) -> str:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """training/train_denoiser.py, run in one process on a tiny corpus."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from scripts import load_script
 
 from facetalk_hf.audio.log_mel import LogMelFeatureExtractor
 from facetalk_hf.audio_features import LogMelEncoder, LogMelEncoderConfig
@@ -24,10 +24,7 @@ MODEL = {"hidden_size": 16, "num_layers": 3, "num_heads": 2, "ff_mult": 2, "wind
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("train_denoiser", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(SCRIPT)
 
 
 @pytest.fixture(scope="module")

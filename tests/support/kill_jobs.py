@@ -21,7 +21,6 @@ from scripts import load_script
 
 from facetalk_hf import FaceTalkPipeline, LogMelFeatureExtractor
 from facetalk_hf.cli.main import main as facetalk
-from facetalk_hf.head.decoding import make_decoder
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,6 @@ def publish(words: list[str]) -> None:
 def prepare(place: Path) -> None:
     """Make the inputs of all jobs."""
     torch.manual_seed(0)
-    make_decoder.__defaults__ = (32, True, 4)  # type: ignore[attr-defined]  # coarse heads
     make_pipeline(head=make_ball_head()).save_pretrained(place / "model")
     for index in range(3):
         for folder in ("sounds", "codes"):

@@ -7,7 +7,6 @@ MOMENTS is JSON: [[function, call, "before" or "after"], ...], one entry a run. 
 imported once.
 """
 
-import importlib.util
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
+from scripts import load_script
 
 from facetalk_hf.learning import checkpointing, loop
 
@@ -37,9 +37,7 @@ def kill_at(place: object, name: str, call: int, when: str) -> None:
 
 
 def main() -> None:
-    spec = importlib.util.spec_from_file_location("train_denoiser", sys.argv[1])
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script(sys.argv[1])
     places = {"backward": loop.Accelerator, "save": torch}
     places |= {"replace": checkpointing.os, "rmtree": checkpointing.shutil}
     torch.set_num_threads(1)

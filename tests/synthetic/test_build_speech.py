@@ -2,24 +2,18 @@
 """What training/build_speech.py plans: shards for the hours that are asked for, of the voices that are asked for."""
 
 import argparse
-import importlib.util
 from pathlib import Path
 
 import pytest
+from scripts import load_script
 
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.synthetic.voices import CLIPS, NEURAL_TEST_VOICES, NEURAL_VOICES, TEST_VOICES, VOICES
 
 
-SCRIPT = Path(__file__).parents[2] / "training" / "build_speech.py"
-
-
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("build_speech", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("training/build_speech.py")
 
 
 def planned(script, **changes) -> list[tuple]:
