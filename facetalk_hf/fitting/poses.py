@@ -121,7 +121,9 @@ def read_transforms(path: Path, frames: int) -> tuple[np.ndarray, np.ndarray, np
         raise FaceTalkError(f"{path}: s, R and t must be given once, or for each of the {frames} frames") from error
     if not all(np.isfinite(part).all() for part in (scale, rotation, move)) or (scale <= 0).any():
         raise FaceTalkError(f"{path}: a transform is not finite, or its scale is not positive")
-    wrong = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max((1, 2)) > 1e-3
+    wrong = np.abs(rotation).max((1, 2)) > 1.01  # its square might overflow
+    if not wrong.any():
+        wrong = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max((1, 2)) > 1e-3
     if wrong.any() or (np.linalg.det(rotation) < 0).any():
         raise FaceTalkError(f"{path}: R of frame {int(wrong.argmax())} is no rotation; the scale belongs in s")
     return scale.copy(), rotation.copy(), move.copy()

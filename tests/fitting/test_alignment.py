@@ -148,6 +148,9 @@ def test_transforms(tmp_path):
     np.savez(tmp_path / "all.npz", s=4.0, R=rotation * 2, t=move)
     with pytest.raises(FaceTalkError, match="frame 0 is no rotation"):
         read_transforms(tmp_path / "all.npz", 5)
+    np.savez(tmp_path / "all.npz", s=4.0, R=rotation * 1e200, t=move)
+    with pytest.raises(FaceTalkError, match="frame 0 is no rotation"), np.errstate(over="raise"):
+        read_transforms(tmp_path / "all.npz", 5)
     np.savez(tmp_path / "all.npz", s=4.0, R=np.stack([rotation] * 3), t=move)
     with pytest.raises(FaceTalkError, match="for each of the 5 frames"):
         read_transforms(tmp_path / "all.npz", 5)
