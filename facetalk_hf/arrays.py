@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """NumPy's files read with care: nothing in them is run, and no header is believed that the bytes behind it belie."""
 
+import io
 import math
 import os
 import zipfile
@@ -13,6 +14,8 @@ import numpy as np
 from .errors import FaceTalkError
 
 
+LONGEST_HEADER = 10_000
+"""Bytes of an array's header, at most, as NumPy has it."""
 DEFLATE_RATIO = 1032
 """Bytes that a byte of a deflated member can become, at most (zlib's technical notes)."""
 
@@ -97,10 +100,13 @@ def _read_header(stream: Any, size: int, most: int) -> tuple[tuple[int, ...], bo
     """Read shape, order and type of an array from a stream of `size` bytes, of which `most` can be there."""
     try:
         version = np.lib.format.read_magic(stream)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-        if read is None:
+        if version not in ((1, 0), (2, 0)):
             raise ValueError(f"it is of version {version} of NumPy's format")
-        shape, fortran, dtype = read(stream)
+        length = stream.read(2 * version[0])
+        # Read here: of version 2 NumPy asks for as much memory as four bytes of the file say.
+        text = stream.read(min(int.from_bytes(length, "little"), LONGEST_HEADER))
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(io.BytesIO(length + text))
     except Exception as error:  # Python reads the header: SyntaxError, TokenError, RecursionError ...
         raise FaceTalkError(f"it is damaged or no NumPy array: {_reason(error)}") from error
     if dtype.hasobject:
@@ -122,6 +128,7 @@ def _read_array(stream: Any, size: int, most: int, left: int) -> np.ndarray:
         array = np.empty(math.prod(shape), dtype)
         if needed:
             _fill(stream, array)
+            _check_text(array)
         return array.reshape(shape, order="F" if fortran else "C")
     except (ValueError, TypeError) as error:  # more than 64 dimensions; a type that is no plain memory
         raise FaceTalkError(f"it is damaged or no NumPy array: {_reason(error)}") from error
@@ -137,6 +144,14 @@ def _fill(stream: BinaryIO, array: np.ndarray) -> None:
             raise FaceTalkError("it is cut short")
         place[done : done + len(part)] = part
         done += len(part)
+
+
+def _check_text(array: np.ndarray) -> None:
+    """Check that strings hold characters alone: of other numbers Python makes a SystemError, later and elsewhere."""
+    if array.dtype.kind == "U":
+        letters = array.view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if (letters > 0x10FFFF).any() or ((letters >= 0xD800) & (letters < 0xE000)).any():
+            raise ValueError("its text is none")
 
 
 def _reason(error: Exception) -> str:

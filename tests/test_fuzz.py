@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """No damaged file brings a reader down: some hundred of them, always the same; `make fuzz` reads as many as it can."""
 
+import io
 import os
 import re
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,30 @@ def test_no_header_is_believed(tmp_path, shape):
         read_npy(path)
     path.write_bytes(npy((8,)))
     assert read_npy(path).shape == (8,)
+
+
+def test_the_length_of_a_header_is_not_believed_either(tmp_path):
+    """In version 2 of the format it has four bytes, and NumPy would make room for what they say."""
+    np.lib.format.write_array(stream := io.BytesIO(), np.arange(3.0), (2, 0))
+    (tmp_path / "a.npy").write_bytes(stream.getvalue())
+    assert read_npy(tmp_path / "a.npy").tolist() == [0, 1, 2]
+    (tmp_path / "a.npy").write_bytes(stream.getvalue()[:8] + b"\xff\xff\xff\xff" + stream.getvalue()[12:])
+    tracemalloc.start()
+    with pytest.raises(FaceTalkError, match="damaged"):
+        read_npy(tmp_path / "a.npy")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**20
+
+
+@pytest.mark.parametrize("letter", [0x110000, 0x7FFFFFFF, 0xD800])
+def test_text_that_is_none_is_refused(tmp_path, letter):
+    for kind in ("<U1", ">U1"):
+        np.save(tmp_path / "a.npy", np.array([letter, 65], np.dtype(np.uint32).newbyteorder(kind[0])).view(kind))
+        with pytest.raises(FaceTalkError, match="text is none"):
+            read_npy(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", np.array(["aä", "𝄞"]))
+    assert read_npy(tmp_path / "a.npy").tolist() == ["aä", "𝄞"]
 
 
 def test_arrays_may_take_so_much_memory_and_no_more(tmp_path, monkeypatch):
