@@ -134,5 +134,9 @@ def _corners(document: dict, number: int, parents: dict[int, int]) -> np.ndarray
         if not len(accessor["min"]) == len(accessor["max"]) == 3:
             raise ValueError("the box around its vertices has not three numbers")
         boxes.append(np.stack(np.meshgrid(*zip(accessor["min"], accessor["max"], strict=True)), -1).reshape(-1, 3))
-    matrix = _world(nodes, number, parents)
-    return np.concatenate(boxes) @ matrix[:3, :3].T + matrix[:3, 3]
+    with np.errstate(over="ignore", invalid="ignore"):
+        matrix = _world(nodes, number, parents)
+        corners = np.concatenate(boxes) @ matrix[:3, :3].T + matrix[:3, 3]
+    if not np.isfinite(corners).all():
+        raise ValueError("the box around its vertices is not finite")
+    return corners

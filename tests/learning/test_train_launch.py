@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import accelerate.commands.launch
 import fake_hub
 import huggingface_hub
 import pytest
@@ -58,7 +59,7 @@ def test_sigkill_at_any_moment_changes_nothing(script, data, tmp_path):  # noqa:
 def test_two_processes_are_one_with_twice_the_batch(script, data, tmp_path):  # noqa: F811
     """The two by a launch line of docs/training.md."""
     more = (*PLAIN, "--augmentation", "0.8", "1.2", "--learning-rate", "1e-3")
-    launch = ("-m", "accelerate.commands.launch")
+    launch = (accelerate.commands.launch.__file__,)  # itself in a fork of this process; its two are real ones
     two = ("--multi-gpu", "--num-processes", "2", "--num-machines", "1", "--mixed-precision", "no")
     two += ("--dynamo-backend", "no", "--main-process-port", "0", SCRIPT)
     start(*launch, *two, *arguments(data, tmp_path / "two", *more, "--batch-size", "2"), ACCELERATE_USE_CPU="true")

@@ -64,6 +64,7 @@ def fork(words: list[str], said: IO[str], environment: dict[str, str]) -> int:
     try:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
+        sys.stdout = sys.stderr = os.fdopen(1, "w")  # pytest's own hold words in memory
         os.environ.update(environment)
         from accelerate.state import AcceleratorState, PartialState
 
