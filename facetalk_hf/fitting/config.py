@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..errors import FaceTalkError
 
 
@@ -72,8 +70,8 @@ class FittingConfig:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not (np.isfinite(value) and value >= 0):
-                raise FaceTalkError(f"fitting: {name} must be a number of at least 0, not {value}")
+            if not 0 <= value < 1e12:  # NaN is not, either
+                raise FaceTalkError(f"fitting: {name} must be a number of at least 0, and below 1e12, not {value}")
         if not 0 <= self.overlap < self.window:
             raise FaceTalkError(f"fitting: overlap {self.overlap} must be smaller than the window of {self.window}")
         for name in ("outlier_scale", "points", "huber", "fps", "blink_bias"):

@@ -155,6 +155,7 @@ def test_landmarks_of_another_number_of_frames_or_too_few(facetalk, head, tmp_pa
 @pytest.mark.parametrize(
     ("text", "message"),
     [("windw: 3", "no setting windw"), ("window: 2.5", "without fraction"), ("code: -1", "at least 0"),
+     ("points: 99999999999999999999", "1e12"),
      ("- 1", "is no list"), ("{", "cannot read")],
 )  # fmt: skip
 def test_config_files_that_make_no_sense(facetalk, head, tmp_path, text, message):  # noqa: F811

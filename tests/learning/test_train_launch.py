@@ -6,14 +6,13 @@ import os
 import sys
 from pathlib import Path
 
-import accelerate.commands.launch
 import fake_hub
 import huggingface_hub
 import pytest
 import torch
 from denoiser_training import SCRIPT, arguments, data, script, trained, weights  # noqa: F401
 from safetensors.torch import load, load_file
-from scripts import run_forked
+from scripts import run_forked, run_ranks
 
 from facetalk_hf.data.feature_cache import load_audio_encoder
 from facetalk_hf.errors import FaceTalkError
@@ -57,12 +56,9 @@ def test_sigkill_at_any_moment_changes_nothing(script, data, tmp_path):  # noqa:
 
 
 def test_two_processes_are_one_with_twice_the_batch(script, data, tmp_path):  # noqa: F811
-    """The two by a launch line of docs/training.md."""
     more = (*PLAIN, "--augmentation", "0.8", "1.2", "--learning-rate", "1e-3")
-    launch = (accelerate.commands.launch.__file__,)  # itself in a fork of this process; its two are real ones
-    two = ("--multi-gpu", "--num-processes", "2", "--num-machines", "1", "--mixed-precision", "no")
-    two += ("--dynamo-backend", "no", "--main-process-port", "0", SCRIPT)
-    start(*launch, *two, *arguments(data, tmp_path / "two", *more, "--batch-size", "2"), ACCELERATE_USE_CPU="true")
+    two = arguments(data, tmp_path / "two", *more, "--batch-size", "2")
+    run_ranks(2, SCRIPT, *two, ACCELERATE_USE_CPU="true")
     script.main(arguments(data, tmp_path / "one", *more, "--batch-size", "4"))
     states = sorted(path.name for path in (tmp_path / "two" / "checkpoint-6").glob("random_states*"))
     assert states == ["random_states_0.pkl", "random_states_1.pkl"]  # there were two

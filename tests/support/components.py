@@ -15,6 +15,7 @@ from facetalk_hf import (
     NPHMModel,
 )
 from facetalk_hf.blendshapes import EXPRESSIONS
+from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
 from facetalk_hf.head.decoding import make_decoder
 
 
@@ -24,7 +25,8 @@ CODE_DIM = 64
 # Two threads on two busy cores are slower than one.
 torch.set_num_threads(1)
 # A fine surface takes seconds to extract: a head whose resolution nobody names is coarse in tests.
-make_decoder.__defaults__ = (32, *(make_decoder.__defaults__ or ())[1:])
+for make in (make_decoder, BlendshapeDecoder.__init__):
+    make.__defaults__ = (32, *(make.__defaults__ or ())[1:])
 
 
 def speech_like(seconds: float, seed: int = 0, noise: float = 0.001) -> np.ndarray:
