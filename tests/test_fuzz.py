@@ -16,6 +16,7 @@ import soundfile
 from facetalk_hf.arrays import read_npy, read_npz
 from facetalk_hf.audio.io import load_audio, read_audio
 from facetalk_hf.errors import FaceTalkError
+from facetalk_hf.importers.vertex_sequences import read_arrays
 from facetalk_hf.mesh.reading import read_ply
 
 
@@ -59,6 +60,14 @@ def test_the_length_of_a_header_is_not_believed_either(tmp_path):
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 2**20
+
+
+def test_a_pickle_cannot_ask_for_memory(tmp_path):
+    content = b"\x80\x05\x96" + (2**62).to_bytes(8, "little") + b"abc."  # a bytearray of so many bytes
+    (tmp_path / "a.pkl").write_bytes(content)
+    with pytest.raises(FaceTalkError, match="holds no arrays") as refused:
+        read_arrays(tmp_path / "a.pkl")
+    assert not isinstance(refused.value.__cause__, MemoryError)
 
 
 @pytest.mark.parametrize("letter", [0x110000, 0x7FFFFFFF, 0xD800])

@@ -4,6 +4,7 @@
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -155,7 +156,9 @@ def read_checkpoint(path: str | os.PathLike) -> dict:
                 f"{path} is no checkpoint of torch.save (1.6 or newer), or it is cut short: load and save it again"
             )
         # Mapped, so that no tensor is larger than the file behind it.
-        file = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is odd in it is refused, or does not matter
+            file = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FaceTalkError:
         raise
     except pickle.UnpicklingError as error:

@@ -293,6 +293,8 @@ class _Arrays(pickle._Unpickler):
     """Reads pickled NumPy arrays in dictionaries, and refuses everything that could run code or take memory."""
 
     ALLOWED = {"dtype", "scalar", "_frombuffer"}
+    # No array is made of a bytearray, for which room would be made before it is read.
+    dispatch = {code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}
 
     def find_class(self, module: str, name: str) -> Any:
         if module.split(".")[0] == "numpy" and name in ("_reconstruct", "ndarray"):
