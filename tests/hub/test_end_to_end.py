@@ -5,12 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
-import wave
 from pathlib import Path
 
 import fake_hub
 import numpy as np
 import pytest
+from command import write_wav
 from components import speech_like
 from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 from rows import make_corpus, make_row
@@ -39,9 +39,7 @@ def test_publish_load_and_go_offline(tmp_path):
     corpus.write_shard([make_row("a_one"), make_row("b_one", "test")], tmp_path / "mixed" / "a.parquet")
     shutil.copytree(facetalk_hf.TINY, tmp_path / "my-model")
     np.save(tmp_path / "clip.npy", speech_like(1.0))
-    with wave.open(str(tmp_path / "speech.wav"), "wb") as file:
-        file.setparams((1, 2, 16000, 0, "NONE", ""))
-        file.writeframes((speech_like(0.2) * 32767).astype("<i2").tobytes())
+    write_wav(tmp_path / "speech.wav", speech_like(0.2))
     with fake_hub.hub() as hub:
         gated = hub.create("someone/gated", gated=True)
         gated.add_folder(Path(facetalk_hf.TINY))

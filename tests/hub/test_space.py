@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: MIT
 """spaces_app/: a server started as its page says, called by gradio_client and by a real browser."""
 
+import argparse
 import asyncio
 import importlib.util
 import io
-import os
 import re
 import shutil
-import socket
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -44,24 +42,10 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(place):
     """Address of a running Space with small pictures and a coarse head; its temporary files are below `place`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment = os.environ | {
-        "GRADIO_SERVER_PORT": port, "GRADIO_SERVER_NAME": "127.0.0.1",
-        "FACETALK_RESOLUTION": "32", "FACETALK_PICTURE": "64", "OMP_NUM_THREADS": "1", "TMPDIR": str(place),
-        "PYTHONPATH": str(SPACE.parent), "PYTHONUNBUFFERED": "1", "GRADIO_ANALYTICS_ENABLED": "False",
-    }  # fmt: skip
-    command = [sys.executable, str(SPACE / "app.py")]
-    with (place / "server.log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+    load = load_script("benchmarks/space_load.py")
+    process, address = load.start(place, argparse.Namespace(resolution=32, picture=64))
     try:
-        for line in process.stdout:
-            if found := re.search(r"http://[\d.]+:\d+", line):
-                yield found[0]
-                break
-        else:
-            pytest.fail("the Space ended before it was up: " + (place / "server.log").read_text()[-2000:])
+        yield address
     finally:
         process.terminate()
         process.wait(30)

@@ -7,23 +7,11 @@ import numpy as np
 import pytest
 import torch
 from components import CODE_DIM, RATE, codes, make_head, make_named_head, make_pipeline, seed, speech_like
+from named_pipeline import named, weights  # noqa: F401
 
 from facetalk_hf import FaceTalkError, Keyframes, read_keyframes
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
 from facetalk_hf.motion.channels import Channels
-
-
-@pytest.fixture(scope="module")
-def named():
-    pipe = make_pipeline(head=make_named_head())
-    with torch.no_grad():
-        pipe.denoiser.code_mean.normal_()
-        pipe.denoiser.code_std.uniform_(0.5, 2)
-    return pipe
-
-
-def weights(pipe, given) -> np.ndarray:
-    return Channels(pipe.head, "").weights(given).numpy()
 
 
 @pytest.mark.parametrize("options", [

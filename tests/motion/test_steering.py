@@ -17,11 +17,11 @@ from components import (
     seed,
     speech_like,
 )
+from named_pipeline import named, weights  # noqa: F401
 
 from facetalk_hf import FaceTalkError, Keyframes
 from facetalk_hf.audio.analysis import loudness
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
-from facetalk_hf.motion.channels import Channels
 from facetalk_hf.motion.steering import MouthSteering, MouthTarget
 from facetalk_hf.phones.segments import Segment
 from facetalk_hf.phones.visemes import PHONES, RULED, lip_contact, mouth_weights
@@ -33,19 +33,6 @@ WORD = [("m", 0.1, 0.2), ("aa", 0.2, 0.45), ("f", 0.45, 0.6), ("uw", 0.6, 0.85),
 COMPLETE = [Segment("pau", 0.0, 0.1), *(Segment(*row) for row in WORD), Segment("pau", 0.95, 1.0)]
 MOUTH = [INDEX[name] for name in RULED]
 REST = [index for index, name in enumerate(EXPRESSIONS) if not name.startswith(("mouth", "jaw"))]
-
-
-@pytest.fixture(scope="module")
-def named():
-    pipe = make_pipeline(head=make_named_head())
-    with torch.no_grad():
-        pipe.denoiser.code_mean.normal_()
-        pipe.denoiser.code_std.uniform_(0.5, 2)
-    return pipe
-
-
-def weights(pipe, given) -> np.ndarray:
-    return Channels(pipe.head, "").weights(given).numpy()
 
 
 def rules(samples=None) -> np.ndarray:

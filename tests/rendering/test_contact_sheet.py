@@ -2,12 +2,12 @@
 """docs/contact_sheet.py and docs/animation.py draw what they say, from the embedded model."""
 
 import runpy
-import wave
 from pathlib import Path
 
 import numpy as np
 import pytest
-from components import RATE, speech_like
+from command import write_wav
+from components import speech_like
 from PIL import Image
 
 
@@ -25,9 +25,7 @@ def test_the_sheet_has_a_row_for_every_view_and_a_column_for_every_pose(tmp_path
 
 def test_the_film_has_the_length_of_the_sound_and_moves(tmp_path):
     pytest.importorskip("embreex", reason="needs embreex, the ray caster")
-    with wave.open(str(tmp_path / "clip.wav"), "wb") as file:
-        file.setparams((1, 2, RATE, 0, "NONE", ""))
-        file.writeframes((speech_like(0.4) * 32767).astype("<i2").tobytes())
+    write_wav(tmp_path / "clip.wav", speech_like(0.4))
     script = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "animation.py"))
     path = tmp_path / "demo.webp"
     small = ["--size", "40", "--steps", "1", "--resolution", "32"]

@@ -5,7 +5,6 @@ import functools
 import json
 import re
 import shutil
-import wave
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,8 @@ import pytest
 import torch
 import typer
 from code_blocks import ROOT, blocks, check_python_block, check_shell, commands, run_shell
-from components import RATE, speech_like
+from command import write_wav
+from components import speech_like
 from diffusers import DiffusionPipeline
 
 import facetalk_hf
@@ -68,9 +68,7 @@ def files(quick, tmp_path_factory):
     """The files that examples name: recordings, a result, and heads of others."""
     folder = tmp_path_factory.mktemp("examples")
     (folder / "out").mkdir()
-    with wave.open(str(folder / "speech.wav"), "wb") as file:
-        file.setparams((1, 2, RATE, 0, "NONE", ""))
-        file.writeframes((speech_like(1.0) * 32767).astype("<i2").tobytes())
+    write_wav(folder / "speech.wav", speech_like(1.0))
     for name in ("talk.wav", "interview.flac"):  # a suffix is no promise
         shutil.copy(folder / "speech.wav", folder / name)
     pipe = FaceTalkPipeline.from_pretrained(facetalk_hf.TINY)

@@ -23,9 +23,7 @@ needs_model = pytest.mark.skipif(
 def write_wav(path: Path, samples: np.ndarray) -> Path:
     """Write (S,) float as 16-bit mono at 16 kHz."""
     with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
+        file.setparams((1, 2, RATE, 0, "NONE", ""))
         file.writeframes((samples * 32767).astype("<i2").tobytes())
     return path
 

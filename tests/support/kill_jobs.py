@@ -3,7 +3,6 @@
 
 import json
 import os
-import wave
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ import numpy as np
 import torch
 from ball_head import make_ball_head
 from clouds import random_field
-from components import RATE, make_encoder, make_pipeline, speech_like
+from command import write_wav
+from components import make_encoder, make_pipeline, speech_like
 from denoiser_training import MODEL
 from rows import make_corpus
 from scripts import load_script
@@ -51,9 +51,7 @@ def prepare(place: Path) -> None:
         for folder in ("sounds", "codes"):
             path = place / folder / f"{'anna bob cy'.split()[index]}_one.wav"
             path.parent.mkdir(exist_ok=True)
-            with wave.open(str(path), "wb") as file:
-                file.setparams((1, 2, RATE, 0, "NONE", ""))
-                file.writeframes((speech_like(1.0, seed=index) * 32767).astype("<i2").tobytes())
+            write_wav(path, speech_like(1.0, seed=index))
         values = np.random.default_rng(index).standard_normal((30, 6)).astype(np.float32)
         np.savez(place / "codes" / f"{path.stem}.npz", expression=values, fps=30.0)
     make_corpus(place / "corpus")
