@@ -18,9 +18,9 @@ from facetalk_hf import FaceTalkDenoiser, FaceTalkPipeline, LogMelEncoder
 # Files that take longest, by processor time, the longest first: whoever runs them in several processes waits for
 # none of them at the end (`make test` keeps this order).
 LONG = (
-    "hub/test_space.py", "repository/test_code_blocks.py", "evaluation/test_comparisons.py", "hub/test_end_to_end.py",
-    "learning/test_train_launch.py", "fitting/test_video.py", "cli/test_generate.py", "fitting/test_fit_many.py",
-    "repository/test_wheel.py", "evaluation/test_benchmark.py", "cli/test_export.py",
+    "hub/test_space.py", "portable/test_onnx.py", "repository/test_code_blocks.py", "hub/test_end_to_end.py",
+    "evaluation/test_comparisons.py", "repository/test_wheel.py", "cli/test_export.py", "cli/test_startup.py",
+    "learning/test_train_launch.py", "cli/test_generate.py", "fitting/test_fit_many.py", "evaluation/test_benchmark.py",
 )  # fmt: skip
 
 
