@@ -20,7 +20,7 @@ from facetalk_hf import FaceTalkDenoiser, FaceTalkPipeline, LogMelEncoder
 LONG = (
     "hub/test_space.py", "portable/test_onnx.py", "repository/test_code_blocks.py", "hub/test_end_to_end.py",
     "evaluation/test_comparisons.py", "repository/test_wheel.py", "cli/test_export.py", "cli/test_startup.py",
-    "learning/test_train_launch.py", "cli/test_generate.py", "fitting/test_fit_many.py", "evaluation/test_benchmark.py",
+    "learning/test_train_launch.py", "cli/test_generate.py", "fitting/test_fit_many.py",
 )  # fmt: skip
 
 
