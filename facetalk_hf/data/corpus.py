@@ -232,10 +232,11 @@ def _value(name: str, scalar: Any) -> Any:
     kind = SCHEMA[name][0] if name in SCHEMA else ""
     if not scalar.is_valid or not kind.endswith(") float32"):
         return scalar.as_py()
-    values = scalar.values
-    if kind.startswith("(T, "):
-        return values.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(values), -1)
-    return values.to_numpy(zero_copy_only=False).astype(np.float32)
+    values, rows = scalar.values, kind.startswith("(T, ")
+    numbers = (values.flatten() if rows else values).to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused by those who need it
+        numbers = numbers.astype(np.float32)
+    return numbers.reshape(len(values), -1) if rows else numbers
 
 
 def read(

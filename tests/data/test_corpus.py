@@ -14,6 +14,8 @@ from facetalk_hf.data.feature_cache import encode_corpus, read_speech
 
 
 pytest.importorskip("datasets", reason='needs datasets: pip install "facetalk_hf[train]"')
+pyarrow = pytest.importorskip("pyarrow")
+pytest.importorskip("pyarrow.parquet")
 
 
 def test_round_trip(tmp_path):
@@ -92,6 +94,14 @@ def test_shards_of_an_older_version_can_be_read(tmp_path):
     assert set(back) == {"expression", "split"}
     np.testing.assert_array_equal(back["expression"], row["expression"])
     assert len(corpus.load(tmp_path, "train")) == 1
+
+
+def test_numbers_too_large_for_float32_become_infinite_without_a_word(tmp_path):
+    row = {"id": "a", "split": "train", "expression": [[1e300, 1.0]]}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "a.parquet")
+    with np.errstate(over="raise"):
+        (back,) = corpus.read(tmp_path)
+    assert back["expression"].tolist() == [[np.inf, 1.0]]
 
 
 def test_rows_that_do_not_fit_the_schema(tmp_path):

@@ -277,7 +277,9 @@ def check_cause(error: BaseException) -> None:
     """Raise MemoryError where one hides behind another error: somebody asked for what a header promised."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, MemoryError) or "allocate memory" in str(cause):
+        # FFmpeg says so of a number beyond a limit of its own, for which it asked for nothing.
+        ours = not isinstance(cause, av.FFmpegError)
+        if ours and (isinstance(cause, MemoryError) or "allocate memory" in str(cause)):
             raise MemoryError(f"behind the message {error}") from error
         cause = cause.__cause__ or cause.__context__
 
