@@ -62,8 +62,12 @@ def read_phones(path: str | os.PathLike, alphabet: Alphabet | None = None) -> li
             rows = _from_json(json.loads(start), path)
         except json.JSONDecodeError as error:
             raise FaceTalkError(f"{path} is no JSON: {error.msg} in line {error.lineno}") from error
+        except RecursionError as error:
+            raise FaceTalkError(f"{path} holds no phones, but lists in lists in lists") from error
     else:
         rows = _table(content, path)
+    if long := [phone for phone, _, _ in rows if len(phone) > 80]:
+        raise FaceTalkError(f"{path}: {_short(long[0])} is no phone")
     return to_segments(rows, alphabet, str(path))
 
 
@@ -84,7 +88,12 @@ def _number(value: Any, what: str, place: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise FaceTalkError(f"{place}: {what} {value!r} is no number of seconds") from None
+        raise FaceTalkError(f"{place}: {what} {_short(repr(value))} is no number of seconds") from None
+
+
+def _short(text: str) -> str:
+    """Cut what a message quotes."""
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _is_number(value: Any) -> bool:
@@ -98,7 +107,7 @@ def _is_number(value: Any) -> bool:
 def _three(values: Sequence[Any], place: str) -> Row:
     """Read a row without headings: the phone comes first, or last."""
     if len(values) < 3:
-        raise FaceTalkError(f"{place}: a phone, its start and its end are needed, not {list(values)!r}")
+        raise FaceTalkError(f"{place}: a phone, its start and its end are needed, not {_short(repr(list(values)))}")
     if _is_number(values[0]) and _is_number(values[1]):
         values = [values[2], *values[:2]]
     return str(values[0]).strip(), _number(values[1], "start", place), _number(values[2], "end", place)
@@ -111,7 +120,9 @@ def _fields(values: dict[str, Any], place: str) -> Row:
         next((known[name] for name in names if name in known), None) for names in (_PHONE, _START, _END, _DURATION)
     )
     if phone is None or start is None or (end is None and duration is None):
-        raise FaceTalkError(f"{place}: phone, start and end are needed, there are {', '.join(map(str, values))}")
+        raise FaceTalkError(
+            f"{place}: phone, start and end are needed, there are {_short(', '.join(map(str, values)))}"
+        )
     begin = _number(start, "start", place)
     stop = _number(end, "end", place) if end is not None else begin + _number(duration, "duration", place)
     return str(phone).strip(), begin, stop
@@ -135,7 +146,7 @@ def _from_json(data: Any, path: Path) -> list[Row]:
         elif isinstance(item, list | tuple):
             rows.append(_three(item, place))
         else:
-            raise FaceTalkError(f"{place} is neither [phone, start, end] nor an object of these: {item!r}")
+            raise FaceTalkError(f"{place} is neither [phone, start, end] nor an object of these: {_short(repr(item))}")
     return rows
 
 

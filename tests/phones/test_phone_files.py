@@ -176,3 +176,13 @@ def test_missing_files_and_unknown_alphabets(tmp_path):
 def test_other_languages_are_read_as_espeak_writes_them(written, phones):
     rows = [(name, index / 10, (index + 1) / 10) for index, name in enumerate(written.split())]
     assert [segment.phone for segment in to_segments(rows)] == phones.split()
+
+
+@pytest.mark.parametrize("text", [
+    "phone,start,end\nB,%s,1\n", "phone,start,end\n%s,0,1\n", "0 0.3 %s\n", '[["B", 0, "%s"]]', '[["B", 0, %s]]', "[%s",
+])  # fmt: skip
+def test_what_is_long_is_not_quoted_whole(tmp_path, text):
+    (tmp_path / "a.csv").write_text(text % ("[" * 3000))
+    with pytest.raises(FaceTalkError) as refused:
+        read_phones(tmp_path / "a.csv")
+    assert len(str(refused.value)) < 300 and "\n" not in str(refused.value)
