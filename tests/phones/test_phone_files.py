@@ -179,7 +179,8 @@ def test_other_languages_are_read_as_espeak_writes_them(written, phones):
 
 
 @pytest.mark.parametrize("text", [
-    "phone,start,end\nB,%s,1\n", "phone,start,end\n%s,0,1\n", "0 0.3 %s\n", '[["B", 0, "%s"]]', '[["B", 0, %s]]', "[%s",
+    "phone,start,end\nB,%s,1\n", "phone,start,end\n%s,0,1\n", "0 0.3 %s\n", '[["B", 0, "%s"]]', '[["B", 0, %s]]',
+    "[%s",
 ])  # fmt: skip
 def test_what_is_long_is_not_quoted_whole(tmp_path, text):
     (tmp_path / "a.csv").write_text(text % ("[" * 3000))
