@@ -5,7 +5,7 @@
 
 The result is OUTPUT_DIR/audio_encoder and OUTPUT_DIR/feature_extractor (averaged weights). A run that is killed goes
 on with --resume, and ends with the same weights. Everything random comes from --seed and the step. One process, one
-thread. With --init DIR --max-train-steps 0 --phone-head-steps 1500 the phone head of a trained encoder alone is fitted.
+thread. --init DIR --max-train-steps 0 --phone-head-steps 1500 fits the phone head of a trained encoder alone.
 """
 
 import json
