@@ -37,7 +37,7 @@ RAMP = 0.2
 """Probability below the threshold over which lips come together."""
 PAUSE = (0.25, 0.5)
 """Probabilities of a pause between which lips come to rest. Phones are trained with smoothed labels: .9 is certain."""
-SHORT_PAUSE = 4
+SHORT_PAUSE = 3
 """Frames below which a pause is taken for one of speech, such as the hold of a t: lips do not come to rest in it."""
 AUDIO_LEAVES = 0.12
 """Variance of the mouth that is left open by the audio, as a part of its whole variance."""
