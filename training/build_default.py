@@ -24,6 +24,8 @@ def stages(work: Path, ict: Path, people: Path | None, output: Path) -> list[tup
     neural, aligned, voices = work / "neural", work / "people", work / "voices"
     encoder, denoiser, metrics = work / "encoder" if people else voices, work / "denoiser", work / "metrics.json"
     ear = ("--mixed-precision", "bf16", "--resume")
+    # The encoder that is used ends with a phone head that knows dead silence as well.
+    ending = ("--phone-head-steps", 1500)
     return [
         # 160 training and 8 held-out identities; then signed distances, anchors, landmarks and motion fields.
         ("build_heads.py", "--ict", ict, "--output-dir", heads),
@@ -35,10 +37,10 @@ def stages(work: Path, ict: Path, people: Path | None, output: Path) -> list[tup
         *([("align_speech.py", "--input", people, "--output-dir", aligned)] if people else []),
         # The encoder of the audio: first of voices that engines make, then with people among them.
         ("train_audio_encoder.py", "--corpus", speech, neural, "--share", 1, 2, *ear, "--output-dir", voices,
-         "--max-train-steps", 12000),
+         "--max-train-steps", 12000, *([] if people else ending)),
         *([("train_audio_encoder.py", "--corpus", speech, neural, aligned, "--share", 0.32, 0.5, 0.18, *ear,
             "--init", voices / "audio_encoder", "--learning-rate", 1e-3, "--output-dir", encoder,
-            "--max-train-steps", 1800)] if people else []),
+            "--max-train-steps", 1800, *ending)] if people else []),
         # The codes z = E w of the corpus, the denoiser, and all of it as one pipeline in half precision.
         ("build_corpus.py", "--speech", speech, neural, *([aligned] if people else []), "--head", nphm / "head",
          "--output-dir", corpus),
@@ -46,7 +48,7 @@ def stages(work: Path, ict: Path, people: Path | None, output: Path) -> list[tup
          "--audio-encoder", encoder / "audio_encoder", "--feature-extractor", encoder / "feature_extractor",
          "--loss-matrix", corpus / "lips.npy", "--cache-dir", work / "cache", "--output-dir", denoiser, "--resume"),
         ("assemble.py", "--head", nphm / "head", "--encoder", encoder, "--denoiser", denoiser,
-         "--closure-threshold", 0.4, "--output-dir", output),
+         "--closure-threshold", 0.5, "--output-dir", output),
         ("distill_denoiser.py", "--model", output, "--corpus", corpus, "--cache-dir", work / "cache",
          "--audio-augmentation", 0.6, "--loss-matrix", corpus / "lips.npy", "--output-dir", output / "few_steps"),
         ("evaluate.py", "--corpus", corpus, "--model", output, "--output", metrics, "--samples", 3),

@@ -5,7 +5,7 @@
 
 The result is OUTPUT_DIR/audio_encoder and OUTPUT_DIR/feature_extractor (averaged weights). A run that is killed goes
 on with --resume, and ends with the same weights. Everything random comes from --seed and the step. One process, one
-thread.
+thread. --init DIR --max-train-steps 0 --phone-head-steps 1500 fits the phone head of a trained encoder alone.
 """
 
 import json
@@ -30,6 +30,7 @@ from facetalk_hf.learning.mouth_regression import (
     start_from_mean,
     warm_cosine,
 )
+from facetalk_hf.learning.phone_head import refit_phone_head
 from facetalk_hf.phones.visemes import PHONES
 from facetalk_hf.scripts import parse_config, run_script
 
@@ -128,6 +129,9 @@ def main(argv: list[str] | None = None) -> None:
     events = [Event(options.validation_steps or options.max_train_steps, validate)]
     batches = pool.batches(options, trainer.steps)
     trainer.run(model, optimizer, schedule, batches, MouthObjective(targets), events, state=[pool])
+    if options.phone_head_steps:
+        refit_phone_head(model, extractor, corpora, options.phone_head_steps, options.seed)
+        validate(options.max_train_steps)
     trainer.close()
 
 

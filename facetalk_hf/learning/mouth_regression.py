@@ -60,6 +60,7 @@ class AudioEncoderOptions(TrainingOptions):
     pool: int = option(384, "augmented clips that crops are cut from")
     checkpointing_steps: int = option(250, "updates from one checkpoint to the next; 0 for none")
     validation_steps: int = option(500, "updates from one validation to the next; 0 for none but the last")
+    phone_head_steps: int = option(0, "updates of the phone head alone at the end, on loud, faint and noisy sound")
 
 
 PHONE_NUMBER = {phone: number for number, phone in enumerate(PHONES)}
@@ -255,4 +256,4 @@ def start_from_mean(model: LogMelEncoder, targets: torch.Tensor) -> None:
 
 def warm_cosine(step: int, steps: int) -> float:
     """Factor of the learning rate: up in 200 updates, times a cosine down to 1 %; diffusers' cosine ends at 0."""
-    return min(1, (step + 1) / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1))))
+    return min(1, (step + 1) / 200) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1))))

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.ndimage import grey_opening
 
 from ..audio.analysis import loudness
 from ..blendshapes import INDEX
@@ -26,7 +27,7 @@ from ..models.nphm import NPHMModel
 from ..phones.alphabets import SILENCE
 from ..phones.segments import Segment
 from ..phones.tongue import tongue_weights
-from ..phones.visemes import LIP_SEAL, PHONES, RULED, closed_lips, lip_contact, mouth_weights
+from ..phones.visemes import LIP_SEAL, PARTING, PHONES, RULED, closed_lips, lip_contact, mouth_weights
 from .channels import Channels, shape_names
 
 
@@ -36,6 +37,8 @@ RAMP = 0.2
 """Probability below the threshold over which lips come together."""
 PAUSE = (0.25, 0.5)
 """Probabilities of a pause between which lips come to rest. Phones are trained with smoothed labels: .9 is certain."""
+SHORT_PAUSE = 3
+"""Frames below which a pause is taken for one of speech, such as the hold of a t: lips do not come to rest in it."""
 AUDIO_LEAVES = 0.12
 """Variance of the mouth that is left open by the audio, as a part of its whole variance."""
 
@@ -49,7 +52,7 @@ class MouthTarget(NamedTuple):
             the lip at the teeth.
         least ((N,) float, *optional*): the lips come no nearer than this, in units of jawOpen. With it nothing but
             contact and distance is asked for; where there is none, the weights are.
-        rest ((N,) float, *optional*): share, 0..1, of the distance between the lips that goes.
+        rest ((N,) float, *optional*): share, 0..1, of the distance between the lips that goes, and of what parts them.
         tongue ((N, 5) float, *optional*): weights of the tongue's shapes, where phones are known.
     """
 
@@ -75,7 +78,9 @@ def mouth_target(
     return MouthTarget(weights, lip_contact(segments, frames, fps), tongue=tongue)
 
 
-def heard_target(encoder: LogMelEncoder, features: torch.Tensor, told: np.ndarray | None = None) -> MouthTarget:
+def heard_target(
+    encoder: LogMelEncoder, features: torch.Tensor, told: np.ndarray | None = None, least_pause: int = 1
+) -> MouthTarget:
     """Make the target of a clip from the lip closures and pauses that its audio encoder hears.
 
     A regression of the mouth, and so the motion expected of the audio, half closes the lips where a closure is likely;
@@ -85,6 +90,7 @@ def heard_target(encoder: LogMelEncoder, features: torch.Tensor, told: np.ndarra
     Args:
         encoder ([`LogMelEncoder`]): with a `closure_threshold`. features ((N, A) float): that it made of the clip.
         told ((N, C) float, *optional*): of `motion.emotions.told_conditions`.
+        least_pause (`int`): frames that a pause must last; a stream, which sees a few frames only, cannot tell.
     """
     features = features.to(encoder.device, encoder.dtype)
     motion = encoder.predict_motion(features)
@@ -96,6 +102,8 @@ def heard_target(encoder: LogMelEncoder, features: torch.Tensor, told: np.ndarra
         logits = encoder.predict_phones(features[None])[0].float()
         pause = logits.softmax(-1)[:, PHONES.index(SILENCE)].unflatten(0, (-1, 2)).amin(-1).cpu().numpy()
         rest = np.clip((pause - PAUSE[0]) / (PAUSE[1] - PAUSE[0]), 0, 1)
+        # A pause that begins before the clip or goes on behind it may have any length.
+        rest = grey_opening(np.pad(rest, least_pause, mode="edge"), least_pause)[least_pause:-least_pause]
         if told is not None:
             rest = rest * ~told.any(axis=1)
     aperture = weights[:, INDEX["jawOpen"]] - weights[:, INDEX["mouthClose"]] / LIP_SEAL
@@ -187,7 +195,7 @@ class MouthSteering:
     def _part(self, weights: torch.Tensor) -> torch.Tensor:
         """Compute what to add to weights (B, N, K) of the mouth for lips that rest, and for those that are too near.
 
-        The jaw closes for rest; lips part by less mouthClose first.
+        For rest the jaw closes, and what parts lips by itself goes; lips part by less mouthClose first.
         """
         jaw, close = (self._columns.index(INDEX[name]) for name in ("jawOpen", "mouthClose"))
         aperture = weights[..., jaw] - weights[..., close] / LIP_SEAL
@@ -195,6 +203,8 @@ class MouthSteering:
         lacking = (self.least.to(weights) - (aperture - excess)).clamp_min(0)
         less = torch.minimum(lacking * LIP_SEAL, weights[..., close].clamp_min(0))
         change = torch.zeros_like(weights)
+        parting = [self._columns.index(INDEX[name]) for name in PARTING]
+        change[..., parting] = -self.rest.to(weights)[..., None] * weights[..., parting].clamp_min(0)
         change[..., close], change[..., jaw] = -less, lacking - less / LIP_SEAL - excess
         return change
 

@@ -200,8 +200,7 @@ def closed_lips(weights: np.ndarray) -> np.ndarray:
     """Close the lips of weights (N, 53) as `mouth_weights` does for m, b, p; the rest of the face stays as it is."""
     closed = weights.copy()
     jaw = 0.6 * weights[:, INDEX["jawOpen"]]
-    apart = [INDEX[name] for name in EXPRESSIONS if _SHUT.get(name.split("_")[0]) == 1]
-    closed[:, apart] = 0
+    closed[:, [INDEX[name] for name in PARTING]] = 0
     closed[:, INDEX["jawOpen"]] = jaw
     closed[:, INDEX["mouthClose"]] = LIP_SEAL * jaw
     for name, least in (("mouthPress_L", 0.22), ("mouthPress_R", 0.22), ("mouthRollUpper", 0.09)):
@@ -241,6 +240,8 @@ _SHUT = {
     "mouthStretch": 0.5, "mouthSmile": 0.4, "mouthFunnel": 1.0, "mouthShrugUpper": 1.0, "mouthLowerDown": 1.0,
     "mouthUpperUp": 1.0, "mouthFrown": 0.4, "mouthDimple": 0.4, "noseSneer": 0.8, "mouthShrugLower": 0.4,
 }  # fmt: skip
+PARTING: tuple[str, ...] = tuple(name for name in EXPRESSIONS if _SHUT.get(name.split("_")[0]) == 1)
+"""The shapes that part lips whatever the jaw does."""
 _BITTEN = {"mouthLowerDown": 1.0, "mouthShrugLower": 0.8, "mouthFrown": 0.4, "mouthDimple": 0.3}
 
 

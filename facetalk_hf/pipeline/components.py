@@ -28,7 +28,7 @@ from ..motion.controls import MotionControls
 from ..motion.emotions import told_conditions
 from ..motion.keyframes import LEAD, Constraint, Keyframes
 from ..motion.processing import finish_animation, seeded_rng
-from ..motion.steering import MouthTarget, heard_target, mouth_target, steerable
+from ..motion.steering import SHORT_PAUSE, MouthTarget, heard_target, mouth_target, steerable
 from .denoising import Generators, SamplingScheduler
 from .loading import HubPipeline
 from .schedulers import check_scheduler
@@ -187,7 +187,7 @@ class FaceTalkComponents(HubPipeline):
             return [None] * len(frames)
         acting = [None if told is None else told[index, :count].numpy() for index, count in enumerate(frames)]
         return [
-            heard_target(self.audio_encoder, clip[:count], acted)
+            heard_target(self.audio_encoder, clip[:count], acted, SHORT_PAUSE)
             for clip, count, acted in zip(features, frames, acting, strict=True)
         ]
 

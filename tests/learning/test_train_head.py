@@ -17,6 +17,8 @@ from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.head.hair_styles import HAIR_DIM, HairStyle, hair_slice
 from facetalk_hf.learning.head import HeadOptions, Scans, identity_codes, make_codes, make_head
 from facetalk_hf.learning.loop import Accelerator
+from facetalk_hf.phones.alphabets import SILENCE
+from facetalk_hf.phones.visemes import PHONES
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +134,39 @@ def test_the_audio_encoder_is_trained_and_taken_up_again(tmp_path, monkeypatch):
     metrics = json.loads((tmp_path / "whole" / "metrics.json").read_text())
     assert metrics == json.loads((tmp_path / "broken" / "metrics.json").read_text())
     assert metrics["step"] == 5 and set(metrics) == {"step", "validation", "voice"}
+
+
+def test_the_phone_head_alone_learns_that_dead_silence_is_a_pause(tmp_path):
+    script = load_script("training/train_audio_encoder.py")
+    rows = [make_row(index, 48, split) for index, split in enumerate(["train"] * 3 + ["test"])]
+    for row in rows:
+        samples = corpus.decode_audio(row).copy()
+        samples[16000:] = 0
+        row["audio"] = corpus.encode_audio(samples, 16000)
+        row["phones"] = [{"phone": "ah", "start": 0.0, "end": 1.0}, {"phone": "pau", "start": 1.0, "end": 2.0}]
+    corpus.write_shard(rows, tmp_path / "corpus" / "a.parquet")
+
+    def run(folder, *more):
+        sizes = ("--batch-size", "2", "--pool", "4", "--renew", "1", "--crop", "20", "--hidden-size", "32")
+        script.main(["--corpus", str(tmp_path / "corpus"), "--output-dir", str(tmp_path / folder), *sizes, *more])
+        return load_file(tmp_path / folder / "audio_encoder" / "model.safetensors")
+
+    before = run("start", "--max-train-steps", "1")
+    refit = (
+        "--init",
+        str(tmp_path / "start" / "audio_encoder"),
+        "--max-train-steps",
+        "0",
+        "--phone-head-steps",
+        "200",
+    )
+    after, again = run("refitted", *refit), run("again", *refit)
+    assert {name for name in after if not torch.equal(before[name], after[name])} == {
+        "phone_head.weight", "phone_head.bias",
+    }  # fmt: skip
+    assert all(torch.equal(after[name], again[name]) for name in after)
+    encoder = LogMelEncoder.from_pretrained(tmp_path / "refitted" / "audio_encoder")
+    heard = script.LogMelFeatureExtractor()([corpus.decode_audio(rows[3])], sampling_rate=16000, return_tensors="pt")
+    hidden = encoder(heard["input_features"]).last_hidden_state
+    pause = encoder.predict_phones(hidden)[0].softmax(-1)[:, PHONES.index(SILENCE)]
+    assert pause[4:40].mean() < 0.2 and pause[56:92].mean() > 0.6

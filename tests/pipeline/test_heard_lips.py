@@ -21,6 +21,7 @@ from facetalk_hf import LogMelFeatureExtractor
 from facetalk_hf.blendshapes import INDEX
 from facetalk_hf.conditions import CONDITIONS
 from facetalk_hf.evaluation.metrics import lip_aperture
+from facetalk_hf.motion.steering import MouthSteering, MouthTarget, heard_target
 from facetalk_hf.phones.visemes import PHONES
 
 
@@ -93,6 +94,35 @@ def test_lips_rest_where_nobody_is_heard_to_speak_unless_a_mood_is_told():
     with torch.no_grad():
         pause -= 20
     assert apertures().max() > 0.1
+
+
+@torch.no_grad()
+def test_lips_do_not_rest_in_the_hold_of_a_stop():
+    encoder = make_encoder(closure_threshold=0.5, num_phones=len(PHONES))
+    encoder.phone_head.weight.zero_()
+    encoder.phone_head.weight.view(2, len(PHONES), -1)[:, PHONES.index("pau"), 0] = 20
+    features = torch.zeros(30, encoder.config.hidden_size)
+    features[:, 0] = -1
+    for paused in (slice(0, 2), slice(6, 8), slice(12, 19)):
+        features[paused, 0] = 1
+    assert heard_target(encoder, features).rest.nonzero()[0].tolist() == [0, 1, 6, 7, *range(12, 19)]
+    assert heard_target(encoder, features, least_pause=4).rest.nonzero()[0].tolist() == [0, 1, *range(12, 19)]
+
+
+@torch.no_grad()
+def test_lips_at_rest_are_not_parted_by_rounding():
+    pipe = hearing_pipeline(0.5)
+    none = np.zeros(2, np.float32)
+    target = MouthTarget(np.zeros((2, len(INDEX)), np.float32), none, none, np.array([0, 1], np.float32))
+    steering = MouthSteering([target], 2, pipe.denoiser, pipe.head, 1.0)
+    shown = torch.zeros(1, 2, len(INDEX))
+    for name in ("jawOpen", "mouthFunnel", "mouthPucker"):
+        shown[..., INDEX[name]] = 0.4
+    codes = pipe.denoiser.normalize(pipe.head.expression_from_weights(shown))
+    made = pipe.denoiser.denormalize(steering(codes)[..., : pipe.denoiser.config.code_dim])
+    found = pipe.head.weights_from_expression(made)[0]
+    for name, value in (("jawOpen", 0), ("mouthFunnel", 0), ("mouthPucker", 0.4)):
+        np.testing.assert_allclose(found[:, INDEX[name]], [0.4, value], atol=1e-4)
 
 
 @pytest.mark.parametrize("head", ["unnamed", None])
