@@ -88,9 +88,8 @@ def main() -> None:
         for name in names:
             call, hop = least[name]
             more = (least[name] / first - 1) * 100
-            rows.append(
-                (kind, name, f"{call / args.seconds:.4f}", f"{more[0]:+.1f} %", f"{1e3 * hop:.2f}", f"{more[1]:+.1f} %")
-            )
+            cells = (f"{call / args.seconds:.4f}", f"{more[0]:+.1f} %", f"{1e3 * hop:.2f}", f"{more[1]:+.1f} %")
+            rows.append((kind, name, *cells))
             print(*rows[-1], sep=" | ", flush=True)
     table = markdown_table(
         ("sampling", "what", "call, x real time", "more", f"stream, ms a portion of {HOP}", "more "), rows
