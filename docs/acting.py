@@ -2,12 +2,14 @@
 """Make docs/images/acting.jpg: seven moods x (a vowel, a shut mouth, rest), and print how far the lips are apart.
 
     python docs/acting.py                              # the rules that a denoiser is taught by, on the embedded head
-    python docs/acting.py --model DIR --clip CLIP.wav  # a model that was trained with emotion and style
+    python docs/acting.py --clip CLIP.wav              # the model, or another one: --model DIR
+    python docs/acting.py --clip CLIP.wav --film moods.mp4 --amount 0.8   # a film with sound of all seven, too
 
 By the rules the sentence is two phones long, and everything but mouth and expression is at rest.
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import facetalk_hf
-from facetalk_hf import FaceTalkPipeline, HeadAnimation
+from facetalk_hf import FaceTalkPipeline, HeadAnimation, load_audio
 from facetalk_hf.conditions import CONDITIONS, EMOTIONS
 from facetalk_hf.phones.segments import Segment
 from facetalk_hf.rendering.renderer import HeadRenderer
+from facetalk_hf.rendering.video import write_mp4
 from facetalk_hf.synthetic.acting import perform
 from facetalk_hf.synthetic.speech import RATE
 
@@ -50,14 +53,38 @@ def by_rules(pipe: FaceTalkPipeline, mood: str, amount: float, identity: int | s
 
 
 def by_model(pipe: FaceTalkPipeline, mood: str, amount: float, identity: int | str, clip: Path) -> HeadAnimation:
-    """Three moments of a clip that the model speaks in a mood: widest, most shut between, and the first frame."""
+    """A clip that the model speaks in a mood."""
     emotion = None if mood == "neutral" else {mood: amount}
-    codes = pipe(clip, emotion=emotion, generator=torch.Generator().manual_seed(0), output_type="expression")
-    animation = pipe.decode(codes.expressions[0], identity)
-    gap = np.asarray(animation.lip_aperture)
+    source = torch.Generator().manual_seed(0)
+    return pipe(clip, emotion=emotion, identity=identity, generator=source, head_motion=1.0).animations[0]
+
+
+def moments(pipe: FaceTalkPipeline, spoken: HeadAnimation, identity: int | str) -> HeadAnimation:
+    """Three moments of a clip: widest, most shut after it, and the first frame, the head still."""
+    gap = np.asarray(spoken.lip_aperture)
     widest = int(gap.argmax())
     shut = widest + int(gap[widest : widest + FPS].argmin())
-    return pipe.decode(codes.expressions[0][[widest, shut, 0]], identity)
+    return pipe.decode(torch.as_tensor(spoken.expressions[[widest, shut, 0]]), identity)
+
+
+def film(path: Path, spoken: dict[str, HeadAnimation], sound: np.ndarray, size: int) -> None:
+    """Write all moods side by side, in two rows, with their names and the sound they share."""
+    font = ImageFont.load_default(max(8, size // 16))
+    renderers = {mood: HeadRenderer(animation, size, yaw=12) for mood, animation in spoken.items()}
+    wide = -(-len(renderers) // 2)
+
+    def frames() -> Iterator[np.ndarray]:
+        for index in range(min(animation.num_frames for animation in spoken.values())):
+            sheet = Image.new("RGB", (wide * size, 2 * size), (32, 34, 38))
+            draw = ImageDraw.Draw(sheet)
+            for number, (mood, renderer) in enumerate(renderers.items()):
+                corner = (number % wide * size, number // wide * size)
+                sheet.paste(Image.fromarray(renderer.render(index)), corner)
+                draw.text((corner[0] + 6, corner[1] + 4), mood, (235, 238, 242), font)
+            yield np.asarray(sheet)
+
+    print(f"writing {path.name}", flush=True)
+    write_mp4(path, frames(), FPS, sound, RATE)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -65,19 +92,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--model", default=facetalk_hf.TINY, help="folder or Hub id")
     parser.add_argument("--clip", type=Path, help="speech, for a model that was trained with emotion and style")
+    parser.add_argument("--film", type=Path, help="mp4 to write, too; needs a clip")
     parser.add_argument("--amount", type=float, default=1.0, help="of every mood")
     parser.add_argument("--identity", default="zero")
     parser.add_argument("--size", type=int, default=240, help="pixels of a picture")
     args = parser.parse_args(arguments)
+    if args.film and not args.clip:
+        parser.error("--film needs --clip")
 
     pipe = FaceTalkPipeline.from_pretrained(args.model)
     pipe.set_progress_bar_config(disable=True)
     identity = int(args.identity) if args.identity.isdecimal() else args.identity
-    rows = []
+    rows, spoken = [], {}
     print(f"lips apart, mm: {', '.join(MOMENTS)}")
     for mood in MOODS:
         where = (pipe, mood, args.amount, identity)
-        animation = by_model(*where, args.clip) if args.clip else by_rules(*where)
+        if args.clip:
+            spoken[mood] = by_model(*where, args.clip)
+            animation = moments(pipe, spoken[mood], identity)
+        else:
+            animation = by_rules(*where)
         print(f"{mood:10}", *(f"{value:6.2f}" for value in animation.lip_aperture), flush=True)
         renderer = HeadRenderer(animation, args.size, yaw=12, key_poses=len(MOMENTS))
         rows.append(np.concatenate([renderer.render(index) for index in range(len(MOMENTS))], axis=0))
@@ -88,6 +122,8 @@ def main(arguments: list[str] | None = None) -> None:
             draw.text((column * args.size + 6, row * args.size + 4), f"{mood}, {moment}", (235, 238, 242), font)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(args.output, quality=84)
+    if args.film:
+        film(args.film, spoken, load_audio(args.clip, RATE), args.size)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """How excited speech sounds, from its level, pitch, rate and spectrum. It says nothing about what a person feels."""
 
+from collections import deque
+
 import numpy as np
 
 from .analysis import loudness, pitch
@@ -11,6 +13,9 @@ SPAN = 0.6
 
 PIECE = 30
 """Seconds that pitch is measured of at a time: windows of an hour would not fit into memory."""
+
+MEMORY, EVERY, SETTLE = 8.0, 0.25, 0.4
+"""Seconds of a live estimate: sound that it compares with, time from one to the next, time it takes to follow."""
 
 # Middle and half width of each measure for read speech at rest, and its weight: our choice after the directions that
 # Scherer (2003, "Vocal communication of emotion", table 2) reports for arousal; measured on nobody.
@@ -69,6 +74,55 @@ def arousal(audio: np.ndarray, sampling_rate: int, frames: int, fps: float = 24)
     )
     share = _gaussian(speech, width / 2).clip(0, 1)
     return (total * share).clip(-1, 1).astype(np.float32)
+
+
+class LiveArousal:
+    """Estimate [`arousal`] in a stream, from the sound so far alone: size and cost of a step do not grow.
+
+    Level and pitch are compared with the last `MEMORY` seconds, so the first two seconds of speech count less, and
+    somebody who stays loud is calm again after a while. Each step goes `EVERY` seconds on, and its value follows what
+    it finds with a time constant of `SETTLE`. The result does not depend on the chunks that the sound came in.
+
+    Args:
+        sampling_rate (`int`, Hz): of the sound. fps (`float`): frames a second of the motion.
+    """
+
+    def __init__(self, sampling_rate: int, fps: float = 24) -> None:
+        self.sampling_rate, self.fps = sampling_rate, fps
+        self._chunks: deque[np.ndarray] = deque()
+        self._start = self._end = 0  # of the sound in the chunks
+        self._step, self._time, self._found, self._value = -1, 0.0, 0.0, 0.0
+
+    def push(self, samples: np.ndarray) -> None:
+        """Take in sound (S,) float, of a second at most."""
+        self._chunks.append(np.array(samples, np.float32))
+        self._end += len(samples)
+        # Frames lag behind what was pushed by a second and their look-ahead.
+        while self._start + len(self._chunks[0]) < self._end - (MEMORY + 2) * self.sampling_rate:
+            self._start += len(self._chunks.popleft())
+
+    def at(self, time: float, known: int) -> float:
+        """Give the estimate, -1 to 1, of the frames at `time` in s, which does not go back.
+
+        Args:
+            known (`int`): samples from the start of the stream that may be used.
+        """
+        if int(time / EVERY) != self._step:
+            self._step = int(time / EVERY)
+            sound = self._recent(min(known, self._end))
+            frames = int(len(sound) / self.sampling_rate * self.fps)
+            if frames > 2:
+                found = arousal(sound, self.sampling_rate, frames, self.fps)
+                # Of less than two seconds of speech nobody can say what is loud or high for this voice.
+                sure = min(1.0, np.count_nonzero(np.abs(found) > 1e-3) / (2 * self.fps))
+                self._found = sure * float(found[-max(1, round(EVERY * self.fps)) :].mean())
+        self._value += (1 - np.exp(-(time - self._time) / SETTLE)) * (self._found - self._value)
+        self._time = time
+        return float(self._value)
+
+    def _recent(self, known: int) -> np.ndarray:
+        oldest = max(0, known - round(MEMORY * self.sampling_rate) - self._start)
+        return np.concatenate([np.zeros(0, np.float32), *self._chunks])[oldest : max(0, known - self._start)]
 
 
 def _average(values: np.ndarray, weights: np.ndarray, width: float) -> np.ndarray:

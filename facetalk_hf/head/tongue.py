@@ -11,6 +11,9 @@ from ..mesh.parts import TEETH
 RINGS, AROUND = 26, 32
 LENGTH = 58.0  # from the tip to where the throat hides it
 TIP = np.array([0.0, -4.2, -6.8])  # of the tongue at rest, from the middle of the lower incisors' edge
+SIDEWAYS = 0.75
+"""Share of the jaw's way to a side that the tongue goes with: its root stays in the throat, and its edges would
+otherwise run into the upper molars, .9 mm deep in one of our heads."""
 DORSUM, BELOW = np.array([203.0, 116, 110]), np.array([168.0, 78, 80])
 
 
@@ -42,7 +45,8 @@ def tongue(lower: np.ndarray, jaw_maps: dict[str, np.ndarray]) -> Part:
     part = make_part(rest, faces, color, TEETH)
     part.targets |= {name: (made(**{name: 1.0}) - rest).astype(np.float32) for name in TONGUE}
     for name, matrix in jaw_maps.items():
-        part.targets[name] = (part.vertices @ matrix[:, :3].T + matrix[:, 3]).astype(np.float32)
+        moved = part.vertices @ matrix[:, :3].T + matrix[:, 3]
+        part.targets[name] = (moved * [SIDEWAYS, 1, 1]).astype(np.float32)
     return part
 
 

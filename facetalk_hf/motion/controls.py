@@ -178,8 +178,6 @@ class MotionControls:
             live = item.live and (learnt_pose or item.name != "head_motion")
             if not live and getattr(self, item.name) != item.default:
                 raise FaceTalkError(f"{item.name} is for whole clips, a stream cannot do it: leave it out")
-        if self.emotion == "auto":
-            raise FaceTalkError("emotion from the sound is for whole clips, a stream cannot do it: name an emotion")
         if any(isinstance(numbers_of(value), list) for value in self._emotion_rows()):
             raise FaceTalkError("a stream does not know its frames: give emotions as numbers, or over time")
 

@@ -93,6 +93,7 @@ def told_conditions(
     fps: float,
     sound: tuple[np.ndarray, int] | None = None,
     first: int = 0,
+    heard: float | None = None,
 ) -> np.ndarray | None:
     """Lay out what controls ask for as the numbers that a denoiser is told, (frames, C) float32.
 
@@ -102,6 +103,7 @@ def told_conditions(
         frames (`int`), fps (`float`): of the motion.
         sound ((S,) float and Hz, *optional*): the speech, for `emotion="auto"`.
         first (`int`, *optional*, defaults to 0): number of the first frame, in a stream.
+        heard (`float`, *optional*): arousal of these frames in place of that of `sound`, in a stream.
 
     Raises:
         FaceTalkError: a curve of another number of frames.
@@ -111,7 +113,9 @@ def told_conditions(
     values: dict[str, Any] = {name: getattr(controls, name) for name in STYLE}
     emotion = controls.emotion
     if emotion == "auto":
-        if sound is not None:
+        if heard is not None:
+            values["arousal"] = heard
+        elif sound is not None:
             values["arousal"] = arousal(*sound, frames, fps)
     elif emotion is not None and not isinstance(emotion, (str, Mapping)):
         values |= emotion.at((np.arange(frames) + first + 0.5) / fps)

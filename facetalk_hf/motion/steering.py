@@ -152,6 +152,8 @@ class MouthSteering:
         self._read = torch.nn.functional.pad(self._read, padding)
         self._write = torch.nn.functional.pad(self._write.T, padding).T
         self._columns = [INDEX[name] for name in names]
+        self._jaw_and_close = torch.tensor([names.index("jawOpen"), names.index("mouthClose")])
+        self._parting_shapes = torch.tensor([names.index(name) for name in PARTING])
         self._intensity = 1.0 if intensity is None else intensity
         # Shapes that the rules know nothing of are the speaker's own, but for what would part closed lips.
         self._ruled = torch.tensor([name in RULED for name in names])
@@ -175,6 +177,8 @@ class MouthSteering:
         self._parting = any(target is not None and target.least is not None for target in targets)
         free = torch.tensor([target is None or target.least is not None for target in targets])
         self._free = free[:, None, None] | ~self._ruled
+        self._gain = torch.where(self._free, self.contact, 1.0)  # of a whole share
+        self._pull = self._gain * self.target
 
     def __call__(self, clean: torch.Tensor, noise: float = math.inf) -> torch.Tensor:
         """Steer predictions of clean, normalised codes (B, N, D).
@@ -182,31 +186,35 @@ class MouthSteering:
         Args:
             noise (`float`): variance of the noise in x_t over that of the signal; infinite where there is no signal.
         """
-        left = 1.0 if math.isinf(noise) else noise / (noise + AUDIO_LEAVES)
-        share = 1.0 if self.strength == 1 else left * self.strength / (left * self.strength + 1 - self.strength)
-        soft = torch.where(self._free, 0.0, share)
-        gain = soft + (1 - soft) * self.contact
+        gain, pull = self._gain, self._pull
+        if self.strength != 1:
+            left = 1.0 if math.isinf(noise) else noise / (noise + AUDIO_LEAVES)
+            share = left * self.strength / (left * self.strength + 1 - self.strength)
+            soft = torch.where(self._free, 0.0, share)
+            gain = soft + (1 - soft) * self.contact
+            pull = gain * self.target
+        # Few operations: in a stream every step of every portion makes them for two frames.
         weights = clean @ self._read.to(clean) + self._offset.to(clean)
-        change = gain.to(clean) * (self.target.to(clean) - weights)
+        change = torch.addcmul(pull.to(clean), weights, gain.to(clean), value=-1)
         if self._parting:
-            change = change + self._part(weights + change)
+            self._part(weights, change)
         return clean + change @ self._write.to(clean)
 
-    def _part(self, weights: torch.Tensor) -> torch.Tensor:
-        """Compute what to add to weights (B, N, K) of the mouth for lips that rest, and for those that are too near.
+    def _part(self, weights: torch.Tensor, change: torch.Tensor) -> None:
+        """Add to a change (B, N, K) of the mouth's weights what lips need that rest, or that are too near.
 
         For rest the jaw closes, and what parts lips by itself goes; lips part by less mouthClose first.
         """
-        jaw, close = (self._columns.index(INDEX[name]) for name in ("jawOpen", "mouthClose"))
-        aperture = weights[..., jaw] - weights[..., close] / LIP_SEAL
+        which = self._jaw_and_close.to(weights.device)
+        jaw, close = (weights[..., which] + change[..., which]).unbind(-1)
+        aperture = torch.sub(jaw, close, alpha=1 / LIP_SEAL)
         excess = self.rest.to(weights) * aperture.clamp_min(0)
-        lacking = (self.least.to(weights) - (aperture - excess)).clamp_min(0)
-        less = torch.minimum(lacking * LIP_SEAL, weights[..., close].clamp_min(0))
-        change = torch.zeros_like(weights)
-        parting = [self._columns.index(INDEX[name]) for name in PARTING]
-        change[..., parting] = -self.rest.to(weights)[..., None] * weights[..., parting].clamp_min(0)
-        change[..., close], change[..., jaw] = -less, lacking - less / LIP_SEAL - excess
-        return change
+        lacking = (self.least.to(weights) - aperture + excess).clamp_min(0)
+        less = torch.minimum(lacking * LIP_SEAL, close.clamp_min(0))
+        more = torch.sub(lacking - excess, less, alpha=1 / LIP_SEAL)
+        change[..., which] += torch.stack((more, -less), -1)
+        parting = self._parting_shapes.to(weights.device)
+        change[..., parting] -= self.rest.to(weights)[..., None] * (weights + change)[..., parting].clamp_min(0)
 
     def touch(self, index: int, codes: torch.Tensor, scale: float) -> torch.Tensor:
         """Make the contacts of one element exact again in scaled codes (N, D), after they were smoothed."""

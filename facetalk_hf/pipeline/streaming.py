@@ -18,6 +18,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from ..animation.head_animation import HeadAnimation, neck_pivot
+from ..audio.arousal import LiveArousal
 from ..audio.encoding import look_ahead_frames
 from ..audio.io import read_audio
 from ..audio.streaming import FeatureStream, StreamingResampler, read_chunk
@@ -164,6 +165,7 @@ class SpeechStream:
         self.noise = torch.zeros(0, self.sample_size)
         self.noise_block = 16 // math.gcd(16, self.sample_size)
         self.lids = LidMemory()
+        self._arousal = LiveArousal(extractor.sampling_rate, self.fps)
         self.num_frames = 0
         self.finished = False
 
@@ -258,7 +260,7 @@ class SpeechStream:
         # A second at a time: what is kept is cut at its front for every hop, and should be short.
         codes, poses, tongues = [], [self.poses], [self.tongue]
         for start in range(0, len(waveform), rate):
-            self.features.push(self.resampler.push(waveform[start : start + rate]))
+            self._hear(self.resampler.push(waveform[start : start + rate]))
             codes.append(self._advance())
             poses.append(self.poses)
             tongues.append(self.tongue)
@@ -275,7 +277,7 @@ class SpeechStream:
         if self.finished:
             return torch.zeros(0, self.code_size)
         self.finished = True
-        self.features.push(self.resampler.finish())
+        self._hear(self.resampler.finish())
         self.features.finish()
         end = self.features.end or 0
         codes = self._advance()
@@ -284,6 +286,10 @@ class SpeechStream:
         count = len(codes) - max(beyond, 0)
         self._keep(count)
         return codes[:count]
+
+    def _hear(self, samples: np.ndarray) -> None:
+        self.features.push(samples)
+        self._arousal.push(samples)
 
     def _keep(self, count: int) -> None:
         """Keep the first frames of what goes beside the codes."""
@@ -315,7 +321,13 @@ class SpeechStream:
     @torch.inference_mode()
     def _denoise(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Turn features (hop, A) of the next frames into normalised codes (hop, D): a sample, and the expected one."""
-        told = told_conditions(self.controls, self.condition_names, self.hop, self.fps, first=self.num_frames)
+        heard = None
+        if self.controls.emotion == "auto":
+            # What these frames waited for and no more, so that the chunks of the sound do not matter.
+            known = self.features.samples_for(self.num_frames + self.hop)
+            heard = self._arousal.at(self.num_frames / self.fps, known)
+        first = self.num_frames
+        told = told_conditions(self.controls, self.condition_names, self.hop, self.fps, None, first, heard)
         self.denoiser.begin(features, None if told is None else torch.from_numpy(told))
         steer = self._steer(features, told)
         known = self.table.new_zeros(len(self.table), self.hop * self.sample_size)

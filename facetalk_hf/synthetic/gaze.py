@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Where a speaker looks: saccades and fixations after Lee, Badler and Badler, "Eyes alive" (2002)."""
+"""Where a speaker looks: saccades and fixations after Lee, Badler and Badler, "Eyes alive" (2002).
+
+The paper itself (ACM Transactions on Graphics 21, 637-644) was not at hand. Checked against what others quote of it:
+times of looking at and away while talking (3.1 and 0.93 s), duration of saccades (20 to 30 ms and 2.2 to 2.7 ms a
+degree), sizes (exponential, nine of ten below 15 degrees) and directions (straight ones twice as frequent as diagonal
+ones). The single frequencies of `DIRECTIONS` and the spreads are as we remember them.
+"""
 
 import numpy as np
 

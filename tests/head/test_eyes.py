@@ -128,6 +128,9 @@ def test_teeth_follow_the_arch_and_the_lower_row_the_jaw():
     tip = tongue & (part.vertices[:, 2] > part.vertices[tongue, 2].max() - 1)
     assert part.targets["tongueTipUp"][tip, 1].min() > 9 > 1 > part.targets["tongueTipDown"][tip, 1].max() + 4
     assert not any(np.any(part.targets[name][~tongue]) for name in TONGUE)
+    # Its edges stay out of the upper molars.
+    sideways = np.abs(part.targets["jawLeft"][:, 0])
+    assert 1 < sideways[tongue].max() < 0.85 * sideways[~tongue].max()
     open_jaw = part.targets["jawOpen"]
     still = ~np.any(open_jaw, axis=1)
     assert 0.3 < still.mean() < 0.7

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from facetalk_hf import FaceTalkError, MotionControls
-from facetalk_hf.audio.arousal import arousal
+from facetalk_hf.audio.arousal import LiveArousal, arousal
 from facetalk_hf.conditions import CONDITIONS
 from facetalk_hf.motion.emotions import EmotionCurve, read_emotions, told_conditions
 
@@ -65,8 +65,7 @@ def test_a_file_of_keyframes(tmp_path):
         EmotionCurve({"merry": ([0], [1])})
 
 
-def test_louder_higher_and_faster_speech_sounds_more_excited():
-    rate, half = 16000, 8.0
+def calm_then_excited(rate, half):
     time = np.arange(int(2 * half * rate)) / rate
     excited = time >= half
     beat = np.where(excited, 6.5, 3.0)
@@ -74,7 +73,12 @@ def test_louder_higher_and_faster_speech_sounds_more_excited():
     phase = 2 * np.pi * np.cumsum(pitch) / rate
     slope = np.where(excited, 0.5, 1.6)
     voice = sum(np.sin(k * phase) / k**slope for k in range(1, 14))
-    sound = voice * np.clip(np.sin(np.pi * np.cumsum(beat) / rate), 0, None) * np.where(excited, 0.1, 0.05)
+    return voice * np.clip(np.sin(np.pi * np.cumsum(beat) / rate), 0, None) * np.where(excited, 0.1, 0.05)
+
+
+def test_louder_higher_and_faster_speech_sounds_more_excited():
+    rate = 16000
+    sound = calm_then_excited(rate, 8.0)
     found = arousal(sound, rate, 384, 24)
     assert found.shape == (384,) and np.abs(found).max() <= 1
     assert found[220:].mean() > found[:160].mean() + 0.4
@@ -82,3 +86,27 @@ def test_louder_higher_and_faster_speech_sounds_more_excited():
     assert not arousal(np.zeros(rate), rate, 24, 24).any()
     heard = column("arousal", MotionControls(emotion="auto"), 384, sound=(sound, rate))
     np.testing.assert_allclose(heard, found)
+
+
+def live_arousal(sound, rate, chunk, fps=24, ahead=0.1):
+    live, found, given = LiveArousal(rate, fps), [], 0
+    for start in range(0, len(sound), chunk):
+        live.push(sound[start : start + chunk])
+        while (given / fps + ahead) * rate <= min(start + chunk, len(sound)):
+            found.append(live.at(given / fps, round((given / fps + ahead) * rate)))
+            given += 2
+    assert sum(map(len, live._chunks)) <= 11.1 * rate  # of any stream
+    return np.array(found)
+
+
+def test_arousal_is_heard_in_a_stream_from_what_came_before():
+    rate = 16000
+    sound = calm_then_excited(rate, 8.0)
+    found = live_arousal(sound, rate, 1600)
+    assert found[108:].mean() > found[40:94].mean() + 0.4  # from a second after the change
+    assert np.abs(np.diff(found)).max() < 0.25 and np.abs(found).max() <= 1  # nothing jumps
+    assert np.array_equal(found, live_arousal(sound, rate, 317))
+    cut = live_arousal(np.append(sound[: 8 * rate], np.zeros(8 * rate)), rate, 1600)
+    assert np.array_equal(found[:94], cut[:94])  # what comes later does not matter
+    assert np.abs(cut[-12:]).max() < 0.05  # nobody speaks
+    assert not live_arousal(np.zeros(3 * rate), rate, 1600).any()

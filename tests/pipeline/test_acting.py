@@ -87,11 +87,18 @@ def test_a_stream_changes_its_mood(pipe):
     assert not torch.allclose(results[0][1], results[1][1], atol=1e-3)
     with pytest.raises(FaceTalkError, match="cannot be changed"):
         stream.act(intensity=2.0)
-    for options, words in (
-        ({"emotion": "auto"}, "whole clips"), ({"emotion": {"sad": [0, 1]}}, "does not know its frames"),
-    ):  # fmt: skip
-        with pytest.raises(FaceTalkError, match=words):
-            pipe.open_stream(RATE, **options)
+    with pytest.raises(FaceTalkError, match="does not know its frames"):
+        pipe.open_stream(RATE, emotion={"sad": [0, 1]})
+
+
+def test_a_stream_hears_its_mood_in_any_chunks(pipe):
+    clip, results = speech_like(3.0), []
+    for mood, chunk in (("auto", 3000), ("auto", 777), ("neutral", 3000)):
+        stream = pipe.open_stream(RATE, num_inference_steps=2, generator=seed(), emotion=mood, emotion_scale=1.0)
+        parts = [stream.push(clip[start : start + chunk]) for start in range(0, len(clip), chunk)]
+        results.append(torch.cat([*parts, stream.finish()]))
+    torch.testing.assert_close(results[0], results[1])
+    assert not torch.allclose(results[0], results[2], atol=1e-3)
 
 
 def test_a_model_without_them_says_so():
