@@ -22,18 +22,19 @@ DEMO = Path(facetalk_hf.__file__).parent / "assets" / "demo.wav"
 PROGRAM = """
 async ({ sound, noise, rate, options }) => {
   const numbers = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
-  const { FaceStream } = await import("./stream.js"), ort = await import("./vendor/ort/ort.wasm.min.mjs");
+  const { FaceStream, unpacked } = await import("./stream.js"), ort = await import("./vendor/ort/ort.wasm.min.mjs");
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmPaths = new URL("./vendor/ort/", document.baseURI).href;
-  const load = async (name) => ort.InferenceSession.create(await (await fetch("./model/" + name)).arrayBuffer());
+  const load = async (name) =>
+    ort.InferenceSession.create(await unpacked(name, await (await fetch("./model/" + name)).arrayBuffer()));
   const config = await (await fetch("./model/config.json")).json();
   const drawn = numbers(noise), samples = numbers(sound), frames = [];
   let next = 0;
-  const files = { config, encoder: await load("encoder.onnx"), motion: await load("motion.onnx") };
+  const files = { config, encoder: await load(config.files.encoder), motion: await load(config.files.motion) };
   const stream = new FaceStream(files, ort, { ...options, rate, noise: () => drawn[next++] });
   for (let at = 0; at < samples.length; at += 1001) frames.push(...await stream.push(samples.slice(at, at + 1001)));
   frames.push(...await stream.finish());
-  return frames.map(({ arkit, pose }) => [...arkit, ...(pose || [])]);
+  return frames.map(({ arkit, pose, tongue }) => [...arkit, ...tongue, ...(pose || [])]);
 }
 """
 
@@ -63,7 +64,9 @@ def test_weights_are_those_of_python(rate, acts, tmp_path):
 
         stream = OnnxStream(folder, rate, noise=draw, **options)
         frames = stream.push(clip) + stream.finish()
-        expected = [np.concatenate([frame.arkit, [] if frame.pose is None else frame.pose]) for frame in frames]
+        expected = [
+            np.concatenate([frame.arkit, frame.tongue, [] if frame.pose is None else frame.pose]) for frame in frames
+        ]
         page.route("**/model/*", lambda route: route.fulfill(path=folder / route.request.url.rpartition("/")[2]))
         page.goto(f"{url}/package.json")  # any page of the folder: the modules need no other
         sound = {"sound": base64.b64encode(clip).decode(), "noise": base64.b64encode(noise).decode()}
