@@ -78,7 +78,7 @@ def compact(model: Any, precision: str, factors: Factors) -> Any:
 
 
 def _rename(graph: Any) -> None:
-    """Give numbers in place of names to all but inputs and outputs: names were a tenth of the file."""
+    """Give numbers in place of names to all but inputs and outputs: they were half of what is no weight."""
     new = {item.name: item.name for item in (*graph.input, *graph.output)} | {"": ""}
     del graph.value_info[:]
     for tensor in graph.initializer:

@@ -71,8 +71,9 @@ def test_weights_are_those_of_python(rate, acts, tmp_path):
         page.goto(f"{url}/package.json")  # any page of the folder: the modules need no other
         sound = {"sound": base64.b64encode(clip).decode(), "noise": base64.b64encode(noise).decode()}
         found = np.array(page.evaluate(f"({PROGRAM})({json.dumps(sound | {'rate': rate, 'options': told})})"))
-    assert found.shape == (48, 58 if acts else 52) and 0.05 < np.std(expected)
-    np.testing.assert_allclose(found, expected, atol=1e-3 if acts else 1e-4)  # poses are degrees and mm
+    assert found.shape == (48, 63) and 0.05 < np.std(expected)
+    np.testing.assert_allclose(found[:, :57], np.array(expected)[:, :57], atol=1e-4)
+    np.testing.assert_allclose(found[:, 57:], np.array(expected)[:, 57:], atol=1e-3)  # degrees and mm
 
 
 def test_a_microphone_moves_a_head(tmp_path):
@@ -80,7 +81,13 @@ def test_a_microphone_moves_a_head(tmp_path):
     recording = write_wav(tmp_path / "voice.wav", load_audio(DEMO))
     elsewhere, errors = [], []
     with static_server() as url, browser_page(recording) as page:
-        page.on("request", lambda request: elsewhere.append(request.url) if not request.url.startswith(url) else None)
+        # Textures of a glb are blobs of the page's own.
+        page.on(
+            "request",
+            lambda request: (
+                elsewhere.append(request.url) if not request.url.removeprefix("blob:").startswith(url) else None
+            ),
+        )
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.set_viewport_size({"width": 200, "height": 200})  # pictures are drawn in software here
         page.goto(f"{url}/live.html")
