@@ -84,13 +84,8 @@ def main() -> None:
         with wave.open(str(sound), "wb") as file:
             file.setparams((1, 2, RATE, 0, "NONE", ""))
             file.writeframes(samples.tobytes())
-        line = [
-            sys.executable,
-            "-c",
-            "from facetalk_hf.cli.main import main; main()",
-            "stream",
-            "-" if options.pipe else str(sound),
-        ]
+        program = "import sys; from facetalk_hf.cli.main import main; sys.exit(main())"
+        line = [sys.executable, "-c", program, "stream", "-" if options.pipe else str(sound)]
         line += ["--live-link", f"127.0.0.1:{receiver.getsockname()[1]}"]
         before = os.times()
         sender = subprocess.Popen(line, stdin=subprocess.PIPE if options.pipe else subprocess.DEVNULL)
