@@ -67,7 +67,7 @@ def export_onnx(
         look_ahead (`float`, *optional*): seconds, one that the audio encoder has learnt; by default its own.
         opset (`int`, *optional*): version of ONNX' operators.
         precision (`str`, *optional*, defaults to `"fp16"`): of the weights as stored. `"fp16"` gives PyTorch's stream
-            to 1e-4; `"int8"` is a third smaller, and blinks may come a frame earlier or later.
+            to 1e-4; `"int8"` is about half as large, and near it (docs/onnx.md).
         plain (`bool`, *optional*): write `encoder.onnx` and `motion.onnx`, for other programs, instead of
             `encoder.onnxz` and `motion.onnxz`, the same files packed without loss (`portable.packing`).
 

@@ -121,9 +121,9 @@ def test_avatars_by_names():
         morphTargetInfluences: names.map(() => 0), traverse(visit) { visit(this); },
       });
       const row = (weights) => config.arkit.map((name) => weights[name] || 0);
-      const mine = make("jawOpen", "eyeBlink_L", "browInnerUp_R", "body"), other = make("JawOpen", "Eye_Blink.R");
-      const shown = row({ jawOpen: 0.5, eyeBlinkLeft: 1, browInnerUp: 0.2 }), known = Object.keys(config.visemes);
-      for (const avatar of [mine, other]) bindAvatar(avatar, config).set(shown);
+      const mine = make("jawOpen", "eyeBlink_L", "browInnerUp_R", "body", "tongueOut", "tongueTipUp"), other = make("JawOpen", "Eye_Blink.R");
+      const shown = row({ jawOpen: 0.5, eyeBlinkLeft: 1, browInnerUp: 0.2, tongueOut: 0.3 }), known = Object.keys(config.visemes);
+      for (const avatar of [mine, other]) bindAvatar(avatar, config).set(shown, null, [0.3, 0.6, 0, 0, 0]);
       const visemes = make(...known.map((name) => "viseme_" + name)), bound = bindAvatar(visemes, config);
       const say = (viseme) => {
         bound.set(row(config.visemes[viseme]));
@@ -136,5 +136,5 @@ def test_avatars_by_names():
     with static_server() as url, browser_page(DEMO) as page:
         page.goto(f"{url}/package.json")
         mine, other, said = page.evaluate(program)
-    assert mine == pytest.approx([0.5, 1, 0.2, 0]) and other == pytest.approx([0.5, 0])
+    assert mine == pytest.approx([0.5, 1, 0.2, 0, 0.3, 0.6]) and other == pytest.approx([0.5, 0])
     assert said == ["aa", "U", "PP", "FF"]

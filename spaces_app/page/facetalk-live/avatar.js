@@ -23,8 +23,8 @@ export function bindAvatar(root, config) {
   root.traverse((mesh) => {
     for (const [name, place] of Object.entries(mesh.morphTargetDictionary || {})) {
       const channel = index.get(plain(name)), viseme = VISEME.exec(name);
-      if (tip.has(plain(name))) tongues.push([mesh.morphTargetInfluences, place, tip.get(plain(name))]);
-      else if (channel !== undefined) direct.push([mesh.morphTargetInfluences, place, channel]);
+      if (channel !== undefined) direct.push([mesh.morphTargetInfluences, place, channel]);
+      else if (tip.has(plain(name))) tongues.push([mesh.morphTargetInfluences, place, tip.get(plain(name))]);
       else if (viseme) {
         const kind = known.get(viseme[1].toLowerCase()) || other[viseme[1].toLowerCase()];
         if (kind) spoken.set(kind, [...(spoken.get(kind) || []), [mesh.morphTargetInfluences, place]]);
