@@ -121,8 +121,9 @@ def test_avatars_by_names():
         morphTargetInfluences: names.map(() => 0), traverse(visit) { visit(this); },
       });
       const row = (weights) => config.arkit.map((name) => weights[name] || 0);
-      const mine = make("jawOpen", "eyeBlink_L", "browInnerUp_R", "body", "tongueOut", "tongueTipUp"), other = make("JawOpen", "Eye_Blink.R");
-      const shown = row({ jawOpen: 0.5, eyeBlinkLeft: 1, browInnerUp: 0.2, tongueOut: 0.3 }), known = Object.keys(config.visemes);
+      const mine = make("jawOpen", "eyeBlink_L", "browInnerUp_R", "body", "tongueOut", "tongueTipUp");
+      const other = make("JawOpen", "Eye_Blink.R"), known = Object.keys(config.visemes);
+      const shown = row({ jawOpen: 0.5, eyeBlinkLeft: 1, browInnerUp: 0.2, tongueOut: 0.3 });
       for (const avatar of [mine, other]) bindAvatar(avatar, config).set(shown, null, [0.3, 0.6, 0, 0, 0]);
       const visemes = make(...known.map((name) => "viseme_" + name)), bound = bindAvatar(visemes, config);
       const say = (viseme) => {
