@@ -80,7 +80,10 @@ def parity(few: FaceTalkPipeline, folder: Path, path: Path) -> tuple[int, float]
     noise = torch.randn(len(sound) // 500, size, generator=generator)
     stream = few.open_stream(RATE)
     stream.noise = noise.clone()
-    expected = few.arkit(torch.cat((stream.push(sound), stream.finish())))
+    begun, first = stream.push(sound), stream.tongue
+    ended = stream.finish()
+    tongue = None if first is None or stream.tongue is None else np.concatenate((first, stream.tongue))
+    expected = few.arkit(torch.cat((begun, ended)), tongue)
     drawn = iter(noise.split(2))
     live = OnnxStream(folder, RATE, noise=lambda hop, size: next(drawn).numpy())
     found = np.stack([frame.arkit for frame in live.push(sound) + live.finish()])
