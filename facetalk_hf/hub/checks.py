@@ -30,21 +30,9 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 """Regular expressions of the paths that a repository of each type may hold; all else is refused."""
 
 BINARY = (
-    ".png",
-    ".jpg",
-    ".webp",
-    ".gif",
-    ".wav",
-    ".mp3",
-    ".flac",
-    ".glb",
-    ".npz",
-    ".npy",
-    ".mp4",
-    ".wasm",
-    ".onnx",
+    ".png", ".jpg", ".webp", ".gif", ".wav", ".mp3", ".flac", ".glb", ".npz", ".npy", ".mp4", ".wasm", ".onnx",
     ".onnxz",
-)
+)  # fmt: skip
 SECRETS: dict[str, str] = {
     "a token of the Hub": r"\bhf_[A-Za-z0-9]{20,}",
     "a token of GitHub": r"\b(gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,})",

@@ -129,7 +129,6 @@ def export_onnx(
         data = model.SerializeToString()
         with atomic_path(folder / files[name]) as temporary:
             temporary.write_bytes(data if plain else pack(data, half_runs(model, data)))
-        (folder / f"{name}.onnx{'z' if plain else ''}").unlink(missing_ok=True)  # of an earlier call
     description = describe(layout, names, head) | {
         "generator": "facetalk_hf", "version": VERSION, "fps": pipe.config["fps"], "hop": hop, "past": ear.past,
         "ahead": ahead, "window": config.window, "cache": list(cache), "sample_size": denoiser.sample_dim,
@@ -140,6 +139,8 @@ def export_onnx(
     }  # fmt: skip
     with atomic_path(folder / CONFIG) as temporary:
         temporary.write_text(json.dumps(description) + "\n", encoding="utf-8")
+    for name in NETWORKS:
+        (folder / f"{name}.onnx{'z' if plain else ''}").unlink(missing_ok=True)  # of an earlier call
     return {name: (folder / name).stat().st_size for name in (*files.values(), CONFIG)}
 
 
