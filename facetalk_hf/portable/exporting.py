@@ -149,7 +149,8 @@ def _factors(pipe: FaceTalkPipeline) -> Factors:
     if not pipe.has_few_steps or pipe.model_folder is None:
         return []
     denoiser: Any = pipe.denoiser
-    lora, _ = load_lora(pipe.model_folder / FEW_STEPS, pipe._origin or denoiser)
+    origin: Any = pipe._origin or denoiser
+    lora, _ = load_lora(pipe.model_folder / FEW_STEPS, origin)
     result = []
     for name, weight in denoiser.named_parameters():
         if f"{name}.up" not in lora:
@@ -198,11 +199,12 @@ def describe(layout: ColumnLayout, names: tuple[str, ...], head: Any) -> dict[st
 def _traced(module: torch.nn.Module, inputs: dict[str, tuple[int, ...]], outputs: tuple[str, ...], opset: int) -> Any:
     """Trace a module into a `ModelProto`."""
     onnx, buffer = load_onnx(), io.BytesIO()
+    file: Any = buffer  # the tracing exporter takes one, whatever its annotation says
     example = tuple(torch.zeros(shape) if name != "mask" else torch.ones(shape) for name, shape in inputs.items())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values that tracing fixes, as is meant, and of its successor
         torch.onnx.export(
-            module, example, buffer, input_names=list(inputs), output_names=list(outputs),
+            module, example, file, input_names=list(inputs), output_names=list(outputs),
             opset_version=opset, dynamo=False, external_data=False,
         )  # fmt: skip
     return onnx.load_model_from_string(buffer.getvalue())
