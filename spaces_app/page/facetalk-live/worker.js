@@ -18,9 +18,7 @@ async function open({ model, runtime, device, port, options }) {
   ort.env.logLevel = "error";
   const config = await fetched(model + "config.json", "json");
   const load = async (name) =>
-    ort.InferenceSession.create(await unpacked(name, await fetched(model + name, "arrayBuffer")), {
-      executionProviders: [device], enableCpuMemArena: false, enableMemPattern: false,  // shapes are fixed and small
-    });
+    ort.InferenceSession.create(await unpacked(name, await fetched(model + name, "arrayBuffer")), { executionProviders: [device] });
   stream = new FaceStream({ config, encoder: await load(config.files.encoder), motion: await load(config.files.motion) }, ort, options);
   await new FaceStream({ ...stream }, ort, options).push(new Float32Array(options.rate));  // the first run is slow: now
   port.onmessage = ({ data }) => data.samples && hear(data);
