@@ -131,9 +131,9 @@ def test_plain_files_for_other_programs(tmp_path, precision, monkeypatch):
         == (tmp_path / "plain" / "motion.onnx").read_bytes()
     )
     onnxruntime.InferenceSession(tmp_path / "plain" / "encoder.onnx")
-    expected, found, _, _ = both(pipe, tmp_path / "plain", clip, tongue_atol=0.05)
-    np.testing.assert_allclose(found, expected, atol=1e-4 if precision == "fp16" else 0.1)
-    assert (np.abs(found - expected).max() > 1e-4) == (precision == "int8")
+    expected, found, _, _ = both(pipe, tmp_path / "plain", clip, tongue_atol=0.2)
+    lost = np.abs(found - expected)
+    assert lost.max() < 1e-4 if precision == "fp16" else lost.max() > 1e-4 and lost.mean() < 0.02
     export_onnx(pipe, tmp_path / "plain")
     assert not (tmp_path / "plain" / "motion.onnx").exists()  # of two forms one is there
 
