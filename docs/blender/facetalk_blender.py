@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""Add-on for Blender 4.2 and later: pick a sound, or the csv of a motion, and the selected head speaks it.
+"""Add-on for Blender 4.2 and later: pick a sound, or the csv or json of a motion, and the selected head speaks it.
 
 Install: Edit > Preferences > Add-ons > Install from Disk, this file. Then, in the 3D viewport, press N and open the
 tab FaceTalk. A sound needs the `facetalk` command, whose place the preferences of the add-on hold; a csv of Live Link
-Face, by `facetalk generate --format csv`, needs nothing. Every mesh among the selected objects whose shape keys bear
-ARKit's names, in any spelling, gets an action on them; the sound goes into the sequencer.
+Face, or the json of `facetalk generate --format json`, which has the tongue too, needs nothing. Every mesh among the
+selected objects whose shape keys bear ARKit's names, in any spelling, gets an action on them; the sound goes into the
+sequencer.
 """
 
 import csv
+import json
 import re
 import shutil
 import subprocess
@@ -28,7 +30,7 @@ bl_info = {
     "description": "Speech to the motion of the selected head",
     "category": "Animation",
 }
-TABLES = (".csv",)
+TABLES = (".csv", ".json")
 
 
 class FaceTalkFailure(Exception):
@@ -61,17 +63,30 @@ def read_csv(path: Path) -> tuple[list[float], dict[str, list[float]]]:
     return [time - whole[0] for time in whole], columns
 
 
+def read_json(path: Path) -> tuple[list[float], dict[str, list[float]]]:
+    """The same, of the json of facetalk, with the tongue."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        columns = {}
+        for names, rows in (("names", "weights"), ("tongue_names", "tongue")):
+            tracks = zip(*document.get(rows, ()), strict=True)
+            columns |= {plain(name): list(track) for name, track in zip(document.get(names, ()), tracks, strict=False)}
+        return [index / document["fps"] for index in range(len(document["weights"]))], columns
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise FaceTalkFailure(f"{path.name} is no motion of facetalk: {error}") from error
+
+
 def speak(sound: Path, command: str, options: str) -> Path:
-    """Run the facetalk command on a sound; the csv that it wrote, in a folder of its own."""
+    """Run the facetalk command on a sound; the json that it wrote, in a folder of its own."""
     program = shutil.which(command) or (command if Path(command).is_file() else None)
     if program is None:
         raise FaceTalkFailure(f"no command {command!r}: set its place in the add-on's preferences, or pick a csv")
     folder = Path(tempfile.mkdtemp(prefix="facetalk-"))
-    line = [program, "generate", str(sound), "--output-dir", str(folder), "--format", "csv", *options.split()]
+    line = [program, "generate", str(sound), "--output-dir", str(folder), "--format", "json", *options.split()]
     done = subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    found = sorted(folder.glob("*.csv"))
+    found = sorted(folder.glob("*.json"))
     if done.returncode or not found:
-        last = (done.stderr.strip() or "no csv was written").splitlines()[-1]
+        last = (done.stderr.strip() or "no motion was written").splitlines()[-1]
         raise FaceTalkFailure(last.removeprefix("facetalk: "))
     return found[0]
 
@@ -122,7 +137,7 @@ def add_sound(scene, sound: Path, start: int) -> None:
 
 
 def animate(context, path: Path, command: str, options: str, with_sound: bool = True) -> list[str]:
-    """Make all selected heads speak a sound or show a csv; names of the objects that do."""
+    """Make all selected heads speak a sound or show a motion; names of the objects that do."""
     keys = {}
     for item in context.selected_objects:
         for part in (item, *item.children_recursive):  # a rig: the meshes below it
@@ -131,7 +146,7 @@ def animate(context, path: Path, command: str, options: str, with_sound: bool = 
     if not keys:
         raise FaceTalkFailure("select a head with shape keys, or the rig above it")
     table = path if path.suffix.lower() in TABLES else speak(path, command, options)
-    times, columns = read_csv(table)
+    times, columns = (read_json if table.suffix.lower() == ".json" else read_csv)(table)
     if not any(channels(key, columns) for key in keys):
         raise FaceTalkFailure("no shape key of the selection bears a name of ARKit, such as jawOpen")
     scene, done = context.scene, []
@@ -148,12 +163,12 @@ def animate(context, path: Path, command: str, options: str, with_sound: bool = 
 
 
 class FACETALK_OT_speak(bpy.types.Operator, ImportHelper):
-    """Pick a sound, or a csv of Live Link Face, for the selected heads."""
+    """Pick a sound, or a csv of Live Link Face or json of facetalk, for the selected heads."""
 
     bl_idname = "facetalk.speak"
     bl_label = "Speak a sound"
     bl_options = {"REGISTER", "UNDO"}
-    filter_glob: StringProperty(default="*.wav;*.mp3;*.flac;*.ogg;*.m4a;*.mp4;*.csv", options={"HIDDEN"})
+    filter_glob: StringProperty(default="*.wav;*.mp3;*.flac;*.ogg;*.m4a;*.mp4;*.csv;*.json", options={"HIDDEN"})
     intensity: FloatProperty(name="Intensity", default=1.0, min=0.0, max=2.0)
     seed: StringProperty(name="Seed", default="0")
     sound: BoolProperty(name="Sound into the sequencer", default=True)

@@ -24,12 +24,15 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "dataset": (r"README\.md", "LICENSE", rf"({NAME}/)*{NAME}\.parquet", rf"{NAME}\.(npy|npz)", r"corpus\.json"),
     "space": (
         "LICENSE", r"facetalk_hf/py\.typed",
-        rf"({NAME}/)*{NAME}\.(py|md|txt|json|html|css|m?js|svg|png|jpg|webp|gif|wav|mp3|flac|glb|npz|safetensors|onnx|wasm)",
+        rf"({NAME}/)*{NAME}\.(py|md|txt|json|html|css|m?js|svg|png|jpg|webp|gif|wav|mp3|flac|glb|npz|safetensors|onnxz?|wasm)",
     ),
 }  # fmt: skip
 """Regular expressions of the paths that a repository of each type may hold; all else is refused."""
 
-BINARY = (".png", ".jpg", ".webp", ".gif", ".wav", ".mp3", ".flac", ".glb", ".npz", ".npy", ".mp4", ".wasm", ".onnx")
+BINARY = (
+    ".png", ".jpg", ".webp", ".gif", ".wav", ".mp3", ".flac", ".glb", ".npz", ".npy", ".mp4", ".wasm", ".onnx",
+    ".onnxz",
+)  # fmt: skip
 SECRETS: dict[str, str] = {
     "a token of the Hub": r"\bhf_[A-Za-z0-9]{20,}",
     "a token of GitHub": r"\b(gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,})",

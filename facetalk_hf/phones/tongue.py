@@ -7,6 +7,7 @@ what leaves the tongue free (m, p, f, h ..) lets its neighbours pass. No tongue 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -87,6 +88,14 @@ def heard_tongue(logits: np.ndarray, before: np.ndarray | None = None) -> np.nda
         row = row + min(0.9 * strength, 0.9) * (target - row)  # a phone that leaves the tongue free lets it stay
         result[index] = row
     return result
+
+
+def tongue_rules() -> dict[str, Any]:
+    """Give the numbers of `heard_tongue` and `within_mouth`, for programs in other languages."""
+    return {
+        "names": list(TONGUE), "target": _TARGET.tolist(), "dominance": _DOMINANCE.tolist(), "overbite": _OVERBITE,
+        "drop": _DROP,
+    }  # fmt: skip
 
 
 def within_mouth(tongue: np.ndarray, mouth: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A pipeline's stream as ONNX files: `encoder.onnx`, `motion.onnx`, and `config.json` with all else."""
+"""A pipeline's stream as two networks in ONNX, `encoder` and `motion`, and `config.json` with all else."""
 
 import copy
+import io
 import json
 import os
 import warnings
@@ -23,18 +24,26 @@ from ..errors import FaceTalkError
 from ..files import atomic_path
 from ..head.decoding import make_decoder
 from ..models.audio_encoder import LogMelEncoder
+from ..models.lora import load_lora
 from ..motion.channels import Channels, shape_names
 from ..motion.eyes import LID_COMPANIONS, LID_DECISION, LID_REST, LID_SOFTNESS
 from ..motion.steering import MouthSteering, MouthTarget, steerable
+from ..paths import FEW_STEPS
+from ..phones.tongue import tongue_rules
 from ..pipeline.facetalk import FaceTalkPipeline
 from ..pipeline.streaming import sampling_table
+from ..pipeline.tongue import hears_tongue
+from .compacting import Factors, compact, half_runs, load_onnx
 from .networks import Ear, Motion, check_shares, rotary_frequencies
+from .packing import pack
+from .runtime import VERSION
 from .visemes import viseme_table
 
 
 OPSET = 18
-VERSION = 1
-CONFIG, ENCODER, MOTION, HEAD = "config.json", "encoder.onnx", "motion.onnx", "head.glb"
+CONFIG, HEAD = "config.json", "head.glb"
+NETWORKS = ("encoder", "motion")
+PRECISIONS = ("fp16", "int8")
 
 
 @torch.no_grad()
@@ -44,11 +53,12 @@ def export_onnx(
     hop: int = 2,
     look_ahead: float | None = None,
     opset: int = OPSET,
+    precision: str = "fp16",
+    plain: bool = False,
 ) -> dict[str, int]:
     """Write the stream of a pipeline as ONNX files for [`~facetalk_hf.portable.runtime.OnnxStream`] and browsers.
 
-    Weights are stored in half precision, with what that loses of one in 8 bits beside it where it loses anything
-    (`_compact`); arithmetic is in single precision. Intensity is 1 in the network, and scales its result later.
+    Arithmetic is in single precision. Intensity is 1 in the network, and scales its result later.
 
     Args:
         pipe ([`FaceTalkPipeline`]): that can stream; its few-step weights are used.
@@ -56,6 +66,10 @@ def export_onnx(
         hop (`int`, *optional*, defaults to 2): frames made at a time, fixed in the files.
         look_ahead (`float`, *optional*): seconds, one that the audio encoder has learnt; by default its own.
         opset (`int`, *optional*): version of ONNX' operators.
+        precision (`str`, *optional*, defaults to `"fp16"`): of the weights as stored. `"fp16"` gives PyTorch's stream
+            to 1e-4; `"int8"` is about half as large, and near it (docs/onnx.md).
+        plain (`bool`, *optional*): write `encoder.onnx` and `motion.onnx`, for other programs, instead of
+            `encoder.onnxz` and `motion.onnxz`, the same files packed without loss (`portable.packing`).
 
     Returns:
         bytes of the files by their names.
@@ -65,6 +79,9 @@ def export_onnx(
     """
     if not isinstance(hop, int) or hop < 1:
         raise FaceTalkError(f"hop must be a whole number of frames of at least 1, not {hop}")
+    if precision not in PRECISIONS:
+        raise FaceTalkError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
+    factors = [] if precision == "int8" else _factors(pipe)
     pipe = pipe if pipe.config["is_distilled"] else pipe.few_steps()
     names, head, encoder = shape_names(pipe.head), pipe.head, copy.deepcopy(pipe.audio_encoder)
     if head is None or names is None:
@@ -82,7 +99,8 @@ def export_onnx(
         heard = MouthTarget(np.zeros((hop, len(INDEX))), np.zeros(hop), np.zeros(hop))
         steering = MouthSteering([heard], hop, denoiser, head, 1.0, intensity)
         columns = [INDEX[name] for name, mouth in zip(names, steering.channels.mouth, strict=True) if mouth]
-    ear = Ear(encoder, hop, ahead, columns).eval()
+    tongue = hears_tongue(encoder, head)
+    ear = Ear(encoder, hop, ahead, columns, tongue).eval()
     motion = Motion(
         denoiser, head, timesteps, table, hop, intensity, controls.mouth_temperature, steering
     ).eval()  # fmt: skip
@@ -100,18 +118,49 @@ def export_onnx(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {"columns": (4 * frames, layout.feature_size), "mask": (frames,)}
-    _write(ear, sizes, ("features", *heard_names), folder / ENCODER, opset)
-    _write(motion, told, ("weights", "next_cache", *(("poses",) if config.pose_dim else ())), folder / MOTION, opset)
+    heard_names = (*heard_names, *(("phones",) if tongue else ()))
+    made = (
+        (ear, sizes, ("features", *heard_names)),
+        (motion, told, ("weights", "next_cache", *(("poses",) if config.pose_dim else ()))),
+    )
+    files = {name: f"{name}.onnx" + ("" if plain else "z") for name in NETWORKS}
+    for name, (network, inputs, outputs) in zip(NETWORKS, made, strict=True):
+        model = compact(_traced(network, inputs, outputs, opset), precision, factors)
+        data = model.SerializeToString()
+        with atomic_path(folder / files[name]) as temporary:
+            temporary.write_bytes(data if plain else pack(data, half_runs(model, data)))
     description = describe(layout, names, head) | {
         "generator": "facetalk_hf", "version": VERSION, "fps": pipe.config["fps"], "hop": hop, "past": ear.past,
         "ahead": ahead, "window": config.window, "cache": list(cache), "sample_size": denoiser.sample_dim,
         "frequencies": rotary_frequencies(denoiser), "inputs": list(told), "heard": list(heard_names),
+        "files": files, "precision": precision, "tongue": tongue_rules() if tongue else None,
         "conditions": {name: BOUNDS[name] for name in config.condition_names or ()},
         "poses": list(POSE[: config.pose_dim]),
     }  # fmt: skip
     with atomic_path(folder / CONFIG) as temporary:
         temporary.write_text(json.dumps(description) + "\n", encoding="utf-8")
-    return {name: (folder / name).stat().st_size for name in (ENCODER, MOTION, CONFIG)}
+    for name in NETWORKS:
+        (folder / f"{name}.onnx{'z' if plain else ''}").unlink(missing_ok=True)  # of an earlier call
+    return {name: (folder / name).stat().st_size for name in (*files.values(), CONFIG)}
+
+
+def _factors(pipe: FaceTalkPipeline) -> Factors:
+    """Find matrices of few steps, and their transposes, as what they are made of, where half precision holds it."""
+    if not pipe.has_few_steps or pipe.model_folder is None:
+        return []
+    denoiser: Any = pipe.denoiser
+    origin: Any = pipe._origin or denoiser
+    lora, _ = load_lora(pipe.model_folder / FEW_STEPS, origin)
+    result = []
+    for name, weight in denoiser.named_parameters():
+        if f"{name}.up" not in lora:
+            continue
+        parts = [part.detach().float().cpu() for part in (weight, lora[f"{name}.up"], lora[f"{name}.down"])]
+        if all(torch.equal(part, part.half().float()) for part in parts):
+            fused = (parts[0] + parts[1] @ parts[2]).numpy()
+            base, up, down = (part.half().numpy() for part in parts)
+            result += [(fused, (base, up, down)), (fused.T, (base.T, down.T, up.T))]
+    return result
 
 
 def layout_of(extractor: Any) -> ColumnLayout:
@@ -147,64 +196,18 @@ def describe(layout: ColumnLayout, names: tuple[str, ...], head: Any) -> dict[st
     }  # fmt: skip
 
 
-def _write(
-    module: torch.nn.Module, inputs: dict[str, tuple[int, ...]], outputs: tuple[str, ...], path: Path, opset: int
-) -> None:
-    """Trace a module and write it with compact weights."""
-    onnx = _onnx()
+def _traced(module: torch.nn.Module, inputs: dict[str, tuple[int, ...]], outputs: tuple[str, ...], opset: int) -> Any:
+    """Trace a module into a `ModelProto`."""
+    onnx, buffer = load_onnx(), io.BytesIO()
+    file: Any = buffer  # the tracing exporter takes one, whatever its annotation says
     example = tuple(torch.zeros(shape) if name != "mask" else torch.ones(shape) for name, shape in inputs.items())
-    with atomic_path(path) as temporary, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values that tracing fixes, as is meant, and of its successor
         torch.onnx.export(
-            module, example, str(temporary), input_names=list(inputs), output_names=list(outputs),
+            module, example, file, input_names=list(inputs), output_names=list(outputs),
             opset_version=opset, dynamo=False, external_data=False,
         )  # fmt: skip
-        model = onnx.load(str(temporary))
-        _compact(model)
-        onnx.checker.check_model(model)
-        onnx.save(model, str(temporary))
-
-
-def _compact(model: Any, smallest: int = 64) -> None:
-    """Store weights in half precision; what that changes of one is kept in 8 bits beside it, and added again.
-
-    Checkpoints are in half precision, and lose nothing. A LoRA that was fused into them does: up to 2^-12 of a weight,
-    of which 8 bits leave 2^-19. onnxruntime adds them up once, when it loads the file.
-    """
-    onnx = _onnx()
-    graph, front, kept = model.graph, [], []
-    for tensor in graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < smallest or not np.isfinite(values).all():
-            kept.append(tensor)
-            continue
-        name, half = tensor.name, values.astype(np.float16)
-        lost = values - half.astype(np.float32)
-        exact = not lost.any()
-        kept.append(onnx.numpy_helper.from_array(half, f"{name}.half"))
-        whole = name if exact else f"{name}.rounded"
-        front.append(onnx.helper.make_node("Cast", [f"{name}.half"], [whole], to=onnx.TensorProto.FLOAT))
-        if not exact:
-            scale = np.float32(np.abs(lost).max() / 127)
-            steps = np.round(lost / scale).astype(np.int8)
-            kept.append(onnx.numpy_helper.from_array(steps, f"{name}.lost"))
-            kept.append(onnx.numpy_helper.from_array(np.array(scale), f"{name}.scale"))
-            # Not DequantizeLinear, which onnxruntime computes again in every run.
-            front.append(onnx.helper.make_node("Cast", [f"{name}.lost"], [f"{name}.steps"], to=onnx.TensorProto.FLOAT))
-            front.append(onnx.helper.make_node("Mul", [f"{name}.steps", f"{name}.scale"], [f"{name}.fine"]))
-            front.append(onnx.helper.make_node("Add", [whole, f"{name}.fine"], [name]))
-    nodes = [*front, *graph.node]
-    del graph.initializer[:], graph.node[:]
-    graph.initializer.extend(kept)
-    graph.node.extend(nodes)
-
-
-def _onnx() -> Any:
-    try:
-        import onnx
-    except ImportError as error:
-        raise FaceTalkError("writing ONNX files needs the package onnx: pip install 'facetalk_hf[onnx]'") from error
-    return onnx
+    return onnx.load_model_from_string(buffer.getvalue())
 
 
 def export_head(pipe: FaceTalkPipeline, folder: str | os.PathLike, resolution: int = 96) -> dict[str, int]:

@@ -28,28 +28,31 @@ class Ear(nn.Module):
         encoder ([`LogMelEncoder`]): in float32.
         hop (`int`), look_ahead (`int`): frames.
         columns (sequence of `int`, *optional*): of the mouth's shapes among the 53, where closures are to be heard.
+        phones (`bool`, *optional*): give phones as well.
     """
 
     def __init__(
-        self, encoder: LogMelEncoder, hop: int, look_ahead: int, columns: Sequence[int] | None = None
-    ) -> None:
+        self, encoder: LogMelEncoder, hop: int, look_ahead: int, columns: Sequence[int] | None = None,
+        phones: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.encoder, self.hop, self.look_ahead = encoder, hop, look_ahead
+        self.encoder, self.hop, self.look_ahead, self.phones = encoder, hop, look_ahead, phones
         self.past, self.columns = encoder.past_frames(), columns
 
     def forward(self, columns: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Encode columns (4 T, M + 1) and mask (T,) float, 0 beyond the clip; T = past + hop + look-ahead frames.
 
         Returns:
-            features (hop, A); and, where closures are heard, what [`MouthSteering`] takes: the mouth's target (hop,
-            K), contact (hop, 1), least distance (hop,) and rest (hop,).
+            features (hop, A); where closures are heard, what [`MouthSteering`] takes: the mouth's target (hop, K),
+            contact (hop, 1), least distance (hop,) and rest (hop,); where phones are, their logits (2 hop, P).
         """
         features = self._encode(columns[None], mask[None, :, None])[0]
         threshold = self.encoder.config.closure_threshold
+        phones = (self.encoder.predict_phones(features[None])[0],) if self.phones else ()
         if self.columns is None or threshold is None:
-            return (features,)
+            return features, *phones
         target, contact, least, rest = heard_closures(self.encoder, features, threshold)
-        return features, target[:, list(self.columns)], contact[:, None], least, rest
+        return features, target[:, list(self.columns)], contact[:, None], least, rest, *phones
 
     def _encode(self, columns: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Compute `LogMelEncoder.forward` of the hop's frames alone: no block sees more than these need."""

@@ -20,13 +20,18 @@ import numpy as np
 
 from ..audio.columns import ColumnLayout, log_mel
 from ..audio.streaming import FeatureStream, StreamingResampler, read_chunk
+from ..blendshapes import INDEX, TONGUE
 from ..conditions import STYLE
 from ..errors import FaceTalkError
 from ..motion.controls import BLINK_CONTRAST, MotionControls, has_lids
 from ..motion.emotions import told_conditions
 from ..motion.eyes import LidMemory, keep_gaze, sees, sharpen_blinks
+from ..phones.tongue import heard_tongue, within_mouth
+from .packing import unpack
 
 
+VERSION = 2
+"""Of the files' layout."""
 FIXED = ("num_inference_steps", "guidance_scale", "mouth_temperature", "look_ahead", "emotion_scale")
 """Controls that were settled when the files were written."""
 
@@ -40,6 +45,7 @@ class Frame:
         weights ((W,) float32): of the model's own shapes, `OnnxStream.names`.
         arkit ((52,) float32): in 0..1, in the order of `OnnxStream.arkit_names`.
         pose ((6,) float32, *optional*): yaw, pitch, roll in degrees, x, y, z in mm, scaled by `head_motion`.
+        tongue ((5,) float32, *optional*): of the shapes `blendshapes.TONGUE`, from a model that hears phones.
     """
 
     index: int
@@ -47,6 +53,7 @@ class Frame:
     weights: np.ndarray
     arkit: np.ndarray
     pose: np.ndarray | None = None
+    tongue: np.ndarray | None = None
 
 
 class _Ear:
@@ -98,14 +105,16 @@ class OnnxStream:
         folder = Path(folder)
         try:
             self.config = config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            layout = ColumnLayout(**config["layout"])
+            layout, version = ColumnLayout(**config["layout"]), config["version"]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise FaceTalkError(f"{folder} holds no exported stream: facetalk export-onnx writes one") from error
+        if version != VERSION:
+            raise FaceTalkError(f"{folder} was written by another version of facetalk export-onnx: write it again")
         self.names, self.arkit_names = tuple(config["names"]), tuple(config["arkit"])
         self.fps, self.hop, self.sampling_rate = config["fps"], config["hop"], int(sampling_rate)
         self.controls = self._checked(replace(controls or MotionControls(), **options))
-        self._ear = _Ear(_session(folder / "encoder.onnx", threads), config)
-        self._motion = _session(folder / "motion.onnx", threads)
+        self._ear = _Ear(_session(folder / config["files"]["encoder"], threads), config)
+        self._motion = _session(folder / config["files"]["motion"], threads)
         self._features = FeatureStream(self._ear, layout, self.hop)
         self._resampler = StreamingResampler(self.sampling_rate, layout.sampling_rate)
         if warm_up is not None:
@@ -118,6 +127,7 @@ class OnnxStream:
         for row, column, share in config["to_arkit"]:
             self._to_arkit[row, column] = share
         self._mouth = np.array(config["mouth"])
+        self._said: np.ndarray | None = None  # the tongue's last weights, before they were fitted to the mouth
         self.num_frames, self.finished = 0, False
 
     @property
@@ -167,11 +177,13 @@ class OnnxStream:
         frames: list[Frame] = []
         while self._features.ready():
             weights, poses = self._shape(*self._infer(self._features.pull()))
-            arkit = (weights @ self._to_arkit).clip(0, 1)
+            arkit, tongue = (weights @ self._to_arkit).clip(0, 1), self._place_tongue(weights)
+            if tongue is not None:
+                arkit[:, self.arkit_names.index("tongueOut")] = tongue[:, TONGUE.index("tongueOut")]
             for row in range(self.hop):
                 index = self.num_frames + row
-                pose = None if poses is None else poses[row]
-                frames.append(Frame(index, index / self.fps, weights[row], arkit[row], pose))
+                pose, said = (None if item is None else item[row] for item in (poses, tongue))
+                frames.append(Frame(index, index / self.fps, weights[row], arkit[row], pose, said))
             self.num_frames += self.hop
         return frames
 
@@ -187,7 +199,7 @@ class OnnxStream:
             "turn": np.stack((np.cos(angle), np.sin(angle))).astype(np.float32),
             "bias": np.where(seen, 0, -np.inf).astype(np.float32),
             "cache": self._cache,
-        } | self._ear.heard  # fmt: skip
+        } | {name: self._ear.heard[name] for name in self.config["heard"] if name != "phones"}  # fmt: skip
         if self.config["conditions"]:
             told["conditions"] = told_conditions(
                 self.controls, tuple(self.config["conditions"]), hop, self.fps, first=first
@@ -209,6 +221,17 @@ class OnnxStream:
         if controls.head_motion != 1 and sees(self.names):
             weights = keep_gaze(weights, self.names, (1 - controls.head_motion) * poses)
         return weights, controls.head_motion * poses
+
+    def _place_tongue(self, weights: np.ndarray) -> np.ndarray | None:
+        """Find the tongue's weights (hop, 5) in what was heard, as `pipeline.tongue` does."""
+        if self.config["tongue"] is None:
+            return None
+        heard = heard_tongue(self._ear.heard["phones"], self._said)
+        self._said, mouth = heard[-1], np.zeros((len(heard), len(INDEX)), np.float32)
+        for name, values in zip(self.names, weights.T, strict=True):
+            if name in INDEX:
+                mouth[:, INDEX[name]] = values
+        return within_mouth(heard, mouth)
 
     def _checked(self, controls: MotionControls) -> MotionControls:
         learnt_pose = bool(self.config["poses"])
@@ -232,7 +255,9 @@ def _session(path: Path, threads: int) -> Any:
     # Spinning threads win microseconds and cost a core.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        data = path.read_bytes()
+        model = unpack(data) if path.suffix == ".onnxz" else data
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has classes of its own for each of its complaints
         raise FaceTalkError(
             f"cannot load {path}: {(str(error).strip() or type(error).__name__).splitlines()[0]}"

@@ -42,7 +42,7 @@ def head(name, shapes):
     return item
 
 rig = bpy.data.objects.new("rig", None); scene.collection.objects.link(rig)
-face = head("face", ["jawOpen", "EyeBlinkLeft", "mouth_smile.R", "browInnerUp_L", "aa"])
+face = head("face", ["jawOpen", "EyeBlinkLeft", "mouth_smile.R", "browInnerUp_L", "aa", "tongueTipUp"])
 face.parent = rig
 rig.select_set(True)
 bpy.context.view_layer.objects.active = rig
@@ -77,12 +77,18 @@ def test_pick_a_sound_get_the_action(tmp_path: Path):
     animation = talk()
     table, sound = animation.save(tmp_path / "talk.csv"), tmp_path / "talk.wav"
     animation.replace(audio=np.zeros(16000, np.float32), sampling_rate=16000).save(sound)
-    # In place of the command, which is tested elsewhere: it writes that csv, if it is asked as it should be.
+    # The command gives the tongue as well.
+    spoken = animation.save(tmp_path / "talk.json")
+    document = json.loads(spoken.read_text())
+    said = np.linspace(0, 1, len(document["weights"]))
+    document |= {"tongue_names": ["tongueOut", "tongueTipUp"], "tongue": [[0, value] for value in said]}
+    spoken.write_text(json.dumps(document))
+    # In place of the command, which is tested elsewhere: it writes that json, if it is asked as it should be.
     command = tmp_path / "facetalk"
     command.write_text(
         f"#!{sys.executable}\nimport shutil, sys\n"
         f"assert sys.argv[1:3] == ['generate', {str(sound)!r}] and sys.argv[-2:] == ['--seed', '3'], 'facetalk: no'\n"
-        f"shutil.copy({str(table)!r}, sys.argv[sys.argv.index('--output-dir') + 1])\n"
+        f"shutil.copy({str(tmp_path / 'talk.json')!r}, sys.argv[sys.argv.index('--output-dir') + 1])\n"
     )
     command.chmod(0o755)
     addon = ROOT / "docs" / "blender" / "facetalk_blender.py"
@@ -99,6 +105,9 @@ def test_pick_a_sound_get_the_action(tmp_path: Path):
         track = np.interp(moments, np.arange(len(weights)), weights[:, ARKIT.index(name)])
         for run in ("values", "again"):
             np.testing.assert_allclose([row[shape] for row in facts[run]], track, atol=1e-4)
+    track = np.interp(moments, np.arange(len(weights)), said)
+    np.testing.assert_allclose([row["tongueTipUp"] for row in facts["again"]], track, atol=1e-4)
+    assert all(row["tongueTipUp"] == 0 for row in facts["values"])
     assert all(row["aa"] == 0 for row in facts["values"])
     assert facts["strips"] == [["talk", 5]]
     assert len(facts["failures"]) == 3 and "nowhere" in facts["failures"][1]

@@ -22,18 +22,19 @@ DEMO = Path(facetalk_hf.__file__).parent / "assets" / "demo.wav"
 PROGRAM = """
 async ({ sound, noise, rate, options }) => {
   const numbers = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
-  const { FaceStream } = await import("./stream.js"), ort = await import("./vendor/ort/ort.wasm.min.mjs");
+  const { FaceStream, unpacked } = await import("./stream.js"), ort = await import("./vendor/ort/ort.wasm.min.mjs");
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmPaths = new URL("./vendor/ort/", document.baseURI).href;
-  const load = async (name) => ort.InferenceSession.create(await (await fetch("./model/" + name)).arrayBuffer());
+  const load = async (name) =>
+    ort.InferenceSession.create(await unpacked(name, await (await fetch("./model/" + name)).arrayBuffer()));
   const config = await (await fetch("./model/config.json")).json();
   const drawn = numbers(noise), samples = numbers(sound), frames = [];
   let next = 0;
-  const files = { config, encoder: await load("encoder.onnx"), motion: await load("motion.onnx") };
+  const files = { config, encoder: await load(config.files.encoder), motion: await load(config.files.motion) };
   const stream = new FaceStream(files, ort, { ...options, rate, noise: () => drawn[next++] });
   for (let at = 0; at < samples.length; at += 1001) frames.push(...await stream.push(samples.slice(at, at + 1001)));
   frames.push(...await stream.finish());
-  return frames.map(({ arkit, pose }) => [...arkit, ...(pose || [])]);
+  return frames.map(({ arkit, pose, tongue }) => [...arkit, ...tongue, ...(pose || [])]);
 }
 """
 
@@ -63,13 +64,16 @@ def test_weights_are_those_of_python(rate, acts, tmp_path):
 
         stream = OnnxStream(folder, rate, noise=draw, **options)
         frames = stream.push(clip) + stream.finish()
-        expected = [np.concatenate([frame.arkit, [] if frame.pose is None else frame.pose]) for frame in frames]
+        expected = [
+            np.concatenate([frame.arkit, frame.tongue, [] if frame.pose is None else frame.pose]) for frame in frames
+        ]
         page.route("**/model/*", lambda route: route.fulfill(path=folder / route.request.url.rpartition("/")[2]))
         page.goto(f"{url}/package.json")  # any page of the folder: the modules need no other
         sound = {"sound": base64.b64encode(clip).decode(), "noise": base64.b64encode(noise).decode()}
         found = np.array(page.evaluate(f"({PROGRAM})({json.dumps(sound | {'rate': rate, 'options': told})})"))
-    assert found.shape == (48, 58 if acts else 52) and 0.05 < np.std(expected)
-    np.testing.assert_allclose(found, expected, atol=1e-3 if acts else 1e-4)  # poses are degrees and mm
+    assert found.shape == (48, 63) and 0.05 < np.std(expected)
+    np.testing.assert_allclose(found[:, :57], np.array(expected)[:, :57], atol=1e-4)
+    np.testing.assert_allclose(found[:, 57:], np.array(expected)[:, 57:], atol=1e-3)  # degrees and mm
 
 
 def test_a_microphone_moves_a_head(tmp_path):
@@ -77,7 +81,13 @@ def test_a_microphone_moves_a_head(tmp_path):
     recording = write_wav(tmp_path / "voice.wav", load_audio(DEMO))
     elsewhere, errors = [], []
     with static_server() as url, browser_page(recording) as page:
-        page.on("request", lambda request: elsewhere.append(request.url) if not request.url.startswith(url) else None)
+        # Textures of a glb are blobs of the page's own.
+        page.on(
+            "request",
+            lambda request: (
+                elsewhere.append(request.url) if not request.url.removeprefix("blob:").startswith(url) else None
+            ),
+        )
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.set_viewport_size({"width": 200, "height": 200})  # pictures are drawn in software here
         page.goto(f"{url}/live.html")
@@ -92,7 +102,8 @@ def test_a_microphone_moves_a_head(tmp_path):
             if (names && "jawOpen" in names) seen.push(weights[names.jawOpen]);
           }), 40);
         }""")
-        page.wait_for_function("heard.length > 60")
+        # A busy machine draws a picture a second: the recording comes again and again.
+        page.wait_for_function("heard.length > 60 && Math.max(...seen) - Math.min(...seen) > 0.1")
         heard, seen = np.array(page.evaluate("heard")), page.evaluate("seen")
     assert not elsewhere and not errors
     assert (np.diff(heard[:, 0]) == 1).all()  # no frame was left out
@@ -111,9 +122,10 @@ def test_avatars_by_names():
         morphTargetInfluences: names.map(() => 0), traverse(visit) { visit(this); },
       });
       const row = (weights) => config.arkit.map((name) => weights[name] || 0);
-      const mine = make("jawOpen", "eyeBlink_L", "browInnerUp_R", "body"), other = make("JawOpen", "Eye_Blink.R");
-      const shown = row({ jawOpen: 0.5, eyeBlinkLeft: 1, browInnerUp: 0.2 }), known = Object.keys(config.visemes);
-      for (const avatar of [mine, other]) bindAvatar(avatar, config).set(shown);
+      const mine = make("jawOpen", "eyeBlink_L", "browInnerUp_R", "body", "tongueOut", "tongueTipUp");
+      const other = make("JawOpen", "Eye_Blink.R"), known = Object.keys(config.visemes);
+      const shown = row({ jawOpen: 0.5, eyeBlinkLeft: 1, browInnerUp: 0.2, tongueOut: 0.3 });
+      for (const avatar of [mine, other]) bindAvatar(avatar, config).set(shown, null, [0.3, 0.6, 0, 0, 0]);
       const visemes = make(...known.map((name) => "viseme_" + name)), bound = bindAvatar(visemes, config);
       const say = (viseme) => {
         bound.set(row(config.visemes[viseme]));
@@ -126,5 +138,5 @@ def test_avatars_by_names():
     with static_server() as url, browser_page(DEMO) as page:
         page.goto(f"{url}/package.json")
         mine, other, said = page.evaluate(program)
-    assert mine == pytest.approx([0.5, 1, 0.2, 0]) and other == pytest.approx([0.5, 0])
+    assert mine == pytest.approx([0.5, 1, 0.2, 0, 0.3, 0.6]) and other == pytest.approx([0.5, 0])
     assert said == ["aa", "U", "PP", "FF"]

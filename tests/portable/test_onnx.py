@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """ONNX files give PyTorch's stream, without torch; without onnxruntime one line says what to install."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,13 @@ from portable_models import ACTING, DISTILLED, PLAIN, make
 
 import facetalk_hf
 from facetalk_hf import FaceTalkError, FaceTalkPipeline, load_audio
-from facetalk_hf.animation.arkit import ARKIT
 from facetalk_hf.motion.steering import heard_target
 from facetalk_hf.phones.visemes import PHONES
+from facetalk_hf.portable import compacting
+from facetalk_hf.portable.compacting import compact, half_runs, load_onnx
 from facetalk_hf.portable.exporting import export_onnx
 from facetalk_hf.portable.networks import heard_closures
+from facetalk_hf.portable.packing import unpack
 from facetalk_hf.portable.runtime import OnnxStream
 
 
@@ -44,7 +47,7 @@ class TorchNoise:
         return noise.numpy()
 
 
-def both(pipe, folder, clip, rate=RATE, hop=2, threads=1, look_ahead=None, **options):
+def both(pipe, folder, clip, rate=RATE, hop=2, threads=1, look_ahead=None, tongue_atol=1e-4, **options):
     """ARKit weights and poses of PyTorch's stream, and of the exported one."""
     torch_options = options | ({} if look_ahead is None else {"look_ahead": look_ahead})
     chunks = np.array_split(clip, 5)
@@ -54,7 +57,12 @@ def both(pipe, folder, clip, rate=RATE, hop=2, threads=1, look_ahead=None, **opt
     assert [frame.index for frame in frames] == list(range(stream.num_frames))
     poses = None if outputs[0].poses is None else np.concatenate([output.poses for output in outputs])
     expected = np.concatenate([output.arkit for output in outputs])
-    expected[:, ARKIT.index("tongueOut")] = 0  # the tongue lies outside of the files
+    if outputs[0].tongue is None:
+        assert frames[0].tongue is None
+    else:
+        tongue = np.concatenate([output.tongue for output in outputs])
+        np.testing.assert_allclose(np.stack([frame.tongue for frame in frames]), tongue, atol=tongue_atol)
+        assert tongue.std() > 0.01
     assert stream.delay == pytest.approx(pipe.open_stream(rate, hop=hop, **torch_options).delay)
     return expected, np.stack([frame.arkit for frame in frames]), poses, [frame.pose for frame in frames]
 
@@ -80,7 +88,7 @@ def test_acts_moves_and_closes_lips_as_the_stream(tmp_path, look_ahead):
     _, calm, _, _ = both(pipe, tmp_path, clip, look_ahead=look_ahead)
     assert np.abs(calm - found).max() > 0.01
     pipe.audio_encoder.config.closure_threshold = None
-    apart, _, _, _ = both(pipe, tmp_path, clip, look_ahead=look_ahead, **ACTED)
+    apart, _, _, _ = both(pipe, tmp_path, clip, look_ahead=look_ahead, tongue_atol=1, **ACTED)
     assert np.abs(apart - expected).max() > 0.01  # closures were heard
 
 
@@ -105,7 +113,55 @@ def shipped(tmp_path_factory):
 
 
 def test_shipped_model_is_small(shipped):
-    assert sum(shipped[2].values()) < 8.5e6
+    assert sum(shipped[2].values()) < 6e6
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_plain_files_for_other_programs(tmp_path, precision, monkeypatch):
+    """They hold what the packed ones hold; 8 bits are smaller, and near."""
+    import onnxruntime
+
+    monkeypatch.setattr(compacting, "MATRIX", 256)
+    pipe, clip = make(ACTING), speech_like(1.0)
+    packed = export_onnx(pipe, tmp_path / "packed", precision=precision)
+    plain = export_onnx(pipe, tmp_path / "plain", precision=precision, plain=True)
+    assert {"encoder.onnx", "motion.onnx", "config.json"} == set(plain) and sum(packed.values()) < sum(plain.values())
+    assert (
+        unpack((tmp_path / "packed" / "motion.onnxz").read_bytes())
+        == (tmp_path / "plain" / "motion.onnx").read_bytes()
+    )
+    onnxruntime.InferenceSession(tmp_path / "plain" / "encoder.onnx")
+    expected, found, _, _ = both(pipe, tmp_path / "plain", clip, tongue_atol=0.2)
+    lost = np.abs(found - expected)
+    assert lost.max() < 1e-4 if precision == "fp16" else lost.max() > 1e-4 and lost.mean() < 0.02
+    export_onnx(pipe, tmp_path / "plain")
+    assert not (tmp_path / "plain" / "motion.onnx").exists()  # of two forms one is there
+
+
+def test_few_steps_are_stored_as_they_were_made(tmp_path):
+    """W + A B of half precision, apart, is nearer to W' and smaller than W' itself in 16 bits and 8."""
+    rng = np.random.default_rng(0)
+    weight, up, down = (rng.normal(0, 0.1, size).astype(np.float16) for size in ((96, 64), (96, 2), (2, 64)))
+    parts = [torch.from_numpy(part).float() for part in (weight, up, down)]
+    fused = (parts[0] + parts[1] @ parts[2]).numpy()
+
+    def made(factors):
+        onnx = load_onnx()
+        shape = [onnx.helper.make_tensor_value_info(name, 1, [1, size]) for name, size in (("x", 96), ("y", 64))]
+        node = onnx.helper.make_node("MatMul", ["x", "w"], ["y"])
+        graph = onnx.helper.make_graph([node], "g", shape[:1], shape[1:], [onnx.numpy_helper.from_array(fused, "w")])
+        opset = [onnx.helper.make_opsetid("", 18)]
+        return compact(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10), "fp16", factors)
+
+    import onnxruntime
+
+    apart, beside = made([(fused, (weight, up, down))]), made([])
+    for model in (apart, beside):
+        session = onnxruntime.InferenceSession(model.SerializeToString())
+        (found,) = session.run(None, {"x": np.eye(96, dtype=np.float32)[:1]})
+        np.testing.assert_allclose(found, fused[:1], atol=1e-6)
+    assert sum(length for _, length in half_runs(apart, apart.SerializeToString())) == 2 * (96 * 64 + 2 * (96 + 64))
+    assert len(apart.SerializeToString()) < len(beside.SerializeToString())
 
 
 @pytest.mark.parametrize("path", CLIPS, ids=lambda path: path.name)
@@ -147,9 +203,15 @@ def test_bad_input(tmp_path, shipped):
     stream.finish()
     with pytest.raises(FaceTalkError, match="ended"):
         stream.push(np.zeros(10, np.float32))
-    (tmp_path / "config.json").write_bytes((shipped[1] / "config.json").read_bytes())
-    (tmp_path / "encoder.onnx").write_bytes(b"no network")
+    config = (shipped[1] / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "encoder.onnxz").write_bytes(b"no network")
     with pytest.raises(FaceTalkError, match=r"encoder\.onnx"):
         OnnxStream(tmp_path, RATE)
+    (tmp_path / "config.json").write_text(json.dumps(json.loads(config) | {"version": 1}))
+    with pytest.raises(FaceTalkError, match="another version"):
+        OnnxStream(tmp_path, RATE)
+    with pytest.raises(FaceTalkError, match="precision"):
+        export_onnx(plain, tmp_path, precision="int4")
     with pytest.raises(FaceTalkError, match="names"):
         export_onnx(make_pipeline(**DISTILLED), tmp_path)

@@ -12,17 +12,19 @@ const plain = (name) => name
  *
  * @param {object} root Object3D, such as `gltf.scene`.
  * @param {object} config config.json of the exported model.
- * @returns {{set: function, channels: string[], visemes: string[]}} set(arkit, pose) moves it.
+ * @returns {{set: function, channels: string[], visemes: string[]}} set(arkit, pose, tongue) moves it.
  */
 export function bindAvatar(root, config) {
   const index = new Map(config.arkit.map((name, i) => [plain(name), i])), direct = [], spoken = new Map();
   for (const name of JOINED) for (const side of ["left", "right"]) index.set(plain(name) + side, config.arkit.indexOf(name));
+  const tip = new Map((config.tongue?.names || []).map((name, i) => [plain(name), i])), tongues = [];
   const known = new Map(Object.keys(config.visemes).map((name) => [name.toLowerCase(), name]));
   const other = { oh: "O", ou: "U", ih: "I", e: "E", aa: "aa" };  // as VRChat spells them
   root.traverse((mesh) => {
     for (const [name, place] of Object.entries(mesh.morphTargetDictionary || {})) {
       const channel = index.get(plain(name)), viseme = VISEME.exec(name);
       if (channel !== undefined) direct.push([mesh.morphTargetInfluences, place, channel]);
+      else if (tip.has(plain(name))) tongues.push([mesh.morphTargetInfluences, place, tip.get(plain(name))]);
       else if (viseme) {
         const kind = known.get(viseme[1].toLowerCase()) || other[viseme[1].toLowerCase()];
         if (kind) spoken.set(kind, [...(spoken.get(kind) || []), [mesh.morphTargetInfluences, place]]);
@@ -34,7 +36,8 @@ export function bindAvatar(root, config) {
   const rest = root.quaternion.clone(), turn = root.quaternion.clone(), degrees = Math.PI / 180;
   return {
     channels: [...has], visemes: mixed ? mixed.names : [],
-    set(arkit, pose = null) {
+    set(arkit, pose = null, tongue = null) {
+      if (tongue) for (const [influences, place, i] of tongues) influences[place] = tongue[i];
       for (const [influences, place, channel] of direct) influences[place] = arkit[channel];
       if (mixed) mixed.solve(arkit).forEach((weight, i) => {
         for (const [influences, place] of spoken.get(mixed.names[i])) influences[place] = weight;

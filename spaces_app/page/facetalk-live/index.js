@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A face that listens: sound from anywhere in Web Audio -> ARKit's weights at the page's own rate, in step with that sound.
 
-export { FaceStream, Resampler, gaussian } from "./stream.js";
+export { FaceStream, Resampler, gaussian, unpacked } from "./stream.js";
 export { bindAvatar } from "./avatar.js";
 
 const here = (path) => new URL(path, import.meta.url).href;
@@ -55,16 +55,16 @@ export class LiveFace {
     };
   }
 
-  /** Weights by ARKit's order (`config.arkit`), and the head's pose or null, for what is heard at `output` now. */
+  /** Weights by ARKit's order (`config.arkit`), pose of the head and tongue (`config.tongue.names`) or null, for what is heard at `output` now. */
   now(time = this.context.currentTime) {
-    if (!this.frames.length) return { arkit: new Float32Array(this.config.arkit.length), pose: null };
+    if (!this.frames.length) return { arkit: new Float32Array(this.config.arkit.length), pose: null, tongue: null };
     const { fps } = this.config, at = (time - this.began - this.delay) * fps - 0.5, first = this.frames[0].index;
     const last = this.frames.length - 1, place = Math.min(Math.max(at - first, 0), last), low = Math.floor(place);
     if (at - first > last) this.late++;  // the face stands still until the next frame comes
     this.shown++;
     const [a, b] = [this.frames[low], this.frames[Math.min(low + 1, last)]], share = place - low;
     const mix = (x, y) => x && x.map((value, i) => value + share * (y[i] - value));
-    return { arkit: mix(a.arkit, b.arkit), pose: mix(a.pose, b.pose) };
+    return { arkit: mix(a.arkit, b.arkit), pose: mix(a.pose, b.pose), tongue: mix(a.tongue, b.tongue) };
   }
 
   /** Change emotion, style and intensities of what is still to come: {conditions: {happy: 1}, intensity: 1.2}. */

@@ -73,8 +73,8 @@ function draw(time) {
   }
   if (face && root) {
     avatar ??= bindAvatar(root, face.config);
-    const { arkit, pose } = face.now();
-    avatar.set(arkit, pose);
+    const { arkit, pose, tongue } = face.now();
+    avatar.set(arkit, pose, tongue);
     drawn++;
     if (time > last + 1000) {
       const spent = face.spent.slice(-50).reduce((sum, ms) => sum + ms, 0) / Math.max(1, face.spent.slice(-50).length);

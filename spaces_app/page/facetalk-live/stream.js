@@ -172,7 +172,7 @@ export function gaussian(seed) {
 }
 
 /**
- * State of one stream. `push` and `finish` give frames {index, time, weights, arkit, pose}.
+ * State of one stream. `push` and `finish` give frames {index, time, weights, arkit, pose, tongue}.
  *
  * @param {object} files {config, encoder, motion}: config.json of `facetalk export-onnx`, and two InferenceSessions.
  * @param {object} ort onnxruntime-web, or onnxruntime-node.
@@ -194,6 +194,7 @@ export class FaceStream {
     this.first = this.columns.start(0);
     this.samples = new Float32Array(-this.first);
     this.cache = new Float32Array(config.cache.reduce((a, b) => a * b));
+    this.said = new Float64Array(5);  // the tongue, before it is fitted to the mouth
     this.lids = { mean: 0, shut: false, reopening: false };
     this.at = Object.fromEntries(config.names.map((name, i) => [name, i]));
     this.queue = Promise.resolve();
@@ -270,7 +271,7 @@ export class FaceStream {
       noise: tensor(Float32Array.from({ length: hop * config.sample_size }, () => this.noise()), hop, config.sample_size),
       cache: tensor(this.cache, ...config.cache),
     };
-    for (const name of config.heard) told[name] = heard[name];
+    for (const name of config.heard) if (name !== "phones") told[name] = heard[name];
     const names = Object.keys(config.conditions);
     if (names.length) {
       const row = names.map((name) => Math.min(Math.max(this.conditions[name] || 0, config.conditions[name][0]), config.conditions[name][1]));
@@ -283,7 +284,9 @@ export class FaceStream {
       const learnt = number ? made.poses.data.slice(row * number, (row + 1) * number) : null;
       const weights = this.decide(made.weights.data.slice(row * size, (row + 1) * size), learnt);
       const pose = learnt && learnt.map((value) => value * this.headMotion);
-      return { index: first + row, time: (first + row) / config.fps, weights, arkit: this.toArkit(weights), pose };
+      const arkit = this.toArkit(weights), tongue = config.tongue && this.tongue(heard.phones, row, weights);
+      if (tongue) arkit[config.arkit.indexOf("tongueOut")] = tongue[0];
+      return { index: first + row, time: (first + row) / config.fps, weights, arkit, pose, tongue };
     });
   }
 
@@ -320,11 +323,53 @@ export class FaceStream {
     return weights;
   }
 
+  /** The tongue in what was heard of a frame, within the mouth: facetalk_hf.phones.tongue. */
+  tongue({ data, dims }, row, weights) {
+    const { target, dominance, overbite, drop } = this.config.tongue, size = dims[1], wanted = new Float64Array(5);
+    const clip = (value) => Math.min(Math.max(value, 0), 1);
+    let pull = 0;
+    for (const half of [0, 1]) {
+      const logits = data.subarray((2 * row + half) * size, (2 * row + half + 1) * size), most = Math.max(...logits);
+      const shares = Array.from(logits, (value) => Math.exp(value - most)), sum = shares.reduce((a, b) => a + b);
+      shares.forEach((share, i) => {
+        const strength = (share / sum / 2) * dominance[i];
+        pull += strength;
+        target[i].forEach((value, j) => { wanted[j] += strength * value; });
+      });
+    }
+    const share = Math.min(0.9 * pull, 0.9);
+    this.said = this.said.map((value, j) => value + share * (wanted[j] / (pull + 1e-9) - value));
+    let [out, up, down, ...others] = this.said;
+    const weight = (name) => (name in this.at ? weights[this.at[name]] : 0), jaw = weight("jawOpen");
+    const gap = Math.max(drop * jaw - overbite, 0), lips = clip((drop * (jaw - weight("mouthClose")) - 1) / 3);
+    out = Math.min(out, clip((gap - 2.5) / 9) * lips);
+    const between = clip(out / 0.1);
+    up += between * (clip((gap / 2 + 4.2 - 4.5 * out) / 11) - up);
+    return Float32Array.of(out, Math.min(up, 0.45 + gap / 12), down * (1 - between), ...others);
+  }
+
   toArkit(weights) {
     const result = new Float32Array(this.config.arkit.length);
     for (const [row, column, share] of this.config.to_arkit) result[column] += share * weights[row];
     return result.map((value) => Math.min(Math.max(value, 0), 1));
   }
+}
+
+/** The ONNX file in one that is packed: facetalk_hf/portable/packing.py. A plain file comes back as it is. */
+export async function unpacked(name, buffer) {
+  if (!name.endsWith(".onnxz")) return new Uint8Array(buffer);
+  const inflated = new Response(buffer).body.pipeThrough(new DecompressionStream("deflate"));
+  const plain = await new Response(inflated).arrayBuffer(), first = 4 + new DataView(plain).getUint32(0, true);
+  const runs = JSON.parse(new TextDecoder().decode(new Uint8Array(plain, 4, first - 4)));
+  const body = new Uint8Array(plain, first), result = new Uint8Array(body.length);
+  const numbers = runs.reduce((sum, [, length]) => sum + length, 0) / 2;
+  let outside = 0, low = body.length - numbers, high = low - numbers, at = 0;
+  for (const [start, length] of [...runs, [body.length, 0]]) {
+    result.set(body.subarray(outside, outside + start - at), at);
+    outside += start - at;
+    for (at = start; at < start + length;) { result[at++] = body[low++]; result[at++] = body[high++]; }
+  }
+  return result;
 }
 
 function joined(first, second) {

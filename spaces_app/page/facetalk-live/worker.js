@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Runs the networks beside the page. In: {open} once, then sound through a port. Out: {ready}, {frames}, {error}.
 
-import { FaceStream } from "./stream.js";
+import { FaceStream, unpacked } from "./stream.js";
 
 let stream, began = null;
 
@@ -18,8 +18,8 @@ async function open({ model, runtime, device, port, options }) {
   ort.env.logLevel = "error";
   const config = await fetched(model + "config.json", "json");
   const load = async (name) =>
-    ort.InferenceSession.create(await fetched(model + name, "arrayBuffer"), { executionProviders: [device] });
-  stream = new FaceStream({ config, encoder: await load("encoder.onnx"), motion: await load("motion.onnx") }, ort, options);
+    ort.InferenceSession.create(await unpacked(name, await fetched(model + name, "arrayBuffer")), { executionProviders: [device] });
+  stream = new FaceStream({ config, encoder: await load(config.files.encoder), motion: await load(config.files.motion) }, ort, options);
   await new FaceStream({ ...stream }, ort, options).push(new Float32Array(options.rate));  // the first run is slow: now
   port.onmessage = ({ data }) => data.samples && hear(data);
   postMessage({ ready: { config, delay: stream.delay } });
