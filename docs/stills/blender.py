@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Draw frames of glb files by Blender's Cycles: what docs/contact_sheet.py asks a Python with bpy for.
 
-    python docs/stills/blender.py jobs.json
+python docs/stills/blender.py job.json
 """
 
 import json
@@ -28,8 +28,8 @@ def set_up(size: int, samples: int) -> bpy.types.Scene:
     scene.view_settings.view_transform = "Standard"
     scene.render.fps = 1  # a frame of the file is a second
     scene.world = bpy.data.worlds.new("world")
-    scene.world.use_nodes = True
-    scene.world.node_tree.nodes["Background"].inputs[0].default_value = (0.33, 0.33, 0.35, 1)
+    scene.world.use_nodes = True  # what Blender 6 does by itself
+    scene.world.node_tree.nodes["Background"].inputs[0].default_value = (0.2, 0.2, 0.21, 1)
     return scene
 
 
@@ -43,30 +43,27 @@ def place(kind: str, data: bpy.types.ID, axes: list[list[float]], eye: list[floa
 
 
 def main() -> None:
-    jobs = json.loads(Path(sys.argv[-1]).read_text())
-    for head in jobs["heads"]:
-        scene = set_up(jobs["size"], jobs["samples"])
-        bpy.ops.import_scene.gltf(filepath=head["glb"])
-        for number, view in enumerate(head["views"]):
-            lens = bpy.data.cameras.new("camera")
-            lens.sensor_width, lens.lens = 36, 36 * view["focal"] / jobs["size"]
-            lens.shift_x = 0.5 - view["center"][0] / jobs["size"]
-            lens.shift_y = view["center"][1] / jobs["size"] - 0.5
-            lens.clip_start = 0.01
-            made = [place("camera", lens, view["axes"], view["eye"])]
-            scene.camera = made[0]
-            for light in view["lights"]:
-                sun = bpy.data.lights.new("sun", "SUN")
-                sun.energy, sun.color, sun.angle = 3.14 * max(light["color"]), light["color"], 0.1
-                sun.color = [value / max(light["color"]) for value in light["color"]]
-                made.append(place("sun", sun, light["axes"], [0, 0, 0]))
-            for frame in range(jobs["frames"]):
-                scene.frame_set(frame)
-                scene.render.filepath = str(Path(head["folder"]) / f"{number}_{frame}.png")
-                bpy.ops.render.render(write_still=True)
-            for thing in made:
-                bpy.data.objects.remove(thing)
-        print("drawn:", head["glb"], flush=True)
+    job = json.loads(Path(sys.argv[-1]).read_text())
+    size, pictures = job["size"], iter(job["pictures"])
+    scene = set_up(size, job["samples"])
+    bpy.ops.import_scene.gltf(filepath=job["glb"])
+    for view in job["views"]:
+        lens = bpy.data.cameras.new("camera")
+        lens.sensor_width, lens.lens, lens.clip_start = 36, 36 * view["focal"] / size, 0.01
+        lens.shift_x, lens.shift_y = 0.5 - view["center"][0] / size, view["center"][1] / size - 0.5
+        made = [place("camera", lens, view["axes"], view["eye"])]
+        scene.camera = made[0]
+        for light in view["lights"]:
+            sun = bpy.data.lights.new("sun", "SUN")
+            sun.energy, sun.angle = 3.14 * max(light["color"]), 0.1
+            sun.color = [value / max(light["color"]) for value in light["color"]]
+            made.append(place("sun", sun, light["axes"], [0, 0, 0]))
+        for frame in range(job["frames"]):
+            scene.frame_set(frame)
+            scene.render.filepath = next(pictures)
+            bpy.ops.render.render(write_still=True)
+        for thing in made:
+            bpy.data.objects.remove(thing)
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ class HeadDocument:
         matrices = animation.pose_matrices()
         if animation.poses is not None and matrices is not None:
             shift = animation.poses[:, 3:] + (0 if animation.pivot is None else animation.pivot)
-            tracks.add(0, "rotation", _quaternions(matrices[:, :3, :3]))
+            tracks.add(0, "rotation", quaternions(matrices[:, :3, :3]))
             tracks.add(0, "translation", shift / 1000)
         return tracks.animation()
 
@@ -297,7 +297,7 @@ def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.where(length > 1e-20, normals / np.maximum(length, 1e-20), [0.0, 0.0, 1.0]).astype(np.float32)
 
 
-def _quaternions(turns: np.ndarray) -> np.ndarray:
+def quaternions(turns: np.ndarray) -> np.ndarray:
     """Convert rotations (T, 3, 3) by less than half a turn to unit quaternions x, y, z, w, (T, 4).
 
     Not by scipy's Rotation, as in `facetalk_hf.mesh.pose`.
