@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
                 continue
             head = posed(decoder(np.zeros((len(POSES), decoder.head.config.expression_dim), np.float32), identity))
             views = [camera(head, args.size, yaw) for yaw in VIEWS.values()]
-            job = {"views": views, "size": args.size, "frames": len(POSES), "samples": 24}
+            job = {"views": views, "size": args.size, "frames": len(POSES), "samples": 12}
             job["glb"] = str(keep / f"{identity}.glb")
             if len(columns) > 1:
                 keep.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def camera(head: HeadAnimation, size: int, yaw: float) -> dict[str, Any]:
     """Say in metres where the renderer of mp4 has its camera and its lights."""
     found = Camera.framing(head, size, size, np.radians(yaw))
     # Its shading takes .62 of the light, and of the rim light the grazing part alone.
-    share = (0.62, 0.62, 0.06)
+    share = (0.62, 0.62, 0.02)
     lights = [
         {"axes": facing(direction), "color": (color * gain).tolist()}
         for (direction, color), gain in zip(found.lights, share, strict=True)
