@@ -27,6 +27,8 @@ ROUGHNESS = (0.52, 0.06, 0.22, 0.45)
 """Of the material of each part."""
 ROUNDING = 0.0005
 """What single precision costs a head of life size at most, mm: positions, some fifty targets, and its turns."""
+GLOW = {MOUTH: 0.2, TEETH: 0.07}
+"""Light that the mouth's inside gives off, as linear colour: hardly any lamp of a path tracer reaches it."""
 NORMAL_TOLERANCE = 0.12
 """Changes of a normal that morph targets leave out, as a length: 7 degrees."""
 PICTURES = {"color": 88, "normal": 88, "occlusion": 80}
@@ -217,7 +219,7 @@ class HeadDocument:
         matrices = animation.pose_matrices()
         if animation.poses is not None and matrices is not None:
             shift = animation.poses[:, 3:] + (0 if animation.pivot is None else animation.pivot)
-            tracks.add(0, "rotation", _quaternions(matrices[:, :3, :3]))
+            tracks.add(0, "rotation", quaternions(matrices[:, :3, :3]))
             tracks.add(0, "translation", shift / 1000)
         return tracks.animation()
 
@@ -279,6 +281,10 @@ def _material(kind: int, textured: bool = False) -> dict:
         surface["baseColorTexture"] = {"index": names.index("color")}
         material["normalTexture"] = {"index": names.index("normal")}
         material["occlusionTexture"] = {"index": names.index("occlusion")}
+        if kind == MOUTH:
+            material |= {"emissiveTexture": {"index": names.index("color")}, "emissiveFactor": [GLOW[MOUTH]] * 3}
+    if kind == TEETH:
+        material["emissiveFactor"] = [GLOW[TEETH] * share for share in (1.0, 0.8, 0.7)]
     return material
 
 
@@ -297,7 +303,7 @@ def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.where(length > 1e-20, normals / np.maximum(length, 1e-20), [0.0, 0.0, 1.0]).astype(np.float32)
 
 
-def _quaternions(turns: np.ndarray) -> np.ndarray:
+def quaternions(turns: np.ndarray) -> np.ndarray:
     """Convert rotations (T, 3, 3) by less than half a turn to unit quaternions x, y, z, w, (T, 4).
 
     Not by scipy's Rotation, as in `facetalk_hf.mesh.pose`.

@@ -51,6 +51,8 @@ class Format(StrEnum):
     usd = "usd"
     usda = "usda"
     usdc = "usdc"
+    vrm = "vrm"
+    vrma = "vrma"
 
 
 FOLDERS = (Format.ply, Format.obj, Format.png)

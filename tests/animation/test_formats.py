@@ -60,7 +60,10 @@ assert spent < 1, spent
 def test_whoever_imports_the_animation_has_every_format_and_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == "glb mp4 webm png npz csv json wav usd usda usdc weights visemes ply obj npz".split()
+    assert (
+        done.stdout.split()
+        == "glb mp4 webm png npz csv json wav usd usda usdc weights visemes ply obj vrm vrma npz".split()
+    )
 
 
 def test_an_unknown_format_is_answered_with_those_that_there_are(tmp_path):
@@ -68,7 +71,7 @@ def test_an_unknown_format_is_answered_with_those_that_there_are(tmp_path):
         head().save(tmp_path / "a.fbx")
     assert str(caught.value) == (
         "cannot save as 'fbx'; use one of glb, mp4, webm, png, npz, csv, json, wav, usd, usda, usdc, weights, "
-        "visemes, ply, obj"
+        "visemes, ply, obj, vrm, vrma"
     )
 
 
