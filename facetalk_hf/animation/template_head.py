@@ -2,11 +2,13 @@
 """The head of an animation on the template: fewer vertices, the same for every head, and pictures for the rest."""
 
 import hashlib
+import io
 from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..files import kept_arrays
 from ..mesh.geometry import Surface, unit
 from ..mesh.parts import EYES, MOUTH, SKIN, TEETH
 from ..rendering.ambient import ambient_occlusion
@@ -130,16 +132,45 @@ def _kept(animation: HeadAnimation) -> _Kept:
 
 
 def _fit(animation: HeadAnimation) -> _Kept:
+    from scipy.sparse import csr_matrix
+
     topology, marks = load_topology(), animation.landmark_vertices
     assert marks is not None
     kinds = animation.parts[animation.faces].max(1)
     faces = animation.faces[(kinds == SKIN) | (kinds == MOUTH)]
     opened = open_pose(animation)
-    fit = fit_template(topology, opened, faces, opened[marks])
-    places = {"open": fit.open, "rest": fit.matrix @ animation.base}
-    surface = {"open": opened, "rest": animation.base}
-    light = ambient_occlusion(opened, animation.faces)
-    return _Kept(fit, bake(topology, places, surface, faces, animation.colors, light))
+
+    def put_on() -> dict[str, np.ndarray]:
+        fit = fit_template(topology, opened, faces, opened[marks])
+        places = {"open": fit.open, "rest": fit.matrix @ animation.base}
+        surface = {"open": opened, "rest": animation.base}
+        light = ambient_occlusion(opened, animation.faces)
+        pictures = bake(topology, places, surface, faces, animation.colors, light)
+        shares = {"corners": fit.matrix.indices, "shares": fit.matrix.data}
+        return {**shares, **{name: _png(value) for name, value in pictures.items()}}
+
+    key = hashlib.sha256()
+    for values in (animation.base, opened, animation.faces, animation.colors, animation.parts, marks):
+        key.update(repr((values.shape, values.dtype)).encode() + np.ascontiguousarray(values).tobytes())
+    found = kept_arrays("template", key.digest(), put_on)
+    corners, shares = found.pop("corners"), found.pop("shares")
+    matrix = csr_matrix((shares, corners, np.arange(0, len(corners) + 1, 3)), (len(corners) // 3, len(opened)))
+    return _Kept(Fit(matrix, matrix @ opened), {name: _picture(value) for name, value in found.items()})
+
+
+def _png(picture: np.ndarray) -> np.ndarray:
+    """Encode a picture as the bytes of a PNG, quickly."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG", compress_level=1)
+    return np.frombuffer(stream.getvalue(), np.uint8)
+
+
+def _picture(data: np.ndarray) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(data.tobytes())))
 
 
 def open_pose(animation: HeadAnimation) -> np.ndarray:
