@@ -150,9 +150,7 @@ def kept_folder() -> Path | None:
     return None
 
 
-def kept_arrays(
-    kind: str, key: bytes, make: "Callable[[], dict[str, np.ndarray]]"
-) -> "dict[str, np.ndarray]":
+def kept_arrays(kind: str, key: bytes, make: "Callable[[], dict[str, np.ndarray]]") -> "dict[str, np.ndarray]":
     """Read arrays that an earlier process made of the same input by the same code, or make and keep them.
 
     A file that cannot be read is made again, one that cannot be written is not missed. The folder is open to its

@@ -137,6 +137,7 @@ class BlendshapeDecoder(HeadDecoder):
 
         Returns: vertices (V, 3) float32 in model units and faces (F, 3) int32; none where the field has no surface.
         """
+
         def extract() -> dict[str, np.ndarray]:
             values, axes = self.sample_grid(code)
             vertices, faces = triangulate(remove_handles(values), axes)
