@@ -29,7 +29,7 @@ ROUNDING = 0.0005
 """What single precision costs a head of life size at most, mm: positions, some fifty targets, and its turns."""
 NORMAL_TOLERANCE = 0.12
 """Changes of a normal that morph targets leave out, as a length: 7 degrees at the largest weight of the clip."""
-HIDDEN = 4
+HIDDEN = 6
 """How much more is left out in the mouth's pocket, which lies in the dark behind the teeth."""
 PICTURES = {"color": 84, "normal": 82, "occlusion": 75}
 """Pictures of the template's texture, with the quality of their JPEG."""
@@ -52,7 +52,7 @@ def write_glb(
 
     Args:
         path: the .glb file. animation (`HeadAnimation`): what to write.
-        tolerance (`float`, mm, *optional*, defaults to 0.02 in full detail, 0.15 on the template): what is left
+        tolerance (`float`, mm, *optional*, defaults to 0.02 in full detail, 0.25 on the template): what is left
             out. In full detail a vertex' displacements that together stay within it at this clip's weights; on the
             template those that each stay within it there, and within four times as much where a clip uses them less.
         detail (`"template"` or `"full"`, *optional*, defaults to `"template"`): the same 13,130 vertices for every
@@ -69,7 +69,7 @@ def write_glb(
     if not len(animation.faces):
         raise FaceTalkError("there is nothing to write: the animation has no faces")
     if detail == "template" and can_take_template(animation):
-        document = HeadDocument(on_template(animation), 0.15 if tolerance is None else tolerance, compress)
+        document = HeadDocument(on_template(animation), 0.25 if tolerance is None else tolerance, compress)
     else:
         owner = np.arange(len(animation.base))
         plain = TemplateHead(animation, None, None, {}, owner)
@@ -248,12 +248,14 @@ def tapered(animation: HeadAnimation, tolerance: float) -> tuple[np.ndarray, flo
     all over the head. The limit is what reaches the tolerance at the largest weight of the clip, at most four times
     the tolerance for ARKit's shapes, however little the clip uses them.
 
-    Returns: targets (R, V, 3), and how far any vertex of any frame is from where it should be, at most, in mm.
+    Returns: targets (R, V, 3), and how far any vertex of any frame is from where it should be, at most, in mm, the
+    mouth's pocket apart.
     """
+    seen = animation.parts != MOUTH
     limit = left_out(animation, tolerance, 4.0)[:, None] * np.where(animation.parts == MOUTH, HIDDEN, 1)
     size = np.linalg.norm(animation.targets, axis=2)
     targets = animation.targets * smoothstep(0, 1, size / np.maximum(limit, 1e-9) - 1)[..., None].astype(np.float32)
-    rest, error = (animation.targets - targets).reshape(len(targets), -1), 0.0
+    rest, error = (animation.targets - targets)[:, seen].reshape(len(targets), -1), 0.0
     for start in range(0, animation.num_frames, 16):
         off = (animation.weights[start : start + 16] @ rest).reshape(-1, 3)
         error = max(error, float(np.linalg.norm(off, axis=1).max(initial=0)))

@@ -21,8 +21,6 @@ from .head_animation import HeadAnimation
 
 
 INNER_LIPS = ((61, 67), (62, 66), (63, 65))
-SPACING = {EYES: 1.0, TEETH: 1.3}
-"""How far apart, in mm, the vertices of eyes and teeth are left."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +70,13 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
     exact = Surface(animation.faces, len(animation.base)).normals(animation.base)[0]
     index: list[np.ndarray] = []
     faces = [topology.triangles]
-    for kind, spacing in SPACING.items():
+    # How far apart vertices are left, mm: the white of an eye is smooth, gums, tongue and rear teeth lie in the dark.
+    white = animation.colors.min(1) > 160
+    for kind, apart in ((EYES, np.where(white, 2.0, 0.9)), (TEETH, np.where(white, 1.3, 2.0))):
         part = animation.faces[kinds == kind]
         if kind == EYES:
             part = part[_front(animation)[part].all(1)]
-        chosen, thinned = thin(animation.base, part, animation.colors, spacing)
+        chosen, thinned = thin(animation.base, part, animation.colors, apart)
         faces.append(thinned + count + sum(map(len, index)))
         index.append(chosen)
     rest = np.concatenate(index)
@@ -146,15 +146,15 @@ def _fit(animation: HeadAnimation) -> _Kept:
         surface = {"open": opened, "rest": animation.base}
         light = ambient_occlusion(opened, animation.faces)
         pictures = bake(topology, places, surface, faces, animation.colors, light)
-        shares = {"corners": fit.matrix.indices, "shares": fit.matrix.data}
+        shares = {"rows": fit.matrix.indptr, "corners": fit.matrix.indices, "shares": fit.matrix.data}
         return {**shares, **{name: _png(value) for name, value in pictures.items()}}
 
     key = hashlib.sha256()
     for values in (animation.base, opened, animation.faces, animation.colors, animation.parts, marks):
         key.update(repr((values.shape, values.dtype)).encode() + np.ascontiguousarray(values).tobytes())
     found = kept_arrays("template", key.digest(), put_on)
-    corners, shares = found.pop("corners"), found.pop("shares")
-    matrix = csr_matrix((shares, corners, np.arange(0, len(corners) + 1, 3)), (len(corners) // 3, len(opened)))
+    rows, corners, shares = (found.pop(name) for name in ("rows", "corners", "shares"))
+    matrix = csr_matrix((shares, corners, rows), (len(rows) - 1, len(opened)))
     return _Kept(Fit(matrix, matrix @ opened), {name: _picture(value) for name, value in found.items()})
 
 
