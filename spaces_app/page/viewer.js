@@ -91,6 +91,7 @@ varying vec3 vNormal, vColor, vPoint; varying vec2 vPlace; uniform float gloss, 
 uniform sampler2D paint, relief, shade;
 void main() {
   vec3 n = normalize(vNormal), v = normalize(-vPoint), base = vColor;
+  if (!gl_FrontFacing) n = -n;
   float open = 1.0;
   if (textured > 0.5) {
     base = pow(texture2D(paint, vPlace).rgb, vec3(2.2));
@@ -104,7 +105,6 @@ void main() {
       n = normalize(normalize(t) * bent.x + normalize(b) * bent.y + n * bent.z);
     }
   }
-  if (dot(n, v) < 0.0) n = -n;
   vec3 key = normalize(vec3(-0.45, 0.55, 0.7)), fill = normalize(vec3(0.8, 0.1, 0.45)), light = vec3(0.0);
   light += vec3(1.0, 0.96, 0.9) * 0.98 * max(dot(n, key) * 0.85 + 0.15, 0.0);
   light += vec3(0.8, 0.88, 1.0) * 0.3 * max(dot(n, fill) * 0.8 + 0.2, 0.0);
