@@ -2,7 +2,8 @@
 """How near the template of exported heads is to their extracted surface, and how large the glb files of a clip are.
 
 `python benchmarks/template.py TALK.npz [--identities 0 random:1]`, with an npz of `facetalk generate`: for each
-identity how far vertices of the surface are from the template, at rest and with an open mouth, by regions; the size of its glb.
+identity how far vertices of the surface are from the template, at rest and with an open mouth, by regions; the size of
+its glb.
 """
 
 import argparse
