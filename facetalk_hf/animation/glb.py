@@ -179,7 +179,9 @@ class HeadDocument:
                 used.append(number)
                 target = {"POSITION": store.target(delta, kept)}
                 if head.pictures:
-                    change = _normals(base + delta, owner[flat])[owner] - normals
+                    # As far as the clip goes: skin that would fold at full weight must not turn its normals before.
+                    weight = np.float32(np.clip(np.abs(animation.weights[:, number]).max(initial=0), 0.5, 1))
+                    change = (_normals(base + weight * delta, owner[flat])[owner] - normals) / weight
                     bent = np.flatnonzero(np.linalg.norm(change, axis=1) > self.bend[number] * hidden[index])
                     target["NORMAL"] = store.target_normals(change, bent)
                 targets.append(target)
