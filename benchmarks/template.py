@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """How near the template of exported heads is to their extracted surface, and how large the glb files of a clip are.
 
-`python benchmarks/template.py TALK.npz [--identities 0 3 7]`, with an npz of `facetalk generate`: for each identity
-how far vertices of the surface are from the template, at rest and with an open mouth, by regions; the size of its glb.
+`python benchmarks/template.py TALK.npz [--identities 0 random:1]`, with an npz of `facetalk generate`: for each
+identity how far vertices of the surface are from the template, at rest and with an open mouth, by regions; the size of
+its glb.
 """
 
 import argparse
@@ -52,7 +53,8 @@ def distances(animation: HeadAnimation) -> dict[str, tuple[float, float, float]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("npz", type=Path)
-    parser.add_argument("--identities", type=int, nargs="+", default=[0, 3, 7], metavar="N")
+    parser.add_argument("--identities", nargs="+", default=["0", "3", "7", "random:1", "random:2"], metavar="N")
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="how often the clip is in the files")
     parser.add_argument("--model", default=TINY)
     options = parser.parse_args()
     decoder = make_decoder(load_head(options.model))
@@ -60,7 +62,12 @@ def main() -> None:
     print("| head | region | mean | 95 % | 99 % |\n|---|---|---|---|---|")
     sizes = []
     for number in options.identities:
-        animation = decoder(clip.expressions, number).replace(weights=clip.weights, fps=clip.fps)
+        animation = decoder(clip.expressions, int(number) if number.isdecimal() else number).replace(
+            weights=clip.weights, fps=clip.fps
+        )
+        animation = animation.replace(
+            weights=np.tile(clip.weights, (options.repeat, 1)), expressions=None, landmarks=None, lip_aperture=None
+        )
         start = time.process_time()
         on_template(animation)
         spent = time.process_time() - start
@@ -69,7 +76,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             files = [animation.save(Path(folder) / "a.glb", **more).stat().st_size / 1e6 for more in FILES.values()]
         sizes.append(f"| {number} | " + " | ".join(f"{size:.2f}" for size in files) + f" | {spent:.1f} |")
-    print(f"\n{clip.duration:.1f} s\n\n| head | " + ", MB | ".join(FILES) + ", MB | template, s of CPU time |")
+    print(
+        f"\n{clip.duration * options.repeat:.1f} s\n\n| head | "
+        + ", MB | ".join(FILES)
+        + ", MB | template, s of CPU time |"
+    )
     print("|---|---|---|---|---|", *sizes, sep="\n")
 
 

@@ -157,9 +157,7 @@ def animate(recording: str, settings: Settings, keyframes: str | None, folder: P
 
     for index, (take, animation) in enumerate(zip(takes, animations, strict=True)):
         for suffix in ("glb", "npz", "csv") if names else ("glb", "npz"):
-            # The page's own viewer draws colours at vertices, no textures.
-            options = {"detail": "full"} if suffix == "glb" else {}
-            take["files"][suffix] = str(animation.save(folder / f"facetalk-{index + 1}.{suffix}", **options))
+            take["files"][suffix] = str(animation.save(folder / f"facetalk-{index + 1}.{suffix}"))
     del animations, codes, poses
     give_back()
     yield Update(1.0, "Done", page)

@@ -5,8 +5,10 @@ import errno
 import os
 import signal
 
+import numpy as np
 import pytest
 
+from facetalk_hf import files
 from facetalk_hf.errors import disk_refusal
 from facetalk_hf.files import atomic_folder, atomic_path
 
@@ -45,3 +47,35 @@ def test_the_disks_refusals_are_lines():
     assert disk_refusal(OSError(errno.ENOSPC, "No space left on device", "a.npz")) == "a.npz: No space left on device"
     assert disk_refusal(RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 8448 vs 8342"))
     assert disk_refusal(RuntimeError("shapes differ")) is None and disk_refusal(KeyError("a")) is None
+
+
+def test_arrays_are_made_once_and_made_again_where_their_file_is_damaged_or_old(tmp_path, monkeypatch):
+    made = []
+
+    def make():
+        made.append(1)
+        return {"a": np.arange(3), "b": np.ones((2, 2), np.float32)}
+
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("FACETALK_CACHE", str(folder))
+    for key, count in ((b"1", 1), (b"1", 1), (b"2", 2)):
+        found = files.kept_arrays("some", key, make)
+        assert len(made) == count and found["b"].dtype == np.float32
+        np.testing.assert_array_equal(found["a"], [0, 1, 2])
+    assert folder.stat().st_mode & 0o077 == 0  # it may hold people's heads
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes()[:-30])
+    files.kept_arrays("some", b"1", make)
+    assert len(made) == 3
+    monkeypatch.setattr(files, "KEPT_FILES", 2)
+    for number in range(4):
+        files.kept_arrays("some", b"more%d" % number, make)
+    assert len(list(folder.iterdir())) == 2
+    # Nowhere to write, or not wanted: made, every time.
+    (tmp_path / "file").write_text("")
+    for place in (str(tmp_path / "file" / "cache"), "off"):
+        monkeypatch.setenv("FACETALK_CACHE", place)
+        before = len(made)
+        files.kept_arrays("some", b"1", make)
+        files.kept_arrays("some", b"1", make)
+        assert len(made) == before + 2

@@ -30,8 +30,10 @@ ROUNDING = 0.0005
 GLOW = {MOUTH: 0.2, TEETH: 0.07}
 """Light that the mouth's inside gives off, as linear colour: hardly any lamp of a path tracer reaches it."""
 NORMAL_TOLERANCE = 0.12
-"""Changes of a normal that morph targets leave out, as a length: 7 degrees."""
-PICTURES = {"color": 88, "normal": 88, "occlusion": 80}
+"""Changes of a normal that morph targets leave out, as a length: 7 degrees at the largest weight of the clip."""
+HIDDEN = 6
+"""How much more is left out in the mouth's pocket, which lies in the dark behind the teeth."""
+PICTURES = {"color": 84, "normal": 82, "occlusion": 75}
 """Pictures of the template's texture, with the quality of their JPEG."""
 
 
@@ -52,7 +54,7 @@ def write_glb(
 
     Args:
         path: the .glb file. animation (`HeadAnimation`): what to write.
-        tolerance (`float`, mm, *optional*, defaults to 0.02 in full detail, 0.15 on the template): what is left
+        tolerance (`float`, mm, *optional*, defaults to 0.02 in full detail, 0.25 on the template): what is left
             out. In full detail a vertex' displacements that together stay within it at this clip's weights; on the
             template those that each stay within it there, and within four times as much where a clip uses them less.
         detail (`"template"` or `"full"`, *optional*, defaults to `"template"`): the same 13,130 vertices for every
@@ -69,7 +71,7 @@ def write_glb(
     if not len(animation.faces):
         raise FaceTalkError("there is nothing to write: the animation has no faces")
     if detail == "template" and can_take_template(animation):
-        document = HeadDocument(on_template(animation), 0.15 if tolerance is None else tolerance, compress)
+        document = HeadDocument(on_template(animation), 0.25 if tolerance is None else tolerance, compress)
     else:
         owner = np.arange(len(animation.base))
         plain = TemplateHead(animation, None, None, {}, owner)
@@ -92,6 +94,7 @@ class HeadDocument:
         if head.pictures:
             self.targets, self.error = tapered(self.animation, tolerance)
             self.kept = np.asarray(self.targets.any(2))
+            self.bend = left_out(self.animation, NORMAL_TOLERANCE, 2.5)
         else:
             self.targets = self.animation.targets
             self.kept, self.error = kept_displacements(self.animation, tolerance)
@@ -170,6 +173,7 @@ class HeadDocument:
         else:
             attributes["COLOR_0"] = self._colors(animation.colors[index])
         used, targets = [], []
+        hidden = np.where(animation.parts == MOUTH, HIDDEN, 1)
         for number in range(len(animation.targets)):
             kept = np.flatnonzero(self.kept[number, index])
             if len(kept):
@@ -177,8 +181,10 @@ class HeadDocument:
                 used.append(number)
                 target = {"POSITION": store.target(delta, kept)}
                 if head.pictures:
-                    change = _normals(base + delta, owner[flat])[owner] - normals
-                    bent = np.flatnonzero(np.linalg.norm(change, axis=1) > NORMAL_TOLERANCE)
+                    # As far as the clip goes: skin that would fold at full weight must not turn its normals before.
+                    weight = np.float32(np.clip(np.abs(animation.weights[:, number]).max(initial=0), 0.5, 1))
+                    change = (_normals(base + weight * delta, owner[flat])[owner] - normals) / weight
+                    bent = np.flatnonzero(np.linalg.norm(change, axis=1) > self.bend[number] * hidden[index])
                     target["NORMAL"] = store.target_normals(change, bent)
                 targets.append(target)
         primitives, start = [], 0
@@ -246,19 +252,30 @@ def tapered(animation: HeadAnimation, tolerance: float) -> tuple[np.ndarray, flo
     all over the head. The limit is what reaches the tolerance at the largest weight of the clip, at most four times
     the tolerance for ARKit's shapes, however little the clip uses them.
 
-    Returns: targets (R, V, 3), and how far any vertex of any frame is from where it should be, at most, in mm.
+    Returns: targets (R, V, 3), and how far any vertex of any frame is from where it should be, at most, in mm, the
+    mouth's pocket apart.
     """
-    peak = np.abs(animation.weights).max(0, initial=0.0)
-    named = np.isin(animation.target_names, EXPRESSIONS)
-    with np.errstate(divide="ignore"):
-        limit = np.clip(tolerance / peak, tolerance, np.where(named, 4 * tolerance, np.inf))[:, None]
+    seen = animation.parts != MOUTH
+    limit = left_out(animation, tolerance, 4.0)[:, None] * np.where(animation.parts == MOUTH, HIDDEN, 1)
     size = np.linalg.norm(animation.targets, axis=2)
     targets = animation.targets * smoothstep(0, 1, size / np.maximum(limit, 1e-9) - 1)[..., None].astype(np.float32)
-    rest, error = (animation.targets - targets).reshape(len(targets), -1), 0.0
+    rest, error = (animation.targets - targets)[:, seen].reshape(len(targets), -1), 0.0
     for start in range(0, animation.num_frames, 16):
         off = (animation.weights[start : start + 16] @ rest).reshape(-1, 3)
         error = max(error, float(np.linalg.norm(off, axis=1).max(initial=0)))
     return targets, error
+
+
+def left_out(animation: HeadAnimation, tolerance: float, most: float) -> np.ndarray:
+    """Say below which length each target may leave a change out, (R,): what is within a tolerance in this clip.
+
+    The tolerance counts at the largest weight of the clip; ARKit's shapes, which others may use more, leave out at
+    most `most` times as much at full weight.
+    """
+    peak = np.abs(animation.weights).max(0, initial=0.0)
+    named = np.isin(animation.target_names, EXPRESSIONS)
+    with np.errstate(divide="ignore"):
+        return np.clip(tolerance / peak, tolerance, np.where(named, most * tolerance, np.inf))
 
 
 def jpeg(picture: np.ndarray, quality: int) -> bytes:

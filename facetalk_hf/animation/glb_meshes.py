@@ -36,7 +36,7 @@ class PlainMesh:
 
     def target_normals(self, values: np.ndarray, kept: np.ndarray) -> int:
         """Append changes of normals (V, 3) of the vertices `kept`, (n,) int."""
-        return self.buffer.target(values, kept)
+        return self.buffer.target(values, kept, bounds=False)
 
 
 class QuantisedMesh:

@@ -173,12 +173,15 @@ class GlbBuffer:
         data = flat.astype(np.uint16 if small else np.uint32)
         return self.accessor(self.view(data.tobytes(), INDEX_BUFFER), USHORT if small else UINT, len(data), "SCALAR")
 
-    def target(self, delta: np.ndarray, kept: np.ndarray) -> int:
-        """Append a morph target (V, 3): only the vertices `kept`, or all of them where that takes less room."""
+    def target(self, delta: np.ndarray, kept: np.ndarray, bounds: bool = True) -> int:
+        """Append a morph target (V, 3): only the vertices `kept`, or all of them where that takes less room.
+
+        Positions need `bounds`, which are those of the whole accessor.
+        """
         count = len(delta)
         wide = count > 65535
         if not len(kept):
-            return self.accessor(None, FLOAT, count, "VEC3", np.zeros((1, 3)))
+            return self.accessor(None, FLOAT, count, "VEC3", np.zeros((1, 3)) if bounds else None)
         if len(kept) * (12 + (4 if wide else 2)) >= count * 12:
             return self.vertices(delta)
         values = np.ascontiguousarray(delta[kept], "<f4")
@@ -188,9 +191,9 @@ class GlbBuffer:
             "indices": {"bufferView": self.view(numbers.tobytes()), "componentType": UINT if wide else USHORT},
             "values": {"bufferView": self.view(values.tobytes())},
         }
-        # Bounds are those of the whole accessor, whose other elements are zero.
-        bounds = np.concatenate([values, np.zeros((1, 3), np.float32)]) if len(kept) < count else values
-        return self.accessor(None, FLOAT, count, "VEC3", bounds, sparse=sparse)
+        # Elements that are not stored are zero.
+        whole = np.concatenate([values, np.zeros((1, 3), np.float32)]) if len(kept) < count else values
+        return self.accessor(None, FLOAT, count, "VEC3", whole if bounds else None, sparse=sparse)
 
 
 class Tracks:

@@ -2,11 +2,13 @@
 """The head of an animation on the template: fewer vertices, the same for every head, and pictures for the rest."""
 
 import hashlib
+import io
 from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..files import kept_arrays
 from ..mesh.geometry import Surface, unit
 from ..mesh.parts import EYES, MOUTH, SKIN, TEETH
 from ..rendering.ambient import ambient_occlusion
@@ -19,8 +21,6 @@ from .head_animation import HeadAnimation
 
 
 INNER_LIPS = ((61, 67), (62, 66), (63, 65))
-SPACING = {EYES: 1.0, TEETH: 1.3}
-"""How far apart, in mm, the vertices of eyes and teeth are left."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,13 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
     exact = Surface(animation.faces, len(animation.base)).normals(animation.base)[0]
     index: list[np.ndarray] = []
     faces = [topology.triangles]
-    for kind, spacing in SPACING.items():
+    # How far apart vertices are left, mm: the white of an eye is smooth, gums, tongue and rear teeth lie in the dark.
+    white = animation.colors.min(1) > 160
+    for kind, apart in ((EYES, np.where(white, 2.0, 0.9)), (TEETH, np.where(white, 1.3, 2.0))):
         part = animation.faces[kinds == kind]
         if kind == EYES:
             part = part[_front(animation)[part].all(1)]
-        chosen, thinned = thin(animation.base, part, animation.colors, spacing)
+        chosen, thinned = thin(animation.base, part, animation.colors, apart)
         faces.append(thinned + count + sum(map(len, index)))
         index.append(chosen)
     rest = np.concatenate(index)
@@ -130,16 +132,45 @@ def _kept(animation: HeadAnimation) -> _Kept:
 
 
 def _fit(animation: HeadAnimation) -> _Kept:
+    from scipy.sparse import csr_matrix
+
     topology, marks = load_topology(), animation.landmark_vertices
     assert marks is not None
     kinds = animation.parts[animation.faces].max(1)
     faces = animation.faces[(kinds == SKIN) | (kinds == MOUTH)]
     opened = open_pose(animation)
-    fit = fit_template(topology, opened, faces, opened[marks])
-    places = {"open": fit.open, "rest": fit.matrix @ animation.base}
-    surface = {"open": opened, "rest": animation.base}
-    light = ambient_occlusion(opened, animation.faces)
-    return _Kept(fit, bake(topology, places, surface, faces, animation.colors, light))
+
+    def put_on() -> dict[str, np.ndarray]:
+        fit = fit_template(topology, opened, faces, opened[marks])
+        places = {"open": fit.open, "rest": fit.matrix @ animation.base}
+        surface = {"open": opened, "rest": animation.base}
+        light = ambient_occlusion(opened, animation.faces)
+        pictures = bake(topology, places, surface, faces, animation.colors, light)
+        shares = {"rows": fit.matrix.indptr, "corners": fit.matrix.indices, "shares": fit.matrix.data}
+        return {**shares, **{name: _png(value) for name, value in pictures.items()}}
+
+    key = hashlib.sha256()
+    for values in (animation.base, opened, animation.faces, animation.colors, animation.parts, marks):
+        key.update(repr((values.shape, values.dtype)).encode() + np.ascontiguousarray(values).tobytes())
+    found = kept_arrays("template", key.digest(), put_on)
+    rows, corners, shares = (found.pop(name) for name in ("rows", "corners", "shares"))
+    matrix = csr_matrix((shares, corners, rows), (len(rows) - 1, len(opened)))
+    return _Kept(Fit(matrix, matrix @ opened), {name: _picture(value) for name, value in found.items()})
+
+
+def _png(picture: np.ndarray) -> np.ndarray:
+    """Encode a picture as the bytes of a PNG, quickly."""
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG", compress_level=1)
+    return np.frombuffer(stream.getvalue(), np.uint8)
+
+
+def _picture(data: np.ndarray) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(data.tobytes())))
 
 
 def open_pose(animation: HeadAnimation) -> np.ndarray:

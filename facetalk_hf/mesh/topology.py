@@ -34,7 +34,7 @@ def remove_handles(values: np.ndarray, largest: int = 400, largest_cut: int = 24
     result = values
     every = ndimage.generate_binary_structure(3, 3)
     for add, reach, times in ((True, 1, 1), (True, 2, 1), (False, 1, 1), (True, 1, 2), (True, 2, 2), (False, 2, 1)):
-        if not _handles(result)[0]:
+        if not _handles(result):
             return result
         inside, element = result < 0, ndimage.generate_binary_structure(3, reach)
         if add:
@@ -53,19 +53,26 @@ def remove_handles(values: np.ndarray, largest: int = 400, largest_cut: int = 24
             changed = result[around].copy()
             # Mirrored, so that the new surface lies about as far on the other side; never zero.
             changed[piece] = np.maximum(np.abs(changed[piece]), 1e-4) * (-1 if add else 1)
-            before, after = _handles(result[around]), _handles(changed)
-            if after[0] < before[0] and after[1] <= before[1]:
+            before = _handles(result[around])
+            # Most boxes hold no handle to begin with.
+            if before and _handles(changed) < before and _parts(changed) <= _parts(result[around]):
                 result[around] = changed
     return result
 
 
-def _handles(values: np.ndarray) -> tuple[int, int]:
-    """Count handles and parts of the zero level in a box, closed where it leaves the box."""
-    from scipy.ndimage import generate_binary_structure, label
+def _handles(values: np.ndarray) -> int:
+    """Count handles of the zero level in a box, closed where it leaves the box."""
     from skimage.measure import marching_cubes
 
     if values.min() >= 0:
-        return 0, 0
+        return 0
     outside = max(float(values.max()), 1e-4)
     vertices, faces, _, _ = marching_cubes(np.pad(values, 1, constant_values=outside), 0.0)
-    return genus(vertices, faces), int(label(values < 0, generate_binary_structure(3, 1))[1])
+    return genus(vertices, faces)
+
+
+def _parts(values: np.ndarray) -> int:
+    """Count the parts of the inside in a box."""
+    from scipy.ndimage import generate_binary_structure, label
+
+    return int(label(values < 0, generate_binary_structure(3, 1))[1])

@@ -23,7 +23,7 @@ class Fit:
     """Where the template's W places lie on a surface of V vertices: `matrix @ quantity` carries a quantity over.
 
     Args:
-        matrix ((W, V) sparse): three shares a row.
+        matrix ((W, V) sparse): shares, which sum to one in each row.
         open ((W, 3) float, mm): the template on the surface, as it was fitted.
     """
 
@@ -42,9 +42,9 @@ class Target:
         order = np.argsort(faces.ravel(), kind="stable")
         self._around = order // 3
         self._start = np.searchsorted(faces.ravel()[order], np.arange(len(vertices) + 1))
-        self._used = np.unique(faces)
+        self.used = np.unique(faces)
         # Six dimensions: a place 5 mm away counts as far as one whose normal looks 60 degrees elsewhere.
-        self._tree = cKDTree(self._key(self.vertices[self._used], self.normals[self._used]))
+        self._tree = cKDTree(self._key(self.vertices[self.used], self.normals[self.used]))
 
     @staticmethod
     def _key(points: np.ndarray, normals: np.ndarray, weight: float = 5.0) -> np.ndarray:
@@ -55,7 +55,7 @@ class Target:
 
         The nearest point of the faces around the vertex that is nearest in place and direction.
         """
-        near = self._used[self._tree.query(self._key(points, normals))[1]]
+        near = self.used[self._tree.query(self._key(points, normals))[1]]
         count = self._start[near + 1] - self._start[near]
         row = np.repeat(np.arange(len(points)), count)
         step = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
@@ -110,7 +110,8 @@ def fit_template(topology: Topology, vertices: np.ndarray, faces: np.ndarray, la
 
     A thin-plate spline takes the template's landmarks to the surface's; then, round by round, every place is drawn to
     the point of the surface nearest to it in position and direction, against a stiffness (of the template's bending,
-    relative to the last round) that gets weaker. In the end every place is projected.
+    relative to the last round) that gets weaker. In the end every place is projected, and moved off the surface again
+    by as much as brings the quads between the places nearer to it.
 
     Args:
         topology (`Topology`): the template.
@@ -144,8 +145,29 @@ def fit_template(topology: Topology, vertices: np.ndarray, faces: np.ndarray, la
         places = places + system.solve(weight[:, None] * (found - places))
     corners, shares = target.project(places, surface.normals(places)[0])
     end_on_rim(topology, target, places, corners, shares)
-    matrix = target.matrix(corners, shares)
+    matrix = nearer(target.matrix(corners, shares), target, topology.quads)
     return Fit(matrix, matrix @ target.vertices)
+
+
+def nearer(matrix: "csr_matrix", target: Target, quads: np.ndarray) -> "csr_matrix":
+    """Let the quads lie amid the surface, whose bulges they cut off: a step of least squares from places on it.
+
+    Every vertex of the surface draws the places of the triangle below it by its distance to that, weighted by its
+    shares; a place follows the mean. Vertices in folds, far off or looking elsewhere, have no say.
+    """
+    from scipy.sparse import csr_matrix, diags
+
+    flat = Target(matrix @ target.vertices, split(quads))
+    used = target.used
+    corners, shares = flat.project(target.vertices[used], target.normals[used])
+    below, ways = (np.einsum("nc,ncd->nd", shares, values[corners]) for values in (flat.vertices, flat.normals))
+    near = np.linalg.norm(below - target.vertices[used], axis=1) < 1.5
+    near &= np.einsum("ij,ij->i", ways, target.normals[used]) > 0.5
+    rows = np.repeat(np.arange(near.sum()), 3)
+    between = csr_matrix((shares[near].ravel(), (rows, corners[near].ravel())), (near.sum(), matrix.shape[0]))
+    chosen = csr_matrix((np.ones(near.sum()), used[near], np.arange(near.sum() + 1)), (near.sum(), matrix.shape[1]))
+    weight = np.maximum(np.asarray(between.sum(0)).ravel(), 1)
+    return (matrix + diags(1 / weight) @ (between.T @ (chosen - between @ matrix))).tocsr().astype(np.float32)
 
 
 def end_on_rim(

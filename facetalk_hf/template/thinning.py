@@ -4,8 +4,10 @@
 import numpy as np
 
 
-def thin(vertices: np.ndarray, faces: np.ndarray, colors: np.ndarray, spacing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Cluster the vertices of faces (F, 3) that lie closer than about `spacing` mm and differ little in colour.
+def thin(
+    vertices: np.ndarray, faces: np.ndarray, colors: np.ndarray, apart: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cluster the vertices of faces (F, 3) that lie closer than about `apart`, (V,) mm, and differ little in colour.
 
     A piece never grows together with another: teeth that touch move apart. A cell of a grid over space and colour
     keeps the vertex nearest to the mean of those in it. Quadric simplification would do better on flat parts; the
@@ -20,7 +22,8 @@ def thin(vertices: np.ndarray, faces: np.ndarray, colors: np.ndarray, spacing: f
     flat = flat.ravel()
     links = coo_matrix((np.ones(flat.size), (flat, np.roll(flat.reshape(-1, 3), 1, axis=1).ravel())), (len(used),) * 2)
     piece = connected_components(links, directed=False)[1]
-    key = np.concatenate([vertices[used] / spacing, colors[used] / 48.0, piece[:, None]], 1)
+    space = apart[used, None]
+    key = np.concatenate([vertices[used] / space, colors[used] / 48.0, piece[:, None], space], 1)
     _, cell = np.unique(np.floor(key).astype(int), axis=0, return_inverse=True)
     cell = cell.ravel()
     count = cell.max(initial=-1) + 1
