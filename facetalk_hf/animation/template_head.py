@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..mesh.geometry import Surface, unit
-from ..mesh.parts import EYES, MOUTH, SKIN, TEETH
+from ..mesh.parts import EYES, HAIR, MOUTH, SKIN, TEETH
 from ..rendering.ambient import ambient_occlusion
 from ..template.baking import bake
 from ..template.fitting import Fit, fit_template
@@ -19,13 +19,13 @@ from .head_animation import HeadAnimation
 
 
 INNER_LIPS = ((61, 67), (62, 66), (63, 65))
-SPACING = {EYES: 1.0, TEETH: 1.3}
-"""How far apart, in mm, the vertices of eyes and teeth are left."""
+SPACING = {EYES: 1.0, TEETH: 1.3, HAIR: 4.0}
+"""How far apart, in mm, the vertices of eyes, teeth and loose hair are left."""
 
 
 @dataclass(frozen=True)
 class TemplateHead:
-    """An animation on the template's M vertices, which come first, and those of its eyes and teeth.
+    """An animation on the template's M vertices, which come first, and those of its eyes, teeth and loose hair.
 
     Args:
         animation (`HeadAnimation`): the same motion.
@@ -45,6 +45,7 @@ class TemplateHead:
 @dataclass(frozen=True)
 class _Kept:
     fit: Fit
+    hidden: np.ndarray  # the template's places that loose hair covers
     pictures: dict[str, np.ndarray]
 
 
@@ -58,7 +59,7 @@ def can_take_template(animation: HeadAnimation) -> bool:
 
 
 def on_template(animation: HeadAnimation) -> TemplateHead:
-    """Put an animation's skin and mouth on the template, thin its eyes and teeth, and bake its pictures.
+    """Put an animation's skin and mouth on the template, thin its eyes, teeth and hair, and bake its pictures.
 
     The animation must have `landmark_vertices` ([`can_take_template`]).
     """
@@ -69,7 +70,7 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
     kinds = animation.parts[animation.faces].max(1)
     exact = Surface(animation.faces, len(animation.base)).normals(animation.base)[0]
     index: list[np.ndarray] = []
-    faces = [topology.triangles]
+    faces = [topology.triangles[~kept.hidden[topology.owner[topology.triangles]].all(1)]]
     for kind, spacing in SPACING.items():
         part = animation.faces[kinds == kind]
         if kind == EYES:
@@ -136,10 +137,25 @@ def _fit(animation: HeadAnimation) -> _Kept:
     faces = animation.faces[(kinds == SKIN) | (kinds == MOUTH)]
     opened = open_pose(animation)
     fit = fit_template(topology, opened, faces, opened[marks])
+    hidden = under_hair(fit.open, opened, animation.faces, kinds == HAIR)
     places = {"open": fit.open, "rest": fit.matrix @ animation.base}
     surface = {"open": opened, "rest": animation.base}
     light = ambient_occlusion(opened, animation.faces)
-    return _Kept(fit, bake(topology, places, surface, faces, animation.colors, light))
+    return _Kept(fit, hidden, bake(topology, places, surface, faces, animation.colors, light))
+
+
+def under_hair(places: np.ndarray, vertices: np.ndarray, faces: np.ndarray, hair: np.ndarray) -> np.ndarray:
+    """Say which places (W, 3) loose hair covers, (W,) bool: nothing of them is to be drawn, so nothing shows through.
+
+    Args: vertices (V, 3), faces (F, 3), hair ((F,) bool): the surface, all in mm.
+    """
+    from scipy.spatial import cKDTree
+
+    if not hair.any():
+        return np.zeros(len(places), bool)
+    loose, skin = np.unique(faces[hair]), np.unique(faces[~hair])
+    # The skin under the hair is not there: what was to lie on it was left near the hairline, or in the air.
+    return cKDTree(vertices[loose]).query(places)[0] < cKDTree(vertices[skin]).query(places)[0] - 0.5
 
 
 def open_pose(animation: HeadAnimation) -> np.ndarray:

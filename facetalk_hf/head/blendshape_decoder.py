@@ -9,6 +9,7 @@ from ..blendshapes import TONGUE
 from ..errors import FaceTalkError
 from ..mesh.geometry import Part, boundary_edges, cut_where_negative, join
 from ..mesh.isosurface import graded_axis, sample_field, smooth_surface, triangulate
+from ..mesh.parts import HAIR
 from ..mesh.topology import remove_handles
 from ..models.nphm import NUM_LANDMARKS, NPHMModel
 from ..units import MILLIMETRES
@@ -18,7 +19,7 @@ from .eyelids import seal_blink
 from .eyes import cut_eye_openings, eyeballs, finish_lids
 from .facial_weights import facial_weights
 from .field_values import CHUNK, evaluate
-from .hair_styles import HairStyle, hair_slice
+from .hair_styles import HairStyle, hair_slice, loose_hair
 from .lips import seal_lips
 from .teeth import JAW_MAPS, teeth
 
@@ -115,6 +116,9 @@ class BlendshapeDecoder(HeadDecoder):
         iris = tones.pop("iris")
         depth = self._hair_depth(canonical / MILLIMETRES, code)
         colors, parts = paint_head(base, landmarks, centers, radius, faces=faces, hair_depth=depth, **tones)
+
+        if depth is not None:
+            parts = np.where(loose_hair(depth, faces), HAIR, parts).astype(np.uint8)
 
         names = self.target_names
         skin = Part(base, faces, colors, parts, {name: fields[:, i] for i, name in enumerate(names)})

@@ -53,6 +53,26 @@ def hair_slice(glob_dim: int) -> slice:
     return slice(glob_dim - HAIR_DIM, glob_dim)
 
 
+def loose_hair(depth: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Say which vertices are hair that is more than a coat on the skin, (V,) bool: none where all of it lies close.
+
+    Args:
+        depth ((V,) float, mm): how far each vertex is off the bald skin.
+        faces ((F, 3) int): of the surface; a beard that does not touch the hair is not part of it.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    grown = depth > 1.5
+    if not grown.any() or np.quantile(depth[grown], 0.98) < 20:
+        return np.zeros(len(depth), bool)
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
+    edges = edges[grown[edges].all(1)]
+    graph = coo_matrix((np.ones(len(edges)), edges.T), shape=(len(depth),) * 2)
+    piece = connected_components(graph, directed=False)[1]
+    return grown & (piece == piece[depth.argmax()])
+
+
 def random_style(rng: np.random.Generator, kind: str | None = None) -> HairStyle:
     """Draw sizes, and a kind unless it is given; two heads in five have a beard, women's cuts none."""
     kind = kind or str(rng.choice(HAIR_KINDS))
