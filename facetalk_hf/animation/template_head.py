@@ -45,7 +45,6 @@ class TemplateHead:
 @dataclass(frozen=True)
 class _Kept:
     fit: Fit
-    hidden: np.ndarray  # the template's places that loose hair covers
     pictures: dict[str, np.ndarray]
 
 
@@ -70,7 +69,7 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
     kinds = animation.parts[animation.faces].max(1)
     exact = Surface(animation.faces, len(animation.base)).normals(animation.base)[0]
     index: list[np.ndarray] = []
-    faces = [topology.triangles[~kept.hidden[topology.owner[topology.triangles]].all(1)]]
+    faces = [topology.triangles[~kept.fit.hidden[topology.owner[topology.triangles]].all(1)]]
     for kind, spacing in SPACING.items():
         part = animation.faces[kinds == kind]
         if kind == EYES:
@@ -134,28 +133,13 @@ def _fit(animation: HeadAnimation) -> _Kept:
     topology, marks = load_topology(), animation.landmark_vertices
     assert marks is not None
     kinds = animation.parts[animation.faces].max(1)
-    faces = animation.faces[(kinds == SKIN) | (kinds == MOUTH)]
+    faces = animation.faces[(kinds != EYES) & (kinds != TEETH)]
     opened = open_pose(animation)
-    fit = fit_template(topology, opened, faces, opened[marks])
-    hidden = under_hair(fit.open, opened, animation.faces, kinds == HAIR)
+    fit = fit_template(topology, opened, faces, opened[marks], animation.parts == HAIR)
     places = {"open": fit.open, "rest": fit.matrix @ animation.base}
     surface = {"open": opened, "rest": animation.base}
     light = ambient_occlusion(opened, animation.faces)
-    return _Kept(fit, hidden, bake(topology, places, surface, faces, animation.colors, light))
-
-
-def under_hair(places: np.ndarray, vertices: np.ndarray, faces: np.ndarray, hair: np.ndarray) -> np.ndarray:
-    """Say which places (W, 3) loose hair covers, (W,) bool: nothing of them is to be drawn, so nothing shows through.
-
-    Args: vertices (V, 3), faces (F, 3), hair ((F,) bool): the surface, all in mm.
-    """
-    from scipy.spatial import cKDTree
-
-    if not hair.any():
-        return np.zeros(len(places), bool)
-    loose, skin = np.unique(faces[hair]), np.unique(faces[~hair])
-    # The skin under the hair is not there: what was to lie on it was left near the hairline, or in the air.
-    return cKDTree(vertices[loose]).query(places)[0] < cKDTree(vertices[skin]).query(places)[0] - 0.5
+    return _Kept(fit, bake(topology, places, surface, faces, animation.colors, light))
 
 
 def open_pose(animation: HeadAnimation) -> np.ndarray:

@@ -47,7 +47,8 @@ def coat_thickness(template: Template, style: HairStyle) -> np.ndarray:
     tall: float | np.ndarray = least + more * style.volume
     if style.kind == "short":
         tall = tall * (0.35 + 0.65 * high + 0.35 * high * smoothstep(0, 8, neutral[:, 2]))
-        tall = tall * (1 + 0.5 * np.exp(-(((neutral[:, 0] - 2.2) / 2.2) ** 2)) * high * smoothstep(-4, 6, neutral[:, 2]))
+        quiff = np.exp(-(((neutral[:, 0] - 2.2) / 2.2) ** 2)) * smoothstep(-4, 6, neutral[:, 2])
+        tall = tall * (1 + 0.5 * quiff * high)
     elif style.kind == "curly":
         tall = tall * (0.6 + 0.4 * high)
     elif style.kind in ("bob", "long"):

@@ -9,7 +9,7 @@ from facetalk_hf import NPHMModel
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.head.appearance import palette
 from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
-from facetalk_hf.head.hair_styles import HAIR_DIM, HAIR_KINDS, HairStyle, hair_slice, random_style
+from facetalk_hf.head.hair_styles import HAIR_DIM, HAIR_KINDS, HairStyle, hair_slice, loose_hair, random_style
 from facetalk_hf.head.looks import Look
 
 
@@ -49,3 +49,10 @@ def test_the_hair_of_a_code_is_exchanged_and_nothing_else():
     without.look = Look.named(hair="bob")
     with pytest.raises(FaceTalkError, match="without hair"):
         without.identity_code()
+
+
+def test_loose_hair_is_what_hangs_together_with_the_longest_and_no_beard():
+    depth = np.array([0, 2, 30, 25, 0, 5, 5, 5.0])
+    faces = np.array([[0, 1, 2], [1, 2, 3], [3, 4, 0], [5, 6, 7], [4, 5, 6]])  # the last three: a beard
+    assert loose_hair(depth, faces).tolist() == [False, True, True, True, False, False, False, False]
+    assert not loose_hair(depth.clip(0, 12), faces).any()  # all of it lies close: a coat on the skin
