@@ -112,7 +112,10 @@ class BlendshapeDecoder(HeadDecoder):
             # Only the motion is damped, never the way from the canonical pose to rest.
             fields = fields * facial_weights(base, landmarks[48:68].mean(0))[:, None, None]
         fields = self._seal_blinks(fields, base, faces, centers, radius)
-        tones = palette(identity, self.look)
+        person = identity.copy()
+        if head.config.hair_dim:
+            person[hair_slice(head.config.glob_dim)] = 0  # who changes the hair keeps the skin
+        tones = palette(person, self.look)
         iris = tones.pop("iris")
         depth = self._hair_depth(canonical / MILLIMETRES, code)
         colors, parts = paint_head(base, landmarks, centers, radius, faces=faces, hair_depth=depth, **tones)

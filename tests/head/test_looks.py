@@ -56,3 +56,23 @@ def test_loose_hair_is_what_hangs_together_with_the_longest_and_no_beard():
     faces = np.array([[0, 1, 2], [1, 2, 3], [3, 4, 0], [5, 6, 7], [4, 5, 6]])  # the last three: a beard
     assert loose_hair(depth, faces).tolist() == [False, True, True, True, False, False, False, False]
     assert not loose_hair(depth.clip(0, 12), faces).any()  # all of it lies close: a coat on the skin
+
+
+def test_other_hair_keeps_the_colour_of_the_skin():
+    head = NPHMModel(num_identities=2, glob_dim=20 + HAIR_DIM, hair_dim=HAIR_DIM, loc_dim=4, expression_names=["a"])
+    code = torch.randn(head.identity_dim, generator=torch.Generator().manual_seed(1)).numpy()
+    seen = []
+
+    def paint(base, *_, skin, **__):
+        seen.append(skin)
+        raise KeyboardInterrupt
+
+    decoder = BlendshapeDecoder(head, resolution=32)
+    decoder.canonical_surface = lambda _: (np.eye(3, dtype=np.float32) * 0.1, np.array([[0, 1, 2]], np.int32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("facetalk_hf.head.blendshape_decoder.paint_head", paint)
+        patch.setattr("facetalk_hf.head.blendshape_decoder.cut_eye_openings", lambda v, f, *_: (v, f, None, None))
+        for kind in ("none", "bob"):
+            with pytest.raises(KeyboardInterrupt):
+                decoder._build(Look.named(hair=kind).dress(code, 20 + HAIR_DIM, HAIR_DIM))
+    assert seen[0] == seen[1] != palette(np.zeros(5))["skin"]
