@@ -19,7 +19,7 @@ from .eyelids import seal_blink
 from .eyes import cut_eye_openings, eyeballs, finish_lids
 from .facial_weights import facial_weights
 from .field_values import CHUNK, evaluate
-from .hair_styles import HairStyle, hair_slice, loose_hair
+from .hair_styles import HairStyle, hair_slice, loose_hair, without_flecks
 from .lips import seal_lips
 from .teeth import JAW_MAPS, teeth
 
@@ -117,7 +117,7 @@ class BlendshapeDecoder(HeadDecoder):
             person[hair_slice(head.config.glob_dim)] = 0  # who changes the hair keeps the skin
         tones = palette(person, self.look)
         iris = tones.pop("iris")
-        depth = self._hair_depth(canonical / MILLIMETRES, code)
+        depth = self._hair_depth(canonical / MILLIMETRES, faces, code)
         colors, parts = paint_head(base, landmarks, centers, radius, faces=faces, hair_depth=depth, **tones)
 
         if depth is not None:
@@ -172,14 +172,15 @@ class BlendshapeDecoder(HeadDecoder):
         fields = evaluate(lambda part: net.basis(part.to(code), controls, glob), points, code.device, CHUNK)
         return fields * MILLIMETRES
 
-    def _hair_depth(self, points: np.ndarray, code: torch.Tensor) -> np.ndarray | None:
-        """Measure how far (V,) mm points (V, 3) of the surface are off the same head without hair, if it has any."""
+    def _hair_depth(self, points: np.ndarray, faces: np.ndarray, code: torch.Tensor) -> np.ndarray | None:
+        """Measure how far (V,) mm the surface's vertices (V, 3) are off the same head without hair, if it has any."""
         config = self.head.config
         if not config.hair_dim:
             return None
         bald = code.clone()
         bald[0, hair_slice(config.glob_dim)] = torch.from_numpy(HairStyle("none").vector()).to(code)
-        return evaluate(lambda part: self.head.sdf(part.to(code), bald), points, code.device, CHUNK) * MILLIMETRES
+        depth = evaluate(lambda part: self.head.sdf(part.to(code), bald), points, code.device, CHUNK) * MILLIMETRES
+        return without_flecks(depth, faces, beard=float(code[0, config.glob_dim - 1]))
 
     def _seal_blinks(
         self, fields: np.ndarray, base: np.ndarray, faces: np.ndarray, centers: np.ndarray, radius: np.ndarray

@@ -60,17 +60,35 @@ def loose_hair(depth: np.ndarray, faces: np.ndarray) -> np.ndarray:
         depth ((V,) float, mm): how far each vertex is off the bald skin.
         faces ((F, 3) int): of the surface; a beard that does not touch the hair is not part of it.
     """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     grown = depth > 1.5
     if not grown.any() or np.quantile(depth[grown], 0.98) < 20:
         return np.zeros(len(depth), bool)
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    edges = edges[grown[edges].all(1)]
-    graph = coo_matrix((np.ones(len(edges)), edges.T), shape=(len(depth),) * 2)
-    piece = connected_components(graph, directed=False)[1]
+    piece = _pieces(grown, faces)
     return grown & (piece == piece[depth.argmax()])
+
+
+def without_flecks(depth: np.ndarray, faces: np.ndarray, beard: float) -> np.ndarray:
+    """Take away what is no hair but the error of the network, which is up to 1 mm: pieces that are thin all over.
+
+    Args: depth ((V,) float, mm), faces ((F, 3) int): as in [`loose_hair`]. beard (`float`): with one, thin ones stay.
+    """
+    if beard > 0.05:
+        return depth
+    piece = _pieces(depth > 0.3, faces)
+    thickest = np.zeros(piece.max() + 1)
+    np.maximum.at(thickest, piece, depth)
+    return np.where(thickest[piece] > 2.5, depth, 0)
+
+
+def _pieces(chosen: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Number the connected pieces of the chosen vertices (V,) bool; each of the others is one by itself."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
+    edges = edges[chosen[edges].all(1)]
+    graph = coo_matrix((np.ones(len(edges)), edges.T), shape=(len(chosen),) * 2)
+    return connected_components(graph, directed=False)[1]
 
 
 def random_style(rng: np.random.Generator, kind: str | None = None) -> HairStyle:

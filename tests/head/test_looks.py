@@ -9,7 +9,15 @@ from facetalk_hf import NPHMModel
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.head.appearance import palette
 from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
-from facetalk_hf.head.hair_styles import HAIR_DIM, HAIR_KINDS, HairStyle, hair_slice, loose_hair, random_style
+from facetalk_hf.head.hair_styles import (
+    HAIR_DIM,
+    HAIR_KINDS,
+    HairStyle,
+    hair_slice,
+    loose_hair,
+    random_style,
+    without_flecks,
+)
 from facetalk_hf.head.looks import Look
 
 
@@ -76,3 +84,10 @@ def test_other_hair_keeps_the_colour_of_the_skin():
             with pytest.raises(KeyboardInterrupt):
                 decoder._build(Look.named(hair=kind).dress(code, 20 + HAIR_DIM, HAIR_DIM))
     assert seen[0] == seen[1] != palette(np.zeros(5))["skin"]
+
+
+def test_thin_flecks_are_no_hair_unless_there_is_a_beard():
+    depth = np.array([0.1, 6, 0.8, 0, 0.9, 0.7, 0.6])
+    faces = np.array([[0, 1, 2], [2, 1, 3], [3, 4, 5], [4, 5, 6]])
+    assert without_flecks(depth, faces, beard=0).tolist() == [0, 6, 0.8, 0, 0, 0, 0]
+    assert without_flecks(depth, faces, beard=0.3).tolist() == depth.tolist()
