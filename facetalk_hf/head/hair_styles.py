@@ -74,14 +74,14 @@ def without_flecks(depth: np.ndarray, faces: np.ndarray, beard: float) -> np.nda
     """
     if beard > 0.05:
         return depth
-    piece = _pieces(depth > 0.3, faces)
+    piece = _pieces(depth > 0.9, faces)
     thickest = np.zeros(piece.max() + 1)
     np.maximum.at(thickest, piece, depth)
     return np.where(thickest[piece] > 2.5, depth, 0)
 
 
 def _pieces(chosen: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Number the connected pieces of the chosen vertices (V,) bool; each of the others is one by itself."""
+    """Count off the connected pieces of the chosen vertices (V,) bool; each of the others is one by itself."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
