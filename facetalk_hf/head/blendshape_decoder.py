@@ -117,7 +117,7 @@ class BlendshapeDecoder(HeadDecoder):
             person[hair_slice(head.config.glob_dim)] = 0  # who changes the hair keeps the skin
         tones = palette(person, self.look)
         iris = tones.pop("iris")
-        depth = self._hair_depth(canonical / MILLIMETRES, faces, code)
+        depth = self._hair_depth(canonical / MILLIMETRES, faces, code, nose=float(open_mouth[33, 1]) / MILLIMETRES)
         colors, parts = paint_head(base, landmarks, centers, radius, faces=faces, hair_depth=depth, **tones)
 
         if depth is not None:
@@ -172,7 +172,7 @@ class BlendshapeDecoder(HeadDecoder):
         fields = evaluate(lambda part: net.basis(part.to(code), controls, glob), points, code.device, CHUNK)
         return fields * MILLIMETRES
 
-    def _hair_depth(self, points: np.ndarray, faces: np.ndarray, code: torch.Tensor) -> np.ndarray | None:
+    def _hair_depth(self, points: np.ndarray, faces: np.ndarray, code: torch.Tensor, nose: float) -> np.ndarray | None:
         """Measure how far (V,) mm the surface's vertices (V, 3) are off the same head without hair, if it has any."""
         config = self.head.config
         if not config.hair_dim:
@@ -180,7 +180,8 @@ class BlendshapeDecoder(HeadDecoder):
         bald = code.clone()
         bald[0, hair_slice(config.glob_dim)] = torch.from_numpy(HairStyle("none").vector()).to(code)
         depth = evaluate(lambda part: self.head.sdf(part.to(code), bald), points, code.device, CHUNK) * MILLIMETRES
-        return without_flecks(depth, faces, beard=float(code[0, config.glob_dim - 1]))
+        bearded = float(code[0, config.glob_dim - 1]) > 0.05
+        return without_flecks(depth, faces, beard=bearded & (points[:, 1] < nose))
 
     def _seal_blinks(
         self, fields: np.ndarray, base: np.ndarray, faces: np.ndarray, centers: np.ndarray, radius: np.ndarray

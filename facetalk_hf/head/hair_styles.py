@@ -67,17 +67,15 @@ def loose_hair(depth: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return grown & (piece == piece[depth.argmax()])
 
 
-def without_flecks(depth: np.ndarray, faces: np.ndarray, beard: float) -> np.ndarray:
+def without_flecks(depth: np.ndarray, faces: np.ndarray, beard: np.ndarray) -> np.ndarray:
     """Take away what is no hair but the error of the network, which is up to 1 mm: pieces that are thin all over.
 
-    Args: depth ((V,) float, mm), faces ((F, 3) int): as in [`loose_hair`]. beard (`float`): with one, thin ones stay.
+    Args: depth ((V,) float, mm), faces ((F, 3) int): as in [`loose_hair`]. beard ((V,) bool): where thin ones stay.
     """
-    if beard > 0.05:
-        return depth
     piece = _pieces(depth > 0.9, faces)
     thickest = np.zeros(piece.max() + 1)
     np.maximum.at(thickest, piece, depth)
-    return np.where(thickest[piece] > 2.5, depth, 0)
+    return np.where(beard | (thickest[piece] > 2.5), depth, 0)
 
 
 def _pieces(chosen: np.ndarray, faces: np.ndarray) -> np.ndarray:

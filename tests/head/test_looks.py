@@ -89,5 +89,5 @@ def test_other_hair_keeps_the_colour_of_the_skin():
 def test_thin_flecks_are_no_hair_unless_there_is_a_beard():
     depth = np.array([0.1, 6, 1.2, 0, 1.4, 1.1, 0.6])
     faces = np.array([[0, 1, 2], [2, 1, 3], [3, 4, 5], [4, 5, 6]])
-    assert without_flecks(depth, faces, beard=0).tolist() == [0, 6, 1.2, 0, 0, 0, 0]
-    assert without_flecks(depth, faces, beard=0.3).tolist() == depth.tolist()
+    assert without_flecks(depth, faces, np.zeros(7, bool)).tolist() == [0, 6, 1.2, 0, 0, 0, 0]
+    assert without_flecks(depth, faces, np.arange(7) > 3).tolist() == [0, 6, 1.2, 0, 1.4, 1.1, 0.6]
