@@ -13,7 +13,7 @@ from ..blendshapes import EXPRESSIONS
 from ..errors import FaceTalkError
 from ..files import SYNTHETIC_NOTE, atomic_path
 from ..mesh.geometry import smoothstep
-from ..mesh.parts import EYES, MOUTH, PARTS, SKIN, TEETH
+from ..mesh.parts import EYES, HAIR, MOUTH, PARTS, SKIN, TEETH
 from ..rendering.shading import srgb_to_linear
 from .formats import register_writer
 from .glb_meshes import STEP, PlainMesh, QuantisedMesh, compressed
@@ -23,7 +23,7 @@ from .sparse_targets import needed_displacements
 from .template_head import TemplateHead, can_take_template, on_template
 
 
-ROUGHNESS = (0.52, 0.06, 0.22, 0.45)
+ROUGHNESS = (0.52, 0.06, 0.22, 0.45, 0.6)
 """Of the material of each part."""
 ROUNDING = 0.0005
 """What single precision costs a head of life size at most, mm: positions, some fifty targets, and its turns."""
@@ -114,7 +114,7 @@ class HeadDocument:
         moves = animation.poses is not None
         if moves:  # the root stands at the neck and turns there
             nodes[0]["translation"] = self.pivot.tolist()
-        for name, kinds in (("head", (SKIN, MOUTH)), ("eyes", (EYES,)), ("teeth", (TEETH,))):
+        for name, kinds in (("head", (SKIN, MOUTH)), ("eyes", (EYES,)), ("teeth", (TEETH,)), ("hair", (HAIR,))):
             groups = [(kind, animation.faces[part == kind]) for kind in kinds if kind in self.kinds]
             if groups:
                 mesh, used = self._mesh(name, groups)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..blendshapes import TONGUE
 from ..errors import FaceTalkError
+from ..mesh.parts import PARTS
 from ..mesh.pose import apply_pose, axis_rotations
 from .formats import READERS, WRITERS, format_of
 from .gaze import Motion, carry_landmarks, turn_eyes, without_gaze
@@ -79,6 +80,8 @@ class HeadAnimation:
             self.colors = np.tile(np.array([217, 167, 141], np.uint8), (count, 1))
         self.colors = _array(self.colors, "colors", (count, 3), np.uint8)
         self.parts = _array(np.zeros(count) if self.parts is None else self.parts, "parts", (count,), np.uint8)
+        if self.parts.max(initial=0) >= len(PARTS):  # compiled code looks them up in tables
+            raise FaceTalkError(f"parts are numbers below {len(PARTS)}, those of facetalk_hf.mesh.parts")
         if not (np.isfinite(self.fps) and self.fps > 0):
             raise FaceTalkError(f"fps must be a positive number, not {self.fps}")
         frames = len(self.weights)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..files import kept_arrays
 from ..mesh.geometry import Surface, unit
-from ..mesh.parts import EYES, MOUTH, SKIN, TEETH
+from ..mesh.parts import EYES, HAIR, MOUTH, SKIN, TEETH
 from ..rendering.ambient import ambient_occlusion
 from ..template.baking import bake
 from ..template.fitting import Fit, fit_template
@@ -25,7 +25,7 @@ INNER_LIPS = ((61, 67), (62, 66), (63, 65))
 
 @dataclass(frozen=True)
 class TemplateHead:
-    """An animation on the template's M vertices, which come first, and those of its eyes and teeth.
+    """An animation on the template's M vertices, which come first, and those of its eyes, teeth and loose hair.
 
     Args:
         animation (`HeadAnimation`): the same motion.
@@ -58,7 +58,7 @@ def can_take_template(animation: HeadAnimation) -> bool:
 
 
 def on_template(animation: HeadAnimation) -> TemplateHead:
-    """Put an animation's skin and mouth on the template, thin its eyes and teeth, and bake its pictures.
+    """Put an animation's skin and mouth on the template, thin its eyes, teeth and hair, and bake its pictures.
 
     The animation must have `landmark_vertices` ([`can_take_template`]).
     """
@@ -69,10 +69,11 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
     kinds = animation.parts[animation.faces].max(1)
     exact = Surface(animation.faces, len(animation.base)).normals(animation.base)[0]
     index: list[np.ndarray] = []
-    faces = [topology.triangles]
+    faces = [topology.triangles[~kept.fit.hidden[topology.owner[topology.triangles]].all(1)]]
     # How far apart vertices are left, mm: the white of an eye is smooth, gums, tongue and rear teeth lie in the dark.
     white = animation.colors.min(1) > 160
-    for kind, apart in ((EYES, np.where(white, 2.0, 0.9)), (TEETH, np.where(white, 1.3, 2.0))):
+    spacing = {EYES: np.where(white, 2.0, 0.9), TEETH: np.where(white, 1.3, 2.0), HAIR: np.full(len(white), 4.0)}
+    for kind, apart in spacing.items():
         part = animation.faces[kinds == kind]
         if kind == EYES:
             part = part[_front(animation)[part].all(1)]
@@ -80,6 +81,8 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
         faces.append(thinned + count + sum(map(len, index)))
         index.append(chosen)
     rest = np.concatenate(index)
+    # By the faces, as the rim of the hair is skin by itself.
+    rest_parts = np.repeat(list(spacing), [len(chosen) for chosen in index])
 
     def carried(values: np.ndarray) -> np.ndarray:
         return np.concatenate([spread @ values.astype(np.float32), values[rest]])
@@ -91,7 +94,7 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
         else np.zeros((0, count + len(rest), 3)),
         faces=np.concatenate(faces),
         colors=np.round(carried(animation.colors)).clip(0, 255).astype(np.uint8),
-        parts=np.concatenate([np.where(topology.socket, MOUTH, SKIN)[topology.owner], animation.parts[rest]]),
+        parts=np.concatenate([np.where(topology.socket, MOUTH, SKIN)[topology.owner], rest_parts]),
         landmark_vertices=np.searchsorted(topology.owner, topology.landmarks),
     )
     first = np.searchsorted(topology.owner, topology.owner)
@@ -137,25 +140,30 @@ def _fit(animation: HeadAnimation) -> _Kept:
     topology, marks = load_topology(), animation.landmark_vertices
     assert marks is not None
     kinds = animation.parts[animation.faces].max(1)
-    faces = animation.faces[(kinds == SKIN) | (kinds == MOUTH)]
+    faces = animation.faces[(kinds != EYES) & (kinds != TEETH)]
     opened = open_pose(animation)
 
     def put_on() -> dict[str, np.ndarray]:
-        fit = fit_template(topology, opened, faces, opened[marks])
+        fit = fit_template(topology, opened, faces, opened[marks], animation.parts == HAIR)
         places = {"open": fit.open, "rest": fit.matrix @ animation.base}
         surface = {"open": opened, "rest": animation.base}
         light = ambient_occlusion(opened, animation.faces)
         pictures = bake(topology, places, surface, faces, animation.colors, light)
-        shares = {"rows": fit.matrix.indptr, "corners": fit.matrix.indices, "shares": fit.matrix.data}
+        shares = {
+            "rows": fit.matrix.indptr,
+            "corners": fit.matrix.indices,
+            "shares": fit.matrix.data,
+            "hidden": fit.hidden,
+        }
         return {**shares, **{name: _png(value) for name, value in pictures.items()}}
 
     key = hashlib.sha256()
     for values in (animation.base, opened, animation.faces, animation.colors, animation.parts, marks):
         key.update(repr((values.shape, values.dtype)).encode() + np.ascontiguousarray(values).tobytes())
     found = kept_arrays("template", key.digest(), put_on)
-    rows, corners, shares = (found.pop(name) for name in ("rows", "corners", "shares"))
+    rows, corners, shares, hidden = (found.pop(name) for name in ("rows", "corners", "shares", "hidden"))
     matrix = csr_matrix((shares, corners, rows), (len(rows) - 1, len(opened)))
-    return _Kept(Fit(matrix, matrix @ opened), {name: _picture(value) for name, value in found.items()})
+    return _Kept(Fit(matrix, matrix @ opened, hidden), {name: _picture(value) for name, value in found.items()})
 
 
 def _png(picture: np.ndarray) -> np.ndarray:

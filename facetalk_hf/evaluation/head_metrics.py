@@ -42,9 +42,13 @@ def fit_identities(
     """Fit codes (n, Z) to scans, from points with signed distances: auto-decoding as in training, the networks frozen.
 
     Loss: 50 (mean |f - d| on the surface + mean w |f - d| off it) + prior |z|^2, w = 1 / (1 + |d| / 5 mm). Adam from
-    zero, 1e-2 with a cosine. Landmarks and anchors are not used.
+    zero, 1e-2 with a cosine. Landmarks and anchors are not used. Which hair is worn is given, as in training.
     """
-    code = torch.zeros(len(scans), head.identity_dim, requires_grad=True)
+    code = torch.zeros(len(scans), head.identity_dim)
+    worn = slice(head.config.glob_dim - head.config.hair_dim, head.config.glob_dim)
+    if head.config.hair_dim:
+        code[:, worn] = torch.from_numpy(np.stack([scan["hair"] for scan in scans]))
+    code.requires_grad_()
     optimizer = torch.optim.Adam([code], lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, 2e-4)
     generator = np.random.default_rng(seed)
@@ -70,6 +74,8 @@ def fit_identities(
         loss = loss + prior * code.square().sum(-1).mean()
         optimizer.zero_grad()
         loss.backward()
+        assert code.grad is not None
+        code.grad[:, worn] = 0
         optimizer.step()
         schedule.step()
     for parameter in frozen:

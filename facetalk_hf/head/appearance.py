@@ -93,7 +93,11 @@ def paint_head(
         # Cropped hair: the skin shimmers through, a little differently at every vertex.
         grain = np.random.default_rng(5).normal(0, 0.035, len(vertices))
         grown = scalp(vertices, landmarks) if hair_depth is None else smoothstep(0.4, 1.6, hair_depth)
-        color = _mix(color, _floats(hair), ((0.82 if hair_depth is None else 0.93) + grain) * grown)
+        shown = _floats(hair)
+        if hair_depth is not None:  # stubble has no locks
+            tall = smoothstep(1.5, 5.0, hair_depth)
+            shown = shown * (1 + 0.15 * tall * _locks(vertices, landmarks, scale))[:, None]
+        color = _mix(color, shown, ((0.82 if hair_depth is None else 0.93) + grain) * grown)
         for line in (landmarks[17:22], landmarks[26:21:-1]):
             color = _mix(color, _floats(hair) * 0.9, 0.82 * _brow(vertices, line, scale))
 
@@ -149,6 +153,13 @@ def _mottle(vertices: np.ndarray) -> np.ndarray:
         phase = rng.uniform(0, 2 * np.pi, 3)
         total += np.sin(vertices @ (direction.T * (2 * np.pi / period)) + phase).prod(1)
     return total
+
+
+def _locks(vertices: np.ndarray, landmarks: np.ndarray, scale: float) -> np.ndarray:
+    """Make locks of hair, lighter and darker by up to 1, that run from the crown down to all sides."""
+    x, y, z = (vertices - landmarks[[0, 16]].mean(0) - [0, 0, -30 * scale]).T / scale
+    around = np.arctan2(x, z) + 0.05 * np.sin(0.07 * y) + 0.04 * np.sin(0.09 * np.hypot(x, z))
+    return (np.sin(31 * around) + 0.8 * np.sin(57 * around + 1.3) + 0.6 * np.sin(83 * around + 0.06 * y)) / 2.4
 
 
 def scalp(vertices: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

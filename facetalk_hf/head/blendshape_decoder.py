@@ -12,6 +12,7 @@ from ..errors import FaceTalkError
 from ..files import kept_arrays
 from ..mesh.geometry import Part, boundary_edges, cut_where_negative, join
 from ..mesh.isosurface import graded_axis, sample_field, smooth_surface, triangulate
+from ..mesh.parts import HAIR
 from ..mesh.topology import remove_handles
 from ..models.nphm import NUM_LANDMARKS, NPHMModel
 from ..units import MILLIMETRES
@@ -21,7 +22,7 @@ from .eyelids import seal_blink
 from .eyes import cut_eye_openings, eyeballs, finish_lids
 from .facial_weights import facial_weights
 from .field_values import CHUNK, evaluate
-from .hair_styles import HairStyle, hair_slice
+from .hair_styles import HairStyle, hair_slice, loose_hair, without_flecks
 from .lips import seal_lips
 from .teeth import JAW_MAPS, teeth
 
@@ -114,10 +115,16 @@ class BlendshapeDecoder(HeadDecoder):
             # Only the motion is damped, never the way from the canonical pose to rest.
             fields = fields * facial_weights(base, landmarks[48:68].mean(0))[:, None, None]
         fields = self._seal_blinks(fields, base, faces, centers, radius)
-        tones = palette(identity, self.look)
+        person = identity.copy()
+        if head.config.hair_dim:
+            person[hair_slice(head.config.glob_dim)] = 0  # who changes the hair keeps the skin
+        tones = palette(person, self.look)
         iris = tones.pop("iris")
-        depth = self._hair_depth(canonical / MILLIMETRES, code)
+        depth = self._hair_depth(canonical / MILLIMETRES, faces, code, nose=float(open_mouth[33, 1]) / MILLIMETRES)
         colors, parts = paint_head(base, landmarks, centers, radius, faces=faces, hair_depth=depth, **tones)
+
+        if depth is not None:
+            parts = np.where(loose_hair(depth, faces), HAIR, parts).astype(np.uint8)
 
         names = self.target_names
         skin = Part(base, faces, colors, parts, {name: fields[:, i] for i, name in enumerate(names)})
@@ -176,14 +183,16 @@ class BlendshapeDecoder(HeadDecoder):
         fields = evaluate(lambda part: net.basis(part.to(code), controls, glob), points, code.device, CHUNK)
         return fields * MILLIMETRES
 
-    def _hair_depth(self, points: np.ndarray, code: torch.Tensor) -> np.ndarray | None:
-        """Measure how far (V,) mm points (V, 3) of the surface are off the same head without hair, if it has any."""
+    def _hair_depth(self, points: np.ndarray, faces: np.ndarray, code: torch.Tensor, nose: float) -> np.ndarray | None:
+        """Measure how far (V,) mm the surface's vertices (V, 3) are off the same head without hair, if it has any."""
         config = self.head.config
         if not config.hair_dim:
             return None
         bald = code.clone()
         bald[0, hair_slice(config.glob_dim)] = torch.from_numpy(HairStyle("none").vector()).to(code)
-        return evaluate(lambda part: self.head.sdf(part.to(code), bald), points, code.device, CHUNK) * MILLIMETRES
+        depth = evaluate(lambda part: self.head.sdf(part.to(code), bald), points, code.device, CHUNK) * MILLIMETRES
+        bearded = float(code[0, config.glob_dim - 1]) > 0.05
+        return without_flecks(depth, faces, beard=bearded & (points[:, 1] < nose))
 
     def _seal_blinks(
         self, fields: np.ndarray, base: np.ndarray, faces: np.ndarray, centers: np.ndarray, radius: np.ndarray

@@ -53,6 +53,42 @@ def hair_slice(glob_dim: int) -> slice:
     return slice(glob_dim - HAIR_DIM, glob_dim)
 
 
+def loose_hair(depth: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Say which vertices are hair that is more than a coat on the skin, (V,) bool: none where all of it lies close.
+
+    Args:
+        depth ((V,) float, mm): how far each vertex is off the bald skin.
+        faces ((F, 3) int): of the surface; a beard that does not touch the hair is not part of it.
+    """
+    grown = depth > 1.5
+    if not grown.any() or np.quantile(depth[grown], 0.98) < 20:
+        return np.zeros(len(depth), bool)
+    piece = _pieces(grown, faces)
+    return grown & (piece == piece[depth.argmax()])
+
+
+def without_flecks(depth: np.ndarray, faces: np.ndarray, beard: np.ndarray) -> np.ndarray:
+    """Take away what is no hair but the error of the network, which is up to 1 mm: pieces that are thin all over.
+
+    Args: depth ((V,) float, mm), faces ((F, 3) int): as in [`loose_hair`]. beard ((V,) bool): where thin ones stay.
+    """
+    piece = _pieces(depth > 0.9, faces)
+    thickest = np.zeros(piece.max() + 1)
+    np.maximum.at(thickest, piece, depth)
+    return np.where(beard | (thickest[piece] > 2.5), depth, 0)
+
+
+def _pieces(chosen: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Count off the connected pieces of the chosen vertices (V,) bool; each of the others is one by itself."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
+    edges = edges[chosen[edges].all(1)]
+    graph = coo_matrix((np.ones(len(edges)), edges.T), shape=(len(chosen),) * 2)
+    return connected_components(graph, directed=False)[1]
+
+
 def random_style(rng: np.random.Generator, kind: str | None = None) -> HairStyle:
     """Draw sizes, and a kind unless it is given; two heads in five have a beard, women's cuts none."""
     kind = kind or str(rng.choice(HAIR_KINDS))

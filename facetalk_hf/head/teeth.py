@@ -4,7 +4,7 @@
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from ..mesh.geometry import Part, grid_faces, join, make_part, signed_power
+from ..mesh.geometry import Part, grid_faces, join, make_part, signed_power, smoothstep
 from ..mesh.parts import TEETH
 from .tongue import throat_shade, tongue
 
@@ -22,7 +22,7 @@ JAW_MAPS: dict[str, np.ndarray] = {
 # Width, height and depth of a crown in mm from the midline outwards: incisors, canine, premolars, molars.
 UPPER_CROWNS = ((8.6, 10.2, 6.5), (6.7, 9.0, 6.0), (7.6, 9.8, 7.5), (7.0, 8.4, 8.5), (6.8, 7.8, 8.5), (10.2, 7.2, 10))
 LOWER_CROWNS = ((5.4, 8.6, 5.5), (5.9, 8.8, 6.0), (6.8, 9.6, 7.0), (7.0, 8.2, 7.5), (7.1, 7.8, 8.0), (10.8, 7.2, 10))
-UPPER_SUNK, LOWER_SUNK = (1.8, 1.4, 0.3), (0.9, 0.8, 0.3)  # mm at incisors, canines, molars
+UPPER_SUNK, LOWER_SUNK = (2.8, 1.6, 0.3), (0.9, 2.0, 2.0)  # mm at incisors, canines, molars
 
 
 def teeth(upper: np.ndarray, lower: np.ndarray, jaw_maps: dict[str, np.ndarray] | None = None) -> Part:
@@ -47,6 +47,8 @@ def teeth(upper: np.ndarray, lower: np.ndarray, jaw_maps: dict[str, np.ndarray] 
         jaw.targets[name] = (jaw.vertices @ matrix[:, :3].T + matrix[:, 3]).astype(np.float32)
     rows = join([_row(upper, UPPER_CROWNS, 1.0), jaw])
     shade = throat_shade(max(upper[0, 2], lower[0, 2]) - 4 - rows.vertices[:, 2])
+    # Cheeks shade what lies behind the canines: lit, these teeth look like fangs in the corners of the mouth.
+    shade = shade * (1 - 0.55 * smoothstep(10, 24, np.abs(rows.vertices[:, 0])))
     rows.colors = np.round(rows.colors * shade[:, None] ** [0.8, 1.0, 1.05]).astype(np.uint8)
     return join([rows, tongue(lower, maps)])
 
@@ -93,7 +95,7 @@ def _crown(edge: np.ndarray, frame: np.ndarray, width: float, height: float, dep
     u = np.arange(around) * (2 * np.pi / around)
     v = np.linspace(0, 1, levels) ** 1.25
     # A blade starts as wide as its edge, rounded at the corners; the flat top is closed by a shrunken first ring.
-    corner = 1 - 0.30 * np.exp(-v / 0.035) - (0.34 * np.clip(1 - v / 0.32, 0, 1) ** 1.5 if kind == 2 else 0)
+    corner = 1 - 0.30 * np.exp(-v / 0.035) - (0.18 * np.clip(1 - v / 0.32, 0, 1) ** 1.5 if kind == 2 else 0)
     neck = 1 - (0.26 if front else 0.16) * np.clip((v - 0.3) / 0.7, 0, 1) ** 1.6
     thick = 0.36 + 0.64 * np.clip(v / 0.8, 0, 1) ** 0.8 if front else 0.82 + 0.18 * np.clip(v / 0.3, 0, 1)
     closed = np.where(np.arange(levels) == 0, 0.0, 1.0)

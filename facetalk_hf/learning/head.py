@@ -46,6 +46,7 @@ class HeadOptions:
     points: int = option(600, "points an identity and step")
     hidden_size: int = option(96, "of every local network of the signed distance")
     octaves: int = option(5, "of the encoding of places by these networks")
+    basis: Path | None = option(None, "head whose expression basis is taken over: what moves it moves the new one")
     named_identities: int = option(32, "identities that are stored with the head")
     checkpointing_steps: int = option(250, "updates from one checkpoint to the next; 0 for none")
     resume: bool = option(False, "go on from the last checkpoint of each stage, if there is one")
@@ -130,6 +131,8 @@ def make_head(scans: Scans, options: HeadOptions) -> NPHMModel:
     torch.nn.init.zeros_(model.anchor_mlp[2].bias)
     torch.nn.init.normal_(model.point_output, std=1e-2)
     basis = torch.linalg.qr(torch.randn(model.config.expression_dim, len(EXPRESSIONS)))[0]
+    if options.basis:
+        basis = read_basis(options.basis)
     model.expression_basis.copy_(basis)
     # The motion of ICT-FaceKit is linear in its weights, and codes are z = E w: c(z) = E^T z - w_canonical.
     model.forward_net.coefficient_map.weight.data.copy_(basis.T)
@@ -143,6 +146,18 @@ def make_head(scans: Scans, options: HeadOptions) -> NPHMModel:
     if options.backward_steps:
         model.backward_net.control_scales.copy_(reach)
     return model
+
+
+def read_basis(folder: Path) -> torch.Tensor:
+    """Read the expression basis (D, 53) of a head's folder, fp16 if that is how it was saved.
+
+    Raises:
+        FaceTalkError: a head of other shapes, or without any.
+    """
+    head = NPHMModel.from_pretrained(folder, torch_dtype=torch.float32)
+    if list(head.config.expression_names or ()) != list(EXPRESSIONS):
+        raise FaceTalkError(f"the codes of {folder} do not stand for our {len(EXPRESSIONS)} blendshapes")
+    return head.expression_basis
 
 
 def cosine_to_floor(step: int, steps: int) -> float:

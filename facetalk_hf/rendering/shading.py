@@ -13,11 +13,14 @@ FILL = (np.array([0.80, 0.10, 0.65], np.float32), np.array([0.34, 0.39, 0.47], n
 RIM = (np.array([0.72, 0.42, -0.62], np.float32), np.array([1.45, 1.60, 1.85], np.float32))
 SKY, GROUND = np.array([0.40, 0.43, 0.48], np.float32), np.array([0.21, 0.17, 0.15], np.float32)
 # How far diffuse light creeps past the terminator, per channel: red goes furthest in skin.
-WRAP = np.array([[0.42, 0.22, 0.16], [0.25, 0.25, 0.25], [0.30, 0.26, 0.22], [0.2, 0.1, 0.1]], np.float32)
+WRAP = np.array(
+    [[0.42, 0.22, 0.16], [0.25, 0.25, 0.25], [0.30, 0.26, 0.22], [0.2, 0.1, 0.1], [0.2, 0.2, 0.2]], np.float32
+)
 # Specular: strength and exponent of a broad and of a sharp lobe, by part.
 GLOSS = np.array(
-    [[0.055, 14, 0.030, 70], [0.02, 30, 1.30, 900], [0.05, 20, 0.32, 160], [0.02, 16, 0.05, 70]], np.float32
-)
+    [[0.055, 14, 0.030, 70], [0.02, 30, 1.30, 900], [0.05, 20, 0.32, 160], [0.02, 16, 0.05, 70], [0.07, 16, 0.03, 50]],
+    np.float32,
+)  # a row for each of `facetalk_hf.mesh.parts`
 TONE = np.array([0.3, 0.5, 0.2], np.float32)  # how bright a colour looks
 
 
@@ -118,7 +121,7 @@ def resolve(
         box (four `int`), offsets ((S, 2) int32), faces ((F, 3) int32): what `rasterize` returned, and was given.
         values ((V, 16) float32), face_tone ((F,) float32): as `light_vertices` writes them.
         eye ((3,) float32), lights ((3, 2, 3) float32): camera; directions and colours of key, fill and rim.
-        lobes ((4, n, 2) float32): what `highlights` returns. shoulder ((n,) float32): how light in 0..4 is shown.
+        lobes ((P, n, 2) float32): what `highlights` returns. shoulder ((n,) float32): how light in 0..4 is shown.
         encode ((n,) uint8): sRGB of linear light in 0..1.
         background ((height, width, 3) float32): linear colours.
         image ((height, width, C) uint8): the background as sRGB at first, written where the head is; with four
@@ -216,7 +219,7 @@ def powers(count: int = 4096) -> np.ndarray:
 
 
 def highlights(count: int = 2048) -> np.ndarray:
-    """Tabulate the two lobes of each part for `resolve`, (4, count, 2) float32.
+    """Tabulate the two lobes of each part for `resolve`, (P, count, 2) float32.
 
     By the root of one minus the cosine between normal and half-way vector, from 0 to that of 60 degrees, beyond which
     nothing is left of them.

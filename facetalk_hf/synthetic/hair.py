@@ -40,20 +40,29 @@ def coat_thickness(template: Template, style: HairStyle) -> np.ndarray:
     mask = scalp(neutral - lower * smoothstep(3, 8, neutral[:, 2:3]), marks)
     high = smoothstep(4.0, 11.0, neutral[:, 1])
     if style.kind == "receding":
-        # A horseshoe: bare from the forehead over the top, further the higher the hairline is.
-        bare = smoothstep(7.5, 9.5, neutral[:, 1]) * smoothstep(-8.5, -5.5, neutral[:, 2] + 5 * (0.5 - style.hairline))
-        temples = smoothstep(2.5, 5.0, neutral[:, 2]) * smoothstep(4.0, 6.0, neutral[:, 1])
-        mask = mask * (1 - np.maximum(bare, temples))
+        # A horseshoe: bare is an egg about the front of the crown, seen from above, larger the higher the hairline is.
+        reach = 0.85 + 0.3 * style.hairline
+        egg = np.hypot(neutral[:, 0] / 6.2, (neutral[:, 2] - 4.0) / 10.5) / reach
+        mask = mask * smoothstep(0.9, 1.15, np.where(neutral[:, 1] > 3, egg, 2.0))
     tall: float | np.ndarray = least + more * style.volume
     if style.kind == "short":
         tall = tall * (0.35 + 0.65 * high + 0.35 * high * smoothstep(0, 8, neutral[:, 2]))
+        quiff = np.exp(-(((neutral[:, 0] - 2.2) / 2.2) ** 2)) * smoothstep(-4, 6, neutral[:, 2])
+        tall = tall * (1 + 0.5 * quiff * high)
     elif style.kind == "curly":
         tall = tall * (0.6 + 0.4 * high)
+    elif style.kind in ("bob", "long"):
+        tall = tall * (1 - 0.6 * parting(neutral))
     coat = mask * tall
     coat[ear_mask(neutral)] = 0
     coat = np.maximum(coat, beard_mask(neutral, marks) * style.beard * (0.25 + 0.65 * style.beard))
     coat[SOCKET:] = 0
     return coat
+
+
+def parting(points: np.ndarray) -> np.ndarray:
+    """Mark with 1 the parting of the hair on points (n, 3): a line from the forehead to the crown, off the middle."""
+    return np.exp(-(((points[:, 0] - 1.2) / 0.55) ** 2)) * smoothstep(-5.0, 0.0, points[:, 2]) * (points[:, 1] > 5)
 
 
 def beard_mask(neutral: np.ndarray, marks: np.ndarray) -> np.ndarray:
@@ -137,7 +146,8 @@ class Hair:
             share = barycentric(nearest, self.vertices[corners])
             thick = (share * self.thickness[corners]).sum(1)
             place = np.einsum("nc,ncd->nd", share, self.neutral[corners])
-            thick = thick + np.minimum(thick, 1.0) * self.strands(place)
+            # Stubble has no locks: it would be stripes.
+            thick = thick + np.minimum(thick, 1.0) * smoothstep(0.1, 0.3, thick) * self.strands(place)
             distance[chosen] = np.where(head[chosen] < 0, -1, 1) * np.sqrt(square) - thick
         return distance
 
@@ -153,7 +163,9 @@ class Hair:
         tied = self.style.kind in ("bun", "long")
         across = place[:, [0, 1]] - [0, 6] if tied else place[:, [0, 2]] - [0, -3]
         angle, radius = np.arctan2(across[:, 0], across[:, 1]), np.hypot(across[:, 0], across[:, 1])
-        return 0.10 * np.sin(26 * angle + 0.7 * np.sin(place[:, 1] + shift[0]) + shift[1]) * smoothstep(2, 5, radius)
+        wave = angle + 0.06 * np.sin(0.9 * place[:, 1] + shift[0]) + 0.05 * np.sin(0.8 * radius + shift[2])
+        locks = np.sin(26 * wave + shift[1]) + 0.7 * np.sin(17 * wave + shift[2])
+        return 0.09 * locks * smoothstep(2, 5, radius)
 
     def curtain(self, points: np.ndarray) -> np.ndarray:
         """Measure the distance to hair that hangs from the crown: round the ears (bob), or behind them (long)."""
@@ -167,14 +179,19 @@ class Hair:
         middle, crown, hem = -0.6, 5.0, -40.0 if long else -2.5 - 5.0 * style.length
         flare = 1 - 0.012 * np.clip(crown - y, 0, 14)
         if not long:
-            flare = 1 + 0.06 * smoothstep(crown, -1.0, y) - 0.09 * smoothstep(-0.5, hem - 1.0, y)
+            # Fullest below the ears, and turned in at the hem.
+            full = 0.5 * (crown + hem)
+            flare = 1 + 0.05 * smoothstep(crown, full, y) - 0.24 * smoothstep(full, hem - 1.5, y)
         radii = np.array([sides + extra + 0.5, top + extra - crown, middle - back + extra])
         scaled = np.stack(
             [x / (radii[0] * flare), np.maximum(y - crown, 0) / radii[1], (z - middle) / (radii[2] * flare)], 1
         )
         size = np.linalg.norm(scaled, axis=1)
         slope = np.linalg.norm(scaled / radii, axis=1) / np.maximum(size, 1e-6)
-        ripple = 0.1 * np.sin(22 * np.arctan2(x, z - middle) + 0.5 * np.sin(0.6 * y + self.seed))
+        around = np.arctan2(x, z - middle) + 0.08 * np.sin(0.35 * y + self.seed)
+        ripple = 0.08 * np.sin(23 * around) + 0.07 * np.sin(14 * around + 0.9 * y + self.seed) + 0.35 * parting(points)
+        # Locks end at different heights.
+        hem = hem + 0.3 * np.sin(5 * around + self.seed) + 0.15 * np.sin(13 * around + 2 * self.seed)
         outer = (size - 1) / np.maximum(slope, 1e-3) * 0.9 - ripple
         thick = (1.5 if long else 1.2) + 0.8 * style.volume
         # Full above the ears, hollow below, where the neck is.
@@ -183,9 +200,11 @@ class Hair:
             opening = z + 1.9 + 0.08 * (y - 4)
         else:
             front = np.interp(y, [-8, 0, 5, 9], [3.2, 3.0, 4.6, 5.5])
-            opening = np.minimum(z - front, 10.2 + 1.2 * (style.hairline - 0.5) - y)
+            # Parted, it falls to both sides of the forehead.
+            top = 10.4 + 1.2 * (style.hairline - 0.5) - 0.075 * (x - 1.2) ** 2
+            opening = np.minimum(z - front, top - y)
         shell = smooth_max(shell, opening, 0.7)
-        return smooth_max(shell, hem - y, 0.7)
+        return smooth_max(shell, hem - y, 0.7 if long else 1.4)
 
     def knot(self, points: np.ndarray) -> np.ndarray:
         """Measure the distance to a bun at the back of the crown; length raises it."""

@@ -25,10 +25,12 @@ class Fit:
     Args:
         matrix ((W, V) sparse): shares, which sum to one in each row.
         open ((W, 3) float, mm): the template on the surface, as it was fitted.
+        hidden ((W,) bool): places that loose hair covers, where the surface has no skin.
     """
 
     matrix: "csr_matrix"
     open: np.ndarray
+    hidden: np.ndarray
 
 
 class Target:
@@ -65,6 +67,18 @@ class Target:
         order = np.lexsort((((found - points[row]) ** 2).sum(1), row))
         best = order[np.searchsorted(row[order], np.arange(len(points)))]
         return face[best], shares[best]
+
+    def are_nearest(self, chosen: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+        """Say of points (n, 3) whether what lies before them is among the chosen vertices (V,) bool; (n,) bool.
+
+        Directions count for more than in [`project`]: from under a bun its top is further than the skin at its rim.
+        """
+        from scipy.spatial import cKDTree
+
+        if not chosen.any():
+            return np.zeros(len(points), bool)
+        tree = cKDTree(self._key(self.vertices[self._used], self.normals[self._used], 30.0))
+        return chosen[self._used[tree.query(self._key(points, normals, 30.0))[1]]]
 
     def matrix(self, corners: np.ndarray, shares: np.ndarray) -> "csr_matrix":
         """Make the sparse map (n, V) that projects quantities of the vertices."""
@@ -105,7 +119,9 @@ def closest_shares(points: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarr
     return inside
 
 
-def fit_template(topology: Topology, vertices: np.ndarray, faces: np.ndarray, landmarks: np.ndarray) -> Fit:
+def fit_template(
+    topology: Topology, vertices: np.ndarray, faces: np.ndarray, landmarks: np.ndarray, loose: np.ndarray | None = None
+) -> Fit:
     """Put the template on a surface.
 
     A thin-plate spline takes the template's landmarks to the surface's; then, round by round, every place is drawn to
@@ -117,6 +133,7 @@ def fit_template(topology: Topology, vertices: np.ndarray, faces: np.ndarray, la
         topology (`Topology`): the template.
         vertices ((V, 3) float, mm), faces ((F, 3) int): the surface, the jaw open by `topology.OPENING`.
         landmarks ((68, 3) float, mm): on that surface.
+        loose ((V,) bool, *optional*): vertices of hair that hangs or is tied, which draws no place to itself.
 
     Returns: `Fit`.
     """
@@ -124,7 +141,7 @@ def fit_template(topology: Topology, vertices: np.ndarray, faces: np.ndarray, la
     from scipy.sparse import diags
     from scipy.sparse.linalg import splu
 
-    target = Target(vertices, faces)
+    target, hair = Target(vertices, faces), np.zeros(len(vertices), bool) if loose is None else loose
     marks = topology.shape[topology.landmarks]
     spline = RBFInterpolator(marks, landmarks, kernel="thin_plate_spline", smoothing=1.0)
     places = spline(topology.shape)
@@ -139,14 +156,14 @@ def fit_template(topology: Topology, vertices: np.ndarray, faces: np.ndarray, la
         alike = np.einsum("ij,ij->i", normals, np.einsum("nc,ncd->nd", shares, target.normals[corners]))
         weight = np.clip(alike, 0, 1) ** 2 + 1e-3
         distance = np.linalg.norm(found - places, axis=1)
-        weight = weight / (1 + (distance / 10) ** 2)
+        weight = np.where(hair[corners].all(1), 1e-3, weight / (1 + (distance / 10) ** 2))
         system = (diags(weight) + stiffness * bend).tocsc()
         system = splu(system, "MMD_AT_PLUS_A", diag_pivot_thresh=0, options={"SymmetricMode": True})
         places = places + system.solve(weight[:, None] * (found - places))
     corners, shares = target.project(places, surface.normals(places)[0])
     end_on_rim(topology, target, places, corners, shares)
     matrix = nearer(target.matrix(corners, shares), target, topology.quads)
-    return Fit(matrix, matrix @ target.vertices)
+    return Fit(matrix, matrix @ target.vertices, target.are_nearest(hair, places, surface.normals(places)[0]))
 
 
 def nearer(matrix: "csr_matrix", target: Target, quads: np.ndarray) -> "csr_matrix":

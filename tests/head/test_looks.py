@@ -9,7 +9,15 @@ from facetalk_hf import NPHMModel
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.head.appearance import palette
 from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
-from facetalk_hf.head.hair_styles import HAIR_DIM, HAIR_KINDS, HairStyle, hair_slice, random_style
+from facetalk_hf.head.hair_styles import (
+    HAIR_DIM,
+    HAIR_KINDS,
+    HairStyle,
+    hair_slice,
+    loose_hair,
+    random_style,
+    without_flecks,
+)
 from facetalk_hf.head.looks import Look
 
 
@@ -49,3 +57,37 @@ def test_the_hair_of_a_code_is_exchanged_and_nothing_else():
     without.look = Look.named(hair="bob")
     with pytest.raises(FaceTalkError, match="without hair"):
         without.identity_code()
+
+
+def test_loose_hair_is_what_hangs_together_with_the_longest_and_no_beard():
+    depth = np.array([0, 2, 30, 25, 0, 5, 5, 5.0])
+    faces = np.array([[0, 1, 2], [1, 2, 3], [3, 4, 0], [5, 6, 7], [4, 5, 6]])  # the last three: a beard
+    assert loose_hair(depth, faces).tolist() == [False, True, True, True, False, False, False, False]
+    assert not loose_hair(depth.clip(0, 12), faces).any()  # all of it lies close: a coat on the skin
+
+
+def test_other_hair_keeps_the_colour_of_the_skin():
+    head = NPHMModel(num_identities=2, glob_dim=20 + HAIR_DIM, hair_dim=HAIR_DIM, loc_dim=4, expression_names=["a"])
+    code = torch.randn(head.identity_dim, generator=torch.Generator().manual_seed(1)).numpy()
+    seen = []
+
+    def paint(base, *_, skin, **__):
+        seen.append(skin)
+        raise KeyboardInterrupt
+
+    decoder = BlendshapeDecoder(head, resolution=32)
+    decoder.canonical_surface = lambda _: (np.eye(3, dtype=np.float32) * 0.1, np.array([[0, 1, 2]], np.int32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("facetalk_hf.head.blendshape_decoder.paint_head", paint)
+        patch.setattr("facetalk_hf.head.blendshape_decoder.cut_eye_openings", lambda v, f, *_: (v, f, None, None))
+        for kind in ("none", "bob"):
+            with pytest.raises(KeyboardInterrupt):
+                decoder._build(Look.named(hair=kind).dress(code, 20 + HAIR_DIM, HAIR_DIM))
+    assert seen[0] == seen[1] != palette(np.zeros(5))["skin"]
+
+
+def test_thin_flecks_are_no_hair_unless_there_is_a_beard():
+    depth = np.array([0.1, 6, 1.2, 0, 1.4, 1.1, 0.6])
+    faces = np.array([[0, 1, 2], [2, 1, 3], [3, 4, 5], [4, 5, 6]])
+    assert without_flecks(depth, faces, np.zeros(7, bool)).tolist() == [0, 6, 1.2, 0, 0, 0, 0]
+    assert without_flecks(depth, faces, np.arange(7) > 3).tolist() == [0, 6, 1.2, 0, 1.4, 1.1, 0.6]

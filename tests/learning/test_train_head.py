@@ -109,6 +109,25 @@ def test_a_person_keeps_the_code_and_changes_the_hair(heads):
     assert third.count_nonzero() > 900 and third[hair].count_nonzero() == 1
 
 
+def test_a_new_head_takes_over_what_codes_mean(heads, tmp_path):
+    options = HeadOptions(data=heads, output_dir=heads, named_identities=1, backward_steps=0, seed=1)
+    first = make_head(Scans(heads), options)
+    first.half().save_pretrained(tmp_path)
+    options.seed, options.basis = 2, tmp_path
+    second = make_head(Scans(heads), options)
+    weights = torch.rand(3, 53, generator=torch.Generator().manual_seed(0))
+    codes = first.float().expression_from_weights(weights)
+    assert torch.equal(second.expression_from_weights(weights), codes)
+    moved = second.forward_net.coefficients(codes) - second.forward_net.coefficient_map.bias
+    torch.testing.assert_close(moved, weights, atol=2e-3, rtol=0)
+    options.basis = None
+    assert not torch.allclose(make_head(Scans(heads), options).expression_from_weights(weights), codes, atol=0.1)
+    NPHMModel(expression_names=["jawOpen"]).save_pretrained(tmp_path / "other")
+    options.basis = tmp_path / "other"
+    with pytest.raises(FaceTalkError, match="53 blendshapes"):
+        make_head(Scans(heads), options)
+
+
 def test_samples_are_those_of_each_kind(heads):
     points, distance = Scans(heads).sample([0, 2], (5, 4, 3), torch.Generator().manual_seed(0))
     assert points.shape == (2, 12, 3)

@@ -10,8 +10,11 @@ import pytest
 import trimesh
 from PIL import Image
 
+from facetalk_hf.animation.glb import ROUGHNESS
 from facetalk_hf.animation.head_animation import HeadAnimation
 from facetalk_hf.errors import FaceTalkError
+from facetalk_hf.mesh.parts import PARTS
+from facetalk_hf.rendering import shading
 from facetalk_hf.rendering.renderer import HeadRenderer, render_frames, render_video
 from facetalk_hf.rendering.shading import linear_to_srgb, srgb_to_linear
 
@@ -248,3 +251,12 @@ def test_webm_and_png_have_nothing_behind_the_head_unless_told(tmp_path):
 def test_impossible_sizes_are_refused(size):
     with pytest.raises(FaceTalkError, match="16 to 8192"):
         HeadRenderer(scene(1), size=size)
+
+
+def test_every_part_has_a_material_and_no_other_number_is_taken():
+    rows = {len(shading.WRAP), len(shading.GLOSS), len(shading.highlights()), len(ROUGHNESS)}
+    assert rows == {len(PARTS)}
+    with pytest.raises(FaceTalkError, match="parts"):
+        HeadAnimation(
+            np.zeros((3, 3)), np.zeros((0, 3, 3)), np.zeros((1, 0)), (), [[0, 1, 2]], parts=[0, 0, len(PARTS)]
+        )

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from animations import Glb
 from PIL import Image
+from scipy.spatial import cKDTree
 
 from facetalk_hf.animation.glb import write_glb
 from facetalk_hf.animation.head_animation import HeadAnimation
 from facetalk_hf.animation.template_head import on_template
 from facetalk_hf.errors import FaceTalkError
-from facetalk_hf.mesh.geometry import Surface
+from facetalk_hf.mesh.geometry import Surface, boundary_edges
+from facetalk_hf.mesh.parts import HAIR
 from facetalk_hf.template.fitting import Target
 from facetalk_hf.template.topology import OPENING, load_topology, split
 
@@ -100,3 +102,26 @@ def test_compressed_vertices_are_where_they_were(tmp_path, person):
     expected = on_template(person).animation.base
     np.testing.assert_allclose(whole * node["scale"][0] * 1000, expected, atol=0.021)
     assert path.stat().st_size < 0.5 * write_glb(tmp_path / "b.glb", person).stat().st_size
+
+
+def test_loose_hair_is_a_mesh_of_its_own_and_hides_the_template(tmp_path, person):
+    # A large bun: half a ball that stands off the back of the head, in place of the skin there.
+    back = person.base[person.base[:, 2].argmin()]
+    far = np.linalg.norm(person.base - back, axis=1)
+    swollen = person.base + np.sqrt(np.clip(3600 - far**2, 0, None))[:, None] * [0, 0, -1.0]
+    parts = np.where(far < 58, HAIR, 0).astype(np.uint8)
+    result = on_template(person.replace(base=swollen, parts=parts))
+    head, topology = result.animation, load_topology()
+    hair = head.parts == HAIR
+    assert 30 < hair.sum() <= (parts == HAIR).sum() and not hair[: len(topology.owner)].any()
+    assert head.base[hair, 2].min() < back[2] - 50
+    skin = head.faces[(head.faces < len(topology.owner)).all(1)]
+    gone = len(topology.triangles) - len(skin)
+    assert 50 < gone < 400
+    assert np.linalg.norm(head.base[skin].mean(1) - back, axis=1).min() > 10
+    # Nothing is open: at its rim the hair meets what is left of the skin.
+    rim = np.unique(boundary_edges(head.faces[head.parts[head.faces].max(1) == HAIR]))
+    assert cKDTree(head.base[np.unique(skin)]).query(head.base[rim])[0].max() < 8
+    glb = Glb(write_glb(tmp_path / "a.glb", person.replace(base=swollen, parts=parts)).read_bytes())
+    assert [node["name"] for node in glb.json["nodes"]] == ["facetalk", "head", "hair"]
+    assert {material["name"] for material in glb.json["materials"]} >= {"skin", "hair"}
