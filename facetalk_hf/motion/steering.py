@@ -152,8 +152,8 @@ class MouthSteering:
         self._read = torch.nn.functional.pad(self._read, padding)
         self._write = torch.nn.functional.pad(self._write.T, padding).T
         self._columns = [INDEX[name] for name in names]
-        self._jaw_and_close = torch.tensor([names.index("jawOpen"), names.index("mouthClose")])
-        self._parting_shapes = torch.tensor([names.index(name) for name in PARTING])
+        self._jaw_and_close = torch.tensor([[float(n == name) for n in names] for name in ("jawOpen", "mouthClose")])
+        self._parting_shapes = torch.tensor([float(name in PARTING) for name in names])
         self._intensity = 1.0 if intensity is None else intensity
         # Shapes that the rules know nothing of are the speaker's own, but for what would part closed lips.
         self._ruled = torch.tensor([name in RULED for name in names])
@@ -161,22 +161,25 @@ class MouthSteering:
 
     def aim(self, targets: Sequence[MouthTarget | None], frames: int) -> None:
         """Take over targets, as the constructor does: a stream has others for every few frames."""
-        self.target = torch.zeros(len(targets), frames, len(self._columns))
-        self.contact = torch.zeros(len(targets), frames, 1)
-        self.least = torch.full((len(targets), frames), -math.inf)
-        self.rest = torch.zeros(len(targets), frames)
+        goal, contact = torch.zeros(len(targets), frames, len(self._columns)), torch.zeros(len(targets), frames, 1)
+        least, rest = torch.full((len(targets), frames), -math.inf), torch.zeros(len(targets), frames)
         for index, target in enumerate(targets):
             if target is not None:
                 columns = target.weights[:, self._columns] * self._intensity
-                self.target[index, : len(columns)] = torch.from_numpy(columns)
-                self.contact[index, : len(columns), 0] = torch.from_numpy(target.contact)
+                goal[index, : len(columns)] = torch.from_numpy(columns)
+                contact[index, : len(columns), 0] = torch.from_numpy(target.contact)
                 if target.least is not None:
-                    self.least[index, : len(columns)] = torch.from_numpy(target.least) * self._intensity
+                    least[index, : len(columns)] = torch.from_numpy(target.least) * self._intensity
                 if target.rest is not None:
-                    self.rest[index, : len(columns)] = torch.from_numpy(target.rest)
+                    rest[index, : len(columns)] = torch.from_numpy(target.rest)
         self._parting = any(target is not None and target.least is not None for target in targets)
         free = torch.tensor([target is None or target.least is not None for target in targets])
         self._free = free[:, None, None] | ~self._ruled
+        self.aim_at(goal, contact, least, rest)
+
+    def aim_at(self, target: torch.Tensor, contact: torch.Tensor, least: torch.Tensor, rest: torch.Tensor) -> None:
+        """Take over the tensors of targets of the same kind: (B, N, K), (B, N, 1), (B, N) and (B, N)."""
+        self.target, self.contact, self.least, self.rest = target, contact, least, rest
         self._gain = torch.where(self._free, self.contact, 1.0)  # of a whole share
         self._pull = self._gain * self.target
 
@@ -195,26 +198,25 @@ class MouthSteering:
             pull = gain * self.target
         # Few operations: in a stream every step of every portion makes them for two frames.
         weights = clean @ self._read.to(clean) + self._offset.to(clean)
-        change = torch.addcmul(pull.to(clean), weights, gain.to(clean), value=-1)
+        change = pull.to(clean) - gain.to(clean) * weights
         if self._parting:
-            self._part(weights, change)
+            change = self._part(weights, change)
         return clean + change @ self._write.to(clean)
 
-    def _part(self, weights: torch.Tensor, change: torch.Tensor) -> None:
-        """Add to a change (B, N, K) of the mouth's weights what lips need that rest, or that are too near.
+    def _part(self, weights: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+        """Give a change (B, N, K) of the mouth's weights with what lips need that rest, or that are too near.
 
         For rest the jaw closes, and what parts lips by itself goes; lips part by less mouthClose first.
         """
-        which = self._jaw_and_close.to(weights.device)
-        jaw, close = (weights[..., which] + change[..., which]).unbind(-1)
-        aperture = torch.sub(jaw, close, alpha=1 / LIP_SEAL)
+        held = weights + change
+        jaw, close = (held[..., self._columns.index(INDEX[name])] for name in ("jawOpen", "mouthClose"))
+        aperture = jaw - close / LIP_SEAL
         excess = self.rest.to(weights) * aperture.clamp_min(0)
         lacking = (self.least.to(weights) - aperture + excess).clamp_min(0)
         less = torch.minimum(lacking * LIP_SEAL, close.clamp_min(0))
-        more = torch.sub(lacking - excess, less, alpha=1 / LIP_SEAL)
-        change[..., which] += torch.stack((more, -less), -1)
-        parting = self._parting_shapes.to(weights.device)
-        change[..., parting] -= self.rest.to(weights)[..., None] * (weights + change)[..., parting].clamp_min(0)
+        more = lacking - excess - less / LIP_SEAL
+        apart = self.rest.to(weights)[..., None] * held.clamp_min(0) * self._parting_shapes.to(weights)
+        return change - apart + torch.stack((more, -less), -1) @ self._jaw_and_close.to(weights)
 
     def touch(self, index: int, codes: torch.Tensor, scale: float) -> torch.Tensor:
         """Make the contacts of one element exact again in scaled codes (N, D), after they were smoothed."""

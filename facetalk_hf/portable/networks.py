@@ -153,8 +153,7 @@ class Motion(nn.Module):
             target, contact, least, rest = told
             if conditions is not None:  # a mood or style holds the lips in its own way
                 rest = rest * (conditions[0].abs().amax(-1) == 0)
-            self.steering.target, self.steering.contact, self.steering.least = target[None], contact[None], least[None]
-            self.steering.rest = rest[None]
+            self.steering.aim_at(target[None], contact[None], least[None], rest[None])
         known, kept = [noise], []
         for step in range(len(self.table) - 1):
             clean, cached = self._predict(step, self._mixed(step, known), audio, turn, bias, cache[step])

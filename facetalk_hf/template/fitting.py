@@ -77,8 +77,8 @@ class Target:
 
         if not chosen.any():
             return np.zeros(len(points), bool)
-        tree = cKDTree(self._key(self.vertices[self._used], self.normals[self._used], 30.0))
-        return chosen[self._used[tree.query(self._key(points, normals, 30.0))[1]]]
+        tree = cKDTree(self._key(self.vertices[self.used], self.normals[self.used], 30.0))
+        return chosen[self.used[tree.query(self._key(points, normals, 30.0))[1]]]
 
     def matrix(self, corners: np.ndarray, shares: np.ndarray) -> "csr_matrix":
         """Make the sparse map (n, V) that projects quantities of the vertices."""

@@ -113,7 +113,7 @@ def test_loose_hair_is_a_mesh_of_its_own_and_hides_the_template(tmp_path, person
     result = on_template(person.replace(base=swollen, parts=parts))
     head, topology = result.animation, load_topology()
     hair = head.parts == HAIR
-    assert 30 < hair.sum() <= (parts == HAIR).sum() and not hair[: len(topology.owner)].any()
+    assert 30 < hair.sum() < 1.5 * (parts == HAIR).sum() and not hair[: len(topology.owner)].any()
     assert head.base[hair, 2].min() < back[2] - 50
     skin = head.faces[(head.faces < len(topology.owner)).all(1)]
     gone = len(topology.triangles) - len(skin)
