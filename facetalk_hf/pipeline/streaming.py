@@ -324,8 +324,8 @@ class SpeechStream:
         heard = None
         if self.controls.emotion == "auto":
             # What these frames waited for and no more, so that the chunks of the sound do not matter.
-            known = self.features.samples_for(self.num_frames + self.hop)
-            heard = self._arousal.at(self.num_frames / self.fps, known)
+            samples = self.features.samples_for(self.num_frames + self.hop)
+            heard = self._arousal.at(self.num_frames / self.fps, samples)
         first = self.num_frames
         told = told_conditions(self.controls, self.condition_names, self.hop, self.fps, None, first, heard)
         self.denoiser.begin(features, None if told is None else torch.from_numpy(told))
