@@ -27,10 +27,10 @@ def stages(work: Path, ict: Path, people: Path | None, output: Path) -> list[tup
     # The encoder that is used ends with a phone head that knows dead silence as well.
     ending = ("--phone-head-steps", 1500)
     return [
-        # 160 training and 8 held-out identities; then signed distances, anchors, landmarks and motion fields.
-        ("build_heads.py", "--ict", ict, "--output-dir", heads),
-        ("train_nphm.py", "--data", heads, "--output-dir", nphm, "--batch-size", 16, "--points", 480,
-         "--identity-steps", 9000, "--forward-steps", 6000, "--backward-steps", 6000, "--resume"),
+        # 144 training and 8 held-out people with hair; then signed distances, anchors, landmarks and motion fields.
+        ("build_heads.py", "--ict", ict, "--output-dir", heads, "--identities", 144),
+        ("train_nphm.py", "--data", heads, "--output-dir", nphm, "--batch-size", 16, "--points", 700,
+         "--identity-steps", 7000, "--forward-steps", 8000, "--backward-steps", 5500, "--resume"),
         # Speech with exact phone times, and the motion and acting that the rules give it; people, aligned.
         ("build_speech.py", "--output-dir", speech, "--hours", 5),
         ("build_speech.py", "--output-dir", neural, "--hours", 5, "--neural"),

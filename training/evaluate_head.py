@@ -26,6 +26,7 @@ from facetalk_hf.evaluation.head_metrics import (
 )
 from facetalk_hf.files import atomic_path
 from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
+from facetalk_hf.head.hair_styles import HairStyle
 from facetalk_hf.scripts import run_script
 
 
@@ -87,6 +88,18 @@ def table(scores: dict) -> str:
     return "\n".join(lines)
 
 
+def by_head(scores: list[dict], scans: list[dict]) -> str:
+    """The surfaces' scores of each held-out head, by the hair that it wears."""
+    names = {"face": "chamfer_face", "head": "chamfer_head", "ears": "chamfer_ears", "hair": "chamfer_hair"}
+    lines = ["| Chamfer-L1, mm | " + " | ".join(names) + " |", "|---" * 5 + "|"]
+    for row, scan in zip(scores, scans, strict=True):
+        worn = HairStyle.of_vector(scan["hair"]) if scan.get("hair", np.zeros(0)).size else HairStyle("none")
+        beard = f", beard {worn.beard:.1f}" if worn.beard else ""
+        shown = (f"{row[name]:.2f}" if name in row else "" for name in names.values())
+        lines.append(f"| {worn.kind}{beard} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
 def people(head: NPHMModel, sampled: int) -> dict:
     scores = {}
     draws = [head.sample_identity(torch.Generator().manual_seed(seed)) for seed in range(sampled)]
@@ -132,6 +145,7 @@ def main() -> None:
         scores |= backward_scores(head, codes, scans, pool, options.expressions // 2, options.seed)
     scores |= people(head, options.sampled)
     print(table(scores))
+    print("\n" + by_head(each, scans))
     print("\nworst shapes: " + ", ".join(f"{name} {value:.0%}" for name, value in shapes[:6]))
     if options.output:
         with atomic_path(options.output) as temporary:

@@ -42,6 +42,13 @@ class HairStyle:
             if not 0 <= getattr(self, name) <= 1:
                 raise FaceTalkError(f"{name} of hair is from 0 to 1, not {getattr(self, name)}")
 
+    @classmethod
+    def of_vector(cls, numbers: np.ndarray) -> "HairStyle":
+        """Read a style from numbers (HAIR_DIM,) as [`vector`] writes them."""
+        kinds, (volume, length, hairline, beard) = numbers[:-4], np.asarray(numbers[-4:], float) + [0.5, 0.5, 0.5, 0]
+        kind = HAIR_KINDS[int(kinds.argmax()) + 1 if kinds.max() > 0.5 else 0]
+        return cls(kind, *(float(np.clip(size, 0, 1)) for size in (volume, length, hairline, beard)))
+
     def vector(self) -> np.ndarray:
         """Write the style as numbers (HAIR_DIM,) float32: one of seven kinds is 1; sizes about their middle."""
         kinds = [float(self.kind == kind) for kind in HAIR_KINDS[1:]]

@@ -41,6 +41,14 @@ def test_a_look_has_the_last_word_on_colours():
     assert chosen["skin"] == own["skin"] and chosen["hair"] != own["hair"] and chosen["iris"] == (0, 128, 255)
 
 
+def test_a_style_is_read_from_its_numbers():
+    rng = np.random.default_rng(0)
+    for kind in HAIR_KINDS:
+        style = random_style(rng, kind)
+        again = HairStyle.of_vector(style.vector())
+        assert again.kind == kind and again.vector() == pytest.approx(style.vector(), abs=1e-6)
+
+
 def test_the_hair_of_a_code_is_exchanged_and_nothing_else():
     head = NPHMModel(num_identities=3, glob_dim=20 + HAIR_DIM, hair_dim=HAIR_DIM, loc_dim=4)
     head.identity_codes.copy_(torch.randn(head.identity_codes.shape, generator=torch.Generator().manual_seed(0)))
