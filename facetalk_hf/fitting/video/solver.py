@@ -21,7 +21,7 @@ RARE = {
     "noseSneer": 6.0, "mouthFrown": 6.0, "cheek": 8.0, "mouthPress": 4.0, "mouthDimple": 4.0, "browDown": 3.0,
     "eyeWide": 4.0, "eyeSquint": 2.0, "mouthRoll": 2.0, "mouthClose": 2.0,
 }  # fmt: skip
-"""Factors of the prior on codes, by how names begin: shapes that speech seldom uses and that resemble others."""
+"""Factors of the prior on codes while a person is found, by how names begin: shapes that resemble others."""
 
 
 @dataclass
@@ -48,8 +48,8 @@ class VideoConfig:
     lips: float = 5.0
     outlier: float = 4.0
     scores: float = 1.0
-    speech: float = 2.0
-    code: float = 60.0
+    speech: float = 4.0
+    code: float = 150.0
     box: float = 300.0
     symmetry: float = 10.0
     temporal: float = 40.0
@@ -110,14 +110,14 @@ class FrameTerms:
         self.base, self.targets = points.base[self.used], points.targets[:, self.used]
         self.normals, self.noise = points.normals[self.used], measured.noise[self.used]
         self.names, self.measured, self.camera, self.config = tuple(names), measured, camera, config
-        rare = [next((f for start, f in RARE.items() if name.startswith(start)), 1.0) for name in self.names]
         self.gain = config.landmarks / self.noise**2 * np.where(np.isin(self.used, LIPS), config.lips, 1.0)
         if hold is None:
             # What goes together in speech may move together; pucker is not explained away by stretch, press and frown.
             self.usual = measured.speech_mean
-            loose = np.diag(1 / (config.code * np.array(rare)))
+            loose = np.eye(len(self.names)) / config.code
             self.prior = np.linalg.inv(config.speech * measured.speech + loose)
         else:
+            rare = [next((f for start, f in RARE.items() if name.startswith(start)), 1.0) for name in self.names]
             self.usual, self.prior = np.zeros(len(self.names)), np.diag(hold * np.array(rare))
         self.pivot = np.average(self.base, axis=0, weights=self.noise**-2)
         self.left = [i for i, name in enumerate(self.names) if name.endswith("_L")]
