@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Measure where a tracker sees its landmarks on our heads: facetalk_hf/assets/face_landmarks.npz.
 
-    python training/build_landmark_map.py --tracker face_landmarker.task --samples samples.npz
+    python training/build_landmark_map.py --tracker face_landmarker.task --samples samples.npz --speech data/speech
 
 Heads whose codes are known are rendered with other expressions, poses, cameras and light, and shown to the tracker.
 Each landmark becomes the point of the canonical surface whose projections are nearest to where it is seen in all
-pictures, and an offset from there; each weight that a blendshape score tells of, a line through the pictures.
+pictures, and an offset from there; each weight that a blendshape score tells of, a line through the pictures. Mean
+and covariance of weights in speech are those of a corpus.
 """
 
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from tqdm import tqdm
 
 from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
+from facetalk_hf.data import corpus
 from facetalk_hf.files import atomic_path
 from facetalk_hf.fitting.video.landmarks import SCORES
-from facetalk_hf.fitting.video.person import IRISES, canonical_vertices, mesh_points
+from facetalk_hf.fitting.video.person import IRISES, canonical_vertices, landmark_map, mesh_points
 from facetalk_hf.fitting.video.reading import Picture
 from facetalk_hf.fitting.video.tracker import Landmarker, find_weights
 from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
@@ -42,6 +44,8 @@ TOLD = (
 )  # fmt: skip
 """Weights that are read from scores; the scores of others say little of our shapes (correlation below 0.4)."""
 
+SPEECH = ("speech_mean", "speech")
+
 
 @dataclass
 class Options:
@@ -49,6 +53,7 @@ class Options:
 
     samples: Path = option(Path("samples.npz"), "what the tracker saw; rendered where it is missing (3 minutes)")
     tracker: Path | None = option(None, "face_landmarker.task")
+    speech: Path | None = option(None, "corpus of training/build_speech.py; the map's own statistics where absent")
     output: Path = option(LIBRARY / "assets" / "face_landmarks.npz", "the map")
 
 
@@ -190,6 +195,12 @@ def read_scores(samples: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {"score_index": index, "score_gain": gain, "score_bias": bias, "score_noise": noise}
 
 
+def read_speech(folder: Path) -> dict[str, np.ndarray]:
+    """Mean (53,) and covariance (53, 53) of the weights of a corpus."""
+    weights = np.concatenate([row["weights"][:, :53] for row in corpus.read(folder, columns=["weights"])])
+    return {"speech_mean": weights.mean(0), "speech": np.cov(weights.T.astype(np.float64))}
+
+
 def main(argv: list[str] | None = None) -> None:
     """Render where needed, solve, save."""
     options = parse_config(Options, __doc__, argv)
@@ -222,10 +233,12 @@ def main(argv: list[str] | None = None) -> None:
     noise = np.maximum(noise, 0.6)
     noise[list(IRISES)] = 1.0
     print(f"noise in mm, quartiles: {np.percentile(noise[: min(IRISES)], [25, 50, 75]).round(2)}")
-    arrays = {"places": places, "offsets": offsets, "noise": noise} | read_scores(samples)
+    known = landmark_map()
+    arrays = {"places": places, "offsets": offsets, "noise": noise, "mirror": known.mirror} | read_scores(samples)
+    arrays |= read_speech(options.speech) if options.speech else {n: getattr(known, n) for n in SPEECH}
     with atomic_path(options.output) as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(
-            stream, **{n: a.astype(np.float32 if a.dtype.kind == "f" else np.int8) for n, a in arrays.items()}
+            stream, **{n: a.astype(np.float32 if a.dtype.kind == "f" else np.int16) for n, a in arrays.items()}
         )
 
 

@@ -11,12 +11,13 @@ from facetalk_hf import TINY, FaceTalkError
 from facetalk_hf.animation.head_animation import HeadAnimation
 from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
 from facetalk_hf.cli.main import main
-from facetalk_hf.fitting.video.camera import HeadPoses
+from facetalk_hf.fitting.video.camera import Camera, HeadPoses
 from facetalk_hf.fitting.video.fit import FittedVideo, even_times, fit_video, relative_poses, resample
-from facetalk_hf.fitting.video.landmarks import FaceLandmarks, read_landmarks
+from facetalk_hf.fitting.video.landmarks import SCORES, FaceLandmarks, read_landmarks
+from facetalk_hf.fitting.video.person import FacePoints, landmark_map
 from facetalk_hf.fitting.video.reading import read_pictures
-from facetalk_hf.fitting.video.solver import Solution, solve_chain
-from facetalk_hf.fitting.video.tracker import Track, choose_tracks, find_weights, track_video
+from facetalk_hf.fitting.video.solver import FrameTerms, Solution, VideoConfig, solve_chain
+from facetalk_hf.fitting.video.tracker import Track, choose_tracks, find_weights, join_mirrored, track_video
 from facetalk_hf.head.loading import load_head
 from facetalk_hf.rendering.video import write_mp4
 
@@ -187,3 +188,31 @@ def test_uneven_frames_come_to_an_even_rate(filmed: tuple) -> None:
     )
     assert confidence[inside].all()
     assert even_times(np.arange(8) / 24, 24).tolist() == (np.arange(8) / 24).tolist()
+
+
+def test_the_mirror_takes_out_what_a_tracker_is_off_by_to_one_side() -> None:
+    mirror, width = landmark_map().mirror, 640.0
+    rng = np.random.default_rng(0)
+    true = np.append(rng.uniform(200, 400, (478, 2)), rng.normal(size=(478, 1)), 1).astype(np.float32)
+    scores = rng.random(len(SCORES)).astype(np.float32)
+    swap = [SCORES.index(name.replace("Left", "*").replace("Right", "Left").replace("*", "Right")) for name in SCORES]
+    bias = np.array([6, 0, 0], np.float32)  # the tracker's, always to the picture's right
+    image = true[mirror] * np.array([-1, 1, 1], np.float32) + np.array([width, 0, 0], np.float32)
+    stranger = true + np.array([300, 0, 0], np.float32)
+    faces = join_mirrored([(true + bias, scores), (stranger, scores)], [(image + bias, scores[swap])], width)
+    np.testing.assert_allclose(faces[0][0], true, atol=1e-3)
+    np.testing.assert_allclose(faces[0][1], scores)
+    np.testing.assert_allclose(faces[1][0], stranger)
+
+
+def test_what_goes_together_in_speech_is_nearer_than_the_same_weights_apart() -> None:
+    head, measured = load_head(TINY), landmark_map()
+    names = head.config.expression_names
+    points = FacePoints(np.zeros((478, 3)), np.zeros((len(names), 478, 3)), np.ones((478, 3)))
+    terms = FrameTerms(names, points, measured, Camera(500.0, (0.0, 0.0)), VideoConfig())
+    cost = {}
+    for shape in ("mouthFunnel", "mouthFrown_L", "jawForward"):
+        code = terms.usual.copy()
+        code[[names.index("mouthPucker"), names.index(shape)]] += 0.3
+        cost[shape] = (code - terms.usual) @ terms.prior @ (code - terms.usual)
+    assert cost["mouthFunnel"] < 0.5 * min(cost["mouthFrown_L"], cost["jawForward"])

@@ -12,8 +12,8 @@ from .person import IRISES, LIPS, FacePoints, LandmarkMap, identity_axes, identi
 from .solver import POSE, FrameTerms, Seen, VideoConfig
 
 
-HOLD = {"jawOpen": 1.0, "eyeBlink": 1.0, "eyeLook": 1.0, "jaw": 5.0, "mouth": 5.0, "": 30.0}
-"""Factors of the prior on codes while a person is found, by how names begin: what a face always shows is its shape."""
+HOLD = {"jawOpen": 3.0, "eyeBlink": 3.0, "eyeLook": 3.0, "jaw": 15.0, "mouth": 15.0, "": 90.0}
+"""1 / variance of codes while a person is found, by how names begin: what a face always shows is its shape."""
 
 
 @dataclass

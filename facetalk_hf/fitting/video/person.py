@@ -40,6 +40,8 @@ class LandmarkMap:
         places ((478, 3) mm): of the landmarks on the canonical surface of the identity code zero.
         offsets ((478, 3) mm): from there, at rest, to what the tracker takes for the landmark.
         noise ((478,) mm): how far off a landmark usually is; infinite for those that are not used.
+        speech_mean ((53,)), speech ((53, 53)): mean and covariance of weights while somebody speaks.
+        mirror ((478,) int): the landmark on the other side of the face.
         score_index ((53,) int): score that tells of each weight, -1 where none does.
         score_gain, score_bias, score_noise ((53,)): weight = gain * score + bias, and its standard error.
     """
@@ -47,6 +49,9 @@ class LandmarkMap:
     places: np.ndarray
     offsets: np.ndarray
     noise: np.ndarray
+    speech_mean: np.ndarray
+    speech: np.ndarray
+    mirror: np.ndarray
     score_index: np.ndarray
     score_gain: np.ndarray
     score_bias: np.ndarray

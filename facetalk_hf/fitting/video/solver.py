@@ -21,7 +21,7 @@ RARE = {
     "noseSneer": 6.0, "mouthFrown": 6.0, "cheek": 8.0, "mouthPress": 4.0, "mouthDimple": 4.0, "browDown": 3.0,
     "eyeWide": 4.0, "eyeSquint": 2.0, "mouthRoll": 2.0, "mouthClose": 2.0,
 }  # fmt: skip
-"""Factors of the prior on codes, by how names begin: shapes that speech seldom uses and that resemble others."""
+"""Factors of the prior on codes while a person is found, by how names begin: shapes that resemble others."""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class VideoConfig:
         landmarks: factor of the landmarks' information: neighbours are wrong together. lips: more of it, for the lips.
         outlier: errors, in multiples of a landmark's noise, at which its IRLS weight has fallen to a quarter.
         scores: factor of the information of the blendshape scores.
-        code: of |w|^2 / 2. box: of |outside 0..1|^2 / 2. symmetry: of |left - right|^2 / 2.
+        speech: factor of the covariance of codes in speech. code: 1 / variance of what is beside it. box: of |outside 0..1|^2 / 2. symmetry: of |left - right|^2 / 2.
         temporal, huber: of Huber's loss of w_t - w_(t-1), and where it turns linear, at 25 frames a second.
         lid_inertia: factor of `temporal` for lids. gaze_inertia: for the shapes of gaze.
         turn, move: of squared changes of the pose from frame to frame, in degrees and mm.
@@ -48,7 +48,8 @@ class VideoConfig:
     lips: float = 5.0
     outlier: float = 4.0
     scores: float = 1.0
-    code: float = 3.0
+    speech: float = 4.0
+    code: float = 150.0
     box: float = 300.0
     symmetry: float = 10.0
     temporal: float = 40.0
@@ -98,7 +99,7 @@ class FrameTerms:
 
     Args:
         names: of the W weights. points (`FacePoints`): the person's landmarks. measured (`LandmarkMap`).
-        hold ((W,), *optional*): factors of `config.code`.
+        hold ((W,), *optional*): 1 / variance of codes about rest, times those of `RARE`, in place of speech's prior.
     """
 
     def __init__(
@@ -109,9 +110,15 @@ class FrameTerms:
         self.base, self.targets = points.base[self.used], points.targets[:, self.used]
         self.normals, self.noise = points.normals[self.used], measured.noise[self.used]
         self.names, self.measured, self.camera, self.config = tuple(names), measured, camera, config
-        rare = [next((f for start, f in RARE.items() if name.startswith(start)), 1.0) for name in self.names]
         self.gain = config.landmarks / self.noise**2 * np.where(np.isin(self.used, LIPS), config.lips, 1.0)
-        self.code = config.code * np.array(rare) * (1 if hold is None else hold)
+        if hold is None:
+            # What goes together in speech may move together; pucker is not explained away by stretch, press and frown.
+            self.usual = measured.speech_mean
+            loose = np.eye(len(self.names)) / config.code
+            self.prior = np.linalg.inv(config.speech * measured.speech + loose)
+        else:
+            rare = [next((f for start, f in RARE.items() if name.startswith(start)), 1.0) for name in self.names]
+            self.usual, self.prior = np.zeros(len(self.names)), np.diag(hold * np.array(rare))
         self.pivot = np.average(self.base, axis=0, weights=self.noise**-2)
         self.left = [i for i, name in enumerate(self.names) if name.endswith("_L")]
         self.right = [self.names.index(self.names[i][:-1] + "R") for i in self.left]
@@ -170,8 +177,9 @@ class FrameTerms:
     def _priors(self, seen: Seen, weights: np.ndarray, hessian: np.ndarray, gradient: np.ndarray) -> None:
         """Add scores, code, box and evenness of left and right, in place."""
         config, (count, size) = self.config, weights.shape
-        diagonal = np.tile(self.code, (count, 1))
-        gradient += self.code * weights
+        diagonal = np.zeros((count, size))
+        gradient += (weights - self.usual) @ self.prior
+        hessian += self.prior
         outside = weights - weights.clip(0, 1)
         gradient += config.box * outside
         diagonal += config.box * (outside != 0)

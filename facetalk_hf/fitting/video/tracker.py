@@ -14,6 +14,7 @@ import numpy as np
 from ...errors import FaceTalkError
 from ...files import atomic_path
 from .landmarks import POINTS, SCORES, FaceLandmarks
+from .person import landmark_map
 from .reading import Picture
 
 
@@ -162,12 +163,14 @@ class Landmarker:
     Args:
         weights (`Path`): face_landmarker.task. faces (`int`): how many are looked for.
         follow (`bool`): frames follow each other; else every picture is looked at by itself.
+        mirror (`bool`): every picture is looked at in the mirror as well, and the mean taken: much of what the tracker
+            is off by is not the same on both sides, above all on turned heads.
 
     Raises:
         FaceTalkError: mediapipe is missing, or the weights are not its own.
     """
 
-    def __init__(self, weights: Path, faces: int = FACES, follow: bool = True) -> None:
+    def __init__(self, weights: Path, faces: int = FACES, follow: bool = True, mirror: bool = True) -> None:
         try:
             import mediapipe
             from mediapipe.tasks.python import vision
@@ -183,7 +186,7 @@ class Landmarker:
             output_face_blendshapes=True,
         )  # fmt: skip
         try:
-            self.landmarker = vision.FaceLandmarker.create_from_options(options)
+            self.landmarkers = [vision.FaceLandmarker.create_from_options(options) for _ in range(1 + mirror)]
         except (RuntimeError, ValueError) as error:
             raise FaceTalkError(f"{weights} is not MediaPipe's face_landmarker.task") from error
 
@@ -191,22 +194,59 @@ class Landmarker:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.landmarker.close()
+        for landmarker in self.landmarkers:
+            landmarker.close()
 
     def detect(self, picture: Picture) -> list[tuple[np.ndarray, np.ndarray]]:
         """Find the faces of a picture: of each the points (478, 3) in pixels of the file and the scores (52,)."""
-        image = self.mediapipe.Image(image_format=self.mediapipe.ImageFormat.SRGB, data=picture.image)
         if self.follow:
             self.last = max(self.last + 1, round(1000 * picture.time))  # milliseconds that rise
-            result = self.landmarker.detect_for_video(image, self.last)
-        else:
-            result = self.landmarker.detect(image)
-        height, width = picture.image.shape[:2]
-        unit = np.array([width, height, width], np.float32) / np.float32(picture.scale)
+        seen = self._look(self.landmarkers[0], picture.image, picture.scale)
+        if len(self.landmarkers) == 1 or not seen:
+            return seen
+        turned = self._look(self.landmarkers[1], np.ascontiguousarray(picture.image[:, ::-1]), picture.scale)
+        return join_mirrored(seen, turned, picture.image.shape[1] / picture.scale)
+
+    def _look(self, landmarker: Any, pixels: np.ndarray, scale: float) -> list[tuple[np.ndarray, np.ndarray]]:
+        image = self.mediapipe.Image(image_format=self.mediapipe.ImageFormat.SRGB, data=pixels)
+        result = landmarker.detect_for_video(image, self.last) if self.follow else landmarker.detect(image)
+        unit = np.array([pixels.shape[1], pixels.shape[0], pixels.shape[1]], np.float32) / np.float32(scale)
         return [
             (np.array([[p.x, p.y, p.z] for p in points], np.float32) * unit, _scores(scores))
             for points, scores in zip(result.face_landmarks, result.face_blendshapes, strict=True)
         ]
+
+
+def join_mirrored(
+    seen: list[tuple[np.ndarray, np.ndarray]], turned: list[tuple[np.ndarray, np.ndarray]], width: float
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Take the mean of each face, points (478, 3) and scores (52,), and of its image in a mirrored picture, if found.
+
+    Args:
+        turned: faces of the mirrored picture, of `width` in the unit of the points.
+    """
+    sides = [SCORES.index(_other_side(name)) for name in SCORES]
+    back = []
+    for points, scores in turned:
+        points = points[landmark_map().mirror].copy()
+        points[:, 0] = width - points[:, 0]
+        back.append((points, scores[sides]))
+    result = []
+    for points, scores in seen:
+        reach = np.ptp(points[:, :2], axis=0).max()
+        away = [np.linalg.norm((points - other)[:, :2], axis=1).mean() / reach for other, _ in back]
+        if away and min(away) < 0.1:  # farther: another face, or one of the two is wrong
+            other, told = back[int(np.argmin(away))]
+            points, scores = (points + other) / 2, (scores + told) / 2
+        result.append((points, scores))
+    return result
+
+
+def _other_side(name: str) -> str:
+    """Name the shape of the face's other side: its own name for those that have no side."""
+    if name.endswith("Left"):
+        return name[:-4] + "Right"
+    return name[:-5] + "Left" if name.endswith("Right") else name
 
 
 def _scores(categories: Any) -> np.ndarray:
