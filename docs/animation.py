@@ -19,7 +19,7 @@ from facetalk_hf.rendering.renderer import render_frames
 CLIP = Path(facetalk_hf.__file__).parent / "assets" / "demo.wav"
 OUTPUT = Path(__file__).parent / "images" / "demo.webp"
 # Number of the head, degrees from which one looks.
-VIEWS = ((0, 0.0), (5, 30.0))
+VIEWS = ((7, 0.0), (2, 30.0))
 
 
 def strip(animation: HeadAnimation, frame: int, width: int, height: int) -> np.ndarray:

@@ -5,6 +5,7 @@ python docs/ears_and_hair.py --ict ICT-FaceKit/FaceXModel
 """
 
 import argparse
+import os
 import time
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def picture(
 
 def ears(identities: list[int], size: int) -> np.ndarray:
     """Draw the left ear of named identities from three sides, on the grid without and with lines for ears."""
+    os.environ["FACETALK_CACHE"] = "off"  # a surface that is kept knows of one grid
     head = NPHMModel.from_pretrained(facetalk_hf.TINY, subfolder="head", torch_dtype=torch.float32).eval()
     with_ears, columns = (blendshape_decoder.EARS, blendshape_decoder.CELLS), []
     for identity in identities:
@@ -102,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ict", type=Path, help="FaceXModel folder of ICT-FaceKit; without it, ears only")
     parser.add_argument(
-        "--identities", type=int, nargs="*", default=[0, 5], help="named identities whose ears are drawn"
+        "--identities", type=int, nargs="*", default=[0, 30], help="named identities whose ears are drawn"
     )
     parser.add_argument("--size", type=int, default=200, help="pixels of a picture")
     options = parser.parse_args()

@@ -22,7 +22,7 @@ OUTPUT = Path(__file__).parent / "images" / "demo.jpg"
 def main() -> None:
     pipe = FaceTalkPipeline.from_pretrained(facetalk_hf.TINY)
     rows = []
-    for identity, yaw in ((0, 0.0), (5, 30.0)):
+    for identity, yaw in ((7, 0.0), (2, 30.0)):
         animation = pipe(CLIP, identity=identity, generator=torch.Generator().manual_seed(0)).animations[0]
         renderer = HeadRenderer(animation, size=320, yaw=yaw)
         # At rest, then where the mouth is widest, most closed and most open again within equal parts of the clip.

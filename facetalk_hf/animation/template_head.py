@@ -77,7 +77,10 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
         part = animation.faces[kinds == kind]
         if kind == EYES:
             part = part[_front(animation)[part].all(1)]
-        chosen, thinned = thin(animation.base, part, animation.colors, apart)
+        # Strands differ in colour from vertex to vertex: told apart, they would fold the hair.
+        colors = np.zeros_like(animation.colors) if kind == HAIR else animation.colors
+        chosen, thinned = thin(animation.base, part, colors, apart)
+        thinned = facing(animation.base[chosen], thinned, exact[chosen])
         faces.append(thinned + count + sum(map(len, index)))
         index.append(chosen)
     rest = np.concatenate(index)
@@ -114,6 +117,13 @@ def _front(animation: HeadAnimation) -> np.ndarray:
     for ball, center in find_eyeballs(animation.base, animation.parts):
         front[ball] = animation.base[ball, 2] > center[2]
     return front
+
+
+def facing(vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """Turn over the faces (F, 3) that look away from the normals (V, 3) of all corners: folds are dark specks."""
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    away = (np.einsum("fc,fkc->fk", np.cross(b - a, c - a), normals[faces]) < 0).all(1)
+    return np.where(away[:, None], faces[:, ::-1], faces)
 
 
 def rest_normals(vertices: np.ndarray, faces: np.ndarray, owner: np.ndarray) -> np.ndarray:

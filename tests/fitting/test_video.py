@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from components import fine_heads
 from filmed_head import FOCAL, FRAMES, LOST, SIZE, filmed  # noqa: F401
 
 from facetalk_hf import TINY, FaceTalkError
@@ -24,7 +25,8 @@ from facetalk_hf.rendering.video import write_mp4
 
 @pytest.fixture(scope="module")
 def fitted(filmed: tuple) -> FittedVideo:
-    return fit_video(load_head(TINY), filmed[0], audio=np.zeros(19200, np.float32))
+    with fine_heads():
+        return fit_video(load_head(TINY), filmed[0], audio=np.zeros(19200, np.float32))
 
 
 def test_mouth_lids_and_head_come_back(filmed: tuple, fitted: FittedVideo) -> None:

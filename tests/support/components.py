@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Tiny real components, shared by the tests. Nothing here needs the network or the embedded checkpoint."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler
@@ -27,6 +30,15 @@ torch.set_num_threads(1)
 # A fine surface takes seconds to extract: a head whose resolution nobody names is coarse in tests.
 for make in (make_decoder, BlendshapeDecoder.__init__):
     make.__defaults__ = (32, *(make.__defaults__ or ())[1:])
+
+
+@contextmanager
+def fine_heads(resolution: int = 96) -> Iterator[None]:
+    """Decode heads finely for a while, where it is measured how well a face is met."""
+    before = BlendshapeDecoder.__init__.__defaults__
+    BlendshapeDecoder.__init__.__defaults__ = (resolution, *before[1:])
+    yield
+    BlendshapeDecoder.__init__.__defaults__ = before
 
 
 def speech_like(seconds: float, seed: int = 0, noise: float = 0.001) -> np.ndarray:

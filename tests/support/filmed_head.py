@@ -22,7 +22,7 @@ LOST = slice(12, 14)
 def filmed() -> tuple[FaceLandmarks, np.ndarray, HeadPoses, np.ndarray]:
     """Landmarks of a person who speaks, blinks once and turns; true weights, poses and lip aperture."""
     head = load_head(TINY)
-    decoder, measured, at = BlendshapeDecoder(head), landmark_map(), np.arange(FRAMES)
+    decoder, measured, at = BlendshapeDecoder(head, resolution=96), landmark_map(), np.arange(FRAMES)
     code = decoder.identity_code("random:5")
     weights = np.zeros((FRAMES, 53))
     weights[:, INDEX["jawOpen"]] = 0.25 * (1 - np.cos(2 * np.pi * at / 10)) / 2

@@ -32,7 +32,8 @@ class VideoConfig:
         landmarks: factor of the landmarks' information: neighbours are wrong together. lips: more of it, for the lips.
         outlier: errors, in multiples of a landmark's noise, at which its IRLS weight has fallen to a quarter.
         scores: factor of the information of the blendshape scores.
-        speech: factor of the covariance of codes in speech. code: 1 / variance of what is beside it. box: of |outside 0..1|^2 / 2. symmetry: of |left - right|^2 / 2.
+        speech: factor of the covariance of codes in speech. code: 1 / variance of what is beside it.
+        box: of |outside 0..1|^2 / 2. symmetry: of |left - right|^2 / 2.
         temporal, huber: of Huber's loss of w_t - w_(t-1), and where it turns linear, at 25 frames a second.
         lid_inertia: factor of `temporal` for lids. gaze_inertia: for the shapes of gaze.
         turn, move: of squared changes of the pose from frame to frame, in degrees and mm.
