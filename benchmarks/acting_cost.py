@@ -36,7 +36,7 @@ VARIANTS: dict[str, tuple[bool, dict[str, Any]]] = {  # whether a tongue is made
     "tongue": (True, NOTHING),
     "tongue, head": (True, {"head_motion": 1.0}),
     TOLD: (True, {**EMOTION, "head_motion": 1.0, "emotion_scale": 1.0}),
-    GUIDED: (True, {**EMOTION, "head_motion": 1.0}),
+    GUIDED: (True, {**EMOTION, "head_motion": 1.0, "emotion_scale": 1.5}),
 }
 
 
