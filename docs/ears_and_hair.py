@@ -5,7 +5,6 @@ python docs/ears_and_hair.py --ict ICT-FaceKit/FaceXModel
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 
@@ -60,7 +59,6 @@ def picture(
 
 def ears(identities: list[int], size: int) -> np.ndarray:
     """Draw the left ear of named identities from three sides, on the grid without and with lines for ears."""
-    os.environ["FACETALK_CACHE"] = "off"  # a surface that is kept knows of one grid
     head = NPHMModel.from_pretrained(facetalk_hf.TINY, subfolder="head", torch_dtype=torch.float32).eval()
     with_ears, columns = (blendshape_decoder.EARS, blendshape_decoder.CELLS), []
     for identity in identities:

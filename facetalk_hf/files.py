@@ -151,7 +151,7 @@ def kept_folder() -> Path | None:
 
 
 def kept_arrays(kind: str, key: bytes, make: "Callable[[], dict[str, np.ndarray]]") -> "dict[str, np.ndarray]":
-    """Read arrays that an earlier process made of the same input by the same code, or make and keep them.
+    """Read arrays that an earlier process made of the same input by the same package, or make and keep them.
 
     A file that cannot be read is made again, one that cannot be written is not missed. The folder is open to its
     owner alone, for it may hold heads of people; the files used longest ago give way to new ones.
@@ -185,9 +185,8 @@ def kept_arrays(kind: str, key: bytes, make: "Callable[[], dict[str, np.ndarray]
 
 @cache
 def _code() -> bytes:
-    """Digest the code that shapes heads: what another version made is made again."""
+    """Digest the package: what another version made is made again."""
     digest = hashlib.sha256()
-    for wing in ("models", "mesh", "head", "template", "rendering", "animation"):
-        for path in sorted((Path(__file__).parent / wing).glob("*.py")):
-            digest.update(path.read_bytes())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
     return digest.digest()

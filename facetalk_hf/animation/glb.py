@@ -33,6 +33,8 @@ NORMAL_TOLERANCE = 0.12
 """Changes of a normal that morph targets leave out, as a length: 7 degrees at the largest weight of the clip."""
 HIDDEN = 6
 """How much more is left out in the mouth's pocket, which lies in the dark behind the teeth."""
+TOLERANCE = 0.25
+"""Of displacements on the template, mm."""
 PICTURES = {"color": 84, "normal": 82, "occlusion": 75}
 """Pictures of the template's texture, with the quality of their JPEG."""
 
@@ -71,7 +73,7 @@ def write_glb(
     if not len(animation.faces):
         raise FaceTalkError("there is nothing to write: the animation has no faces")
     if detail == "template" and can_take_template(animation):
-        document = HeadDocument(on_template(animation), 0.25 if tolerance is None else tolerance, compress)
+        document = HeadDocument(on_template(animation), TOLERANCE if tolerance is None else tolerance, compress)
     else:
         owner = np.arange(len(animation.base))
         plain = TemplateHead(animation, None, None, {}, owner)

@@ -132,48 +132,40 @@ def rest_normals(vertices: np.ndarray, faces: np.ndarray, owner: np.ndarray) -> 
 
 
 def _kept(animation: HeadAnimation) -> _Kept:
-    """Fit and bake a head, or find it among the last ones."""
-    digest = hashlib.sha256(animation.base.tobytes())
-    digest.update(animation.colors.tobytes())
+    """Fit and bake a head, or find it among the last ones, or among those of earlier processes."""
+    from scipy.sparse import csr_matrix
+
+    marks, opened = animation.landmark_vertices, open_pose(animation)
+    assert marks is not None
+    digest = hashlib.sha256()
+    for values in (animation.base, opened, animation.faces, animation.colors, animation.parts, marks):
+        digest.update(repr((values.shape, values.dtype)).encode() + np.ascontiguousarray(values).tobytes())
     key = digest.digest()
     if key not in _FITS:
-        _FITS[key] = _fit(animation)
+        found = kept_arrays("template", key, lambda: _fit(animation, opened))
+        rows, corners, shares, hidden = (found.pop(name) for name in ("rows", "corners", "shares", "hidden"))
+        matrix = csr_matrix((shares, corners, rows), (len(rows) - 1, len(opened)))
+        pictures = {name: _picture(value) for name, value in found.items()}
+        _FITS[key] = _Kept(Fit(matrix, matrix @ opened, hidden), pictures)
         while len(_FITS) > 4:
             _FITS.popitem(last=False)
     _FITS.move_to_end(key)
     return _FITS[key]
 
 
-def _fit(animation: HeadAnimation) -> _Kept:
-    from scipy.sparse import csr_matrix
-
+def _fit(animation: HeadAnimation, opened: np.ndarray) -> dict[str, np.ndarray]:
+    """Fit and bake a head: its matrix in parts, what is hidden, and pictures as PNG, by their names."""
     topology, marks = load_topology(), animation.landmark_vertices
     assert marks is not None
     kinds = animation.parts[animation.faces].max(1)
     faces = animation.faces[(kinds != EYES) & (kinds != TEETH)]
-    opened = open_pose(animation)
-
-    def put_on() -> dict[str, np.ndarray]:
-        fit = fit_template(topology, opened, faces, opened[marks], animation.parts == HAIR)
-        places = {"open": fit.open, "rest": fit.matrix @ animation.base}
-        surface = {"open": opened, "rest": animation.base}
-        light = ambient_occlusion(opened, animation.faces)
-        pictures = bake(topology, places, surface, faces, animation.colors, light)
-        shares = {
-            "rows": fit.matrix.indptr,
-            "corners": fit.matrix.indices,
-            "shares": fit.matrix.data,
-            "hidden": fit.hidden,
-        }
-        return {**shares, **{name: _png(value) for name, value in pictures.items()}}
-
-    key = hashlib.sha256()
-    for values in (animation.base, opened, animation.faces, animation.colors, animation.parts, marks):
-        key.update(repr((values.shape, values.dtype)).encode() + np.ascontiguousarray(values).tobytes())
-    found = kept_arrays("template", key.digest(), put_on)
-    rows, corners, shares, hidden = (found.pop(name) for name in ("rows", "corners", "shares", "hidden"))
-    matrix = csr_matrix((shares, corners, rows), (len(rows) - 1, len(opened)))
-    return _Kept(Fit(matrix, matrix @ opened, hidden), {name: _picture(value) for name, value in found.items()})
+    fit = fit_template(topology, opened, faces, opened[marks], animation.parts == HAIR)
+    places = {"open": fit.open, "rest": fit.matrix @ animation.base}
+    surface = {"open": opened, "rest": animation.base}
+    light = ambient_occlusion(opened, animation.faces)
+    pictures = bake(topology, places, surface, faces, animation.colors, light)
+    matrix = {"rows": fit.matrix.indptr, "corners": fit.matrix.indices, "shares": fit.matrix.data}
+    return {**matrix, "hidden": fit.hidden, **{name: _png(value) for name, value in pictures.items()}}
 
 
 def _png(picture: np.ndarray) -> np.ndarray:

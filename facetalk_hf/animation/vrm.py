@@ -19,7 +19,7 @@ from ..paths import LIBRARY
 from .arkit import arkit_weights, canonical_channel
 from .arkit_names import ARKIT
 from .formats import register_writer
-from .glb import HeadDocument, quaternions
+from .glb import TOLERANCE, HeadDocument, quaternions
 from .gltf import GlbBuffer, Tracks, pack_glb
 from .head_animation import HeadAnimation, neck_pivot
 from .template_head import TemplateHead, can_take_template, on_template
@@ -73,7 +73,7 @@ META: dict[str, Any] = {
 @register_writer("vrm")
 def write_vrm(
     path: str | os.PathLike, animation: HeadAnimation, meta: Mapping[str, Any] | None = None,
-    tolerance: float = 0.15,
+    tolerance: float = TOLERANCE,
 ) -> Path:  # fmt: skip
     """Write a VRM 1.0 avatar: the glb of the template's head on the head bone of a skeleton without a body.
 
@@ -84,7 +84,7 @@ def write_vrm(
         path: the .vrm file. animation (`HeadAnimation`): what to write.
         meta (mapping, *optional*): fields of VRMC_vrm.meta in place of those of `META`, such as name, authors, and
             what is allowed. Of a head that shows a real person, allow only what that person has agreed to.
-        tolerance (`float`, mm, *optional*, defaults to 0.15): as of `write_glb`.
+        tolerance (`float`, mm, *optional*, defaults to 0.25): as of `write_glb`.
 
     Raises:
         FaceTalkError: no faces, targets without ARKit's names, or no name, author or licence in `meta`.

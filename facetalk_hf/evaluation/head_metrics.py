@@ -45,9 +45,8 @@ def fit_identities(
     zero, 1e-2 with a cosine. Landmarks and anchors are not used. Which hair is worn is given, as in training.
     """
     code = torch.zeros(len(scans), head.identity_dim)
-    worn = slice(head.config.glob_dim - head.config.hair_dim, head.config.glob_dim)
     if head.config.hair_dim:
-        code[:, worn] = torch.from_numpy(np.stack([scan["hair"] for scan in scans]))
+        code[:, head.hair] = torch.from_numpy(np.stack([scan["hair"] for scan in scans]))
     code.requires_grad_()
     optimizer = torch.optim.Adam([code], lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, 2e-4)
@@ -75,7 +74,7 @@ def fit_identities(
         optimizer.zero_grad()
         loss.backward()
         assert code.grad is not None
-        code.grad[:, worn] = 0
+        code.grad[:, head.hair] = 0
         optimizer.step()
         schedule.step()
     for parameter in frozen:

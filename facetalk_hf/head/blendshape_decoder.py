@@ -22,7 +22,7 @@ from .eyelids import seal_blink
 from .eyes import cut_eye_openings, eyeballs, finish_lids
 from .facial_weights import facial_weights
 from .field_values import CHUNK, evaluate
-from .hair_styles import HairStyle, hair_slice, loose_hair, without_flecks
+from .hair_styles import HairStyle, loose_hair, without_flecks
 from .lips import seal_lips
 from .teeth import JAW_MAPS, teeth
 
@@ -116,8 +116,7 @@ class BlendshapeDecoder(HeadDecoder):
             fields = fields * facial_weights(base, landmarks[48:68].mean(0))[:, None, None]
         fields = self._seal_blinks(fields, base, faces, centers, radius)
         person = identity.copy()
-        if head.config.hair_dim:
-            person[hair_slice(head.config.glob_dim)] = 0  # who changes the hair keeps the skin
+        person[head.hair] = 0  # who changes the hair keeps the skin
         tones = palette(person, self.look)
         iris = tones.pop("iris")
         depth = self._hair_depth(canonical / MILLIMETRES, faces, code, nose=float(open_mouth[33, 1]) / MILLIMETRES)
@@ -150,10 +149,11 @@ class BlendshapeDecoder(HeadDecoder):
             vertices, faces = triangulate(remove_handles(values), axes)
             return {"vertices": smooth_surface(vertices, faces) if len(faces) else vertices, "faces": faces}
 
-        weights = hashlib.sha256(repr((self.resolution, str(code.device), code.dtype)).encode())
+        grid = self.resolution, FOCUS, EARS, CELLS
+        key = hashlib.sha256(repr((grid, str(code.device), code.dtype)).encode())
         for value in (*self.head.state_dict().values(), code):
-            weights.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        found = kept_arrays("surface", weights.digest(), extract)
+            key.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        found = kept_arrays("surface", key.digest(), extract)
         return found["vertices"], found["faces"]
 
     @torch.no_grad()
@@ -185,13 +185,13 @@ class BlendshapeDecoder(HeadDecoder):
 
     def _hair_depth(self, points: np.ndarray, faces: np.ndarray, code: torch.Tensor, nose: float) -> np.ndarray | None:
         """Measure how far (V,) mm the surface's vertices (V, 3) are off the same head without hair, if it has any."""
-        config = self.head.config
-        if not config.hair_dim:
+        hair = self.head.hair
+        if not self.head.config.hair_dim:
             return None
         bald = code.clone()
-        bald[0, hair_slice(config.glob_dim)] = torch.from_numpy(HairStyle("none").vector()).to(code)
+        bald[0, hair] = torch.from_numpy(HairStyle("none").vector()).to(code)
         depth = evaluate(lambda part: self.head.sdf(part.to(code), bald), points, code.device, CHUNK) * MILLIMETRES
-        bearded = float(code[0, config.glob_dim - 1]) > 0.05
+        bearded = float(code[0, hair][-1]) > 0.05
         return without_flecks(depth, faces, beard=bearded & (points[:, 1] < nose))
 
     def _seal_blinks(

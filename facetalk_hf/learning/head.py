@@ -199,7 +199,7 @@ def train_stage(
 def make_codes(model: NPHMModel, scans: Scans) -> torch.nn.Embedding:
     """Make a code for each person; its first numbers begin with the coefficients of ICT-FaceKit."""
     people = int(scans.person.max()) + 1
-    codes, learnt = torch.nn.Embedding(people, model.identity_dim), model.config.glob_dim - model.config.hair_dim
+    codes, learnt = torch.nn.Embedding(people, model.identity_dim), model.hair.start
     torch.nn.init.normal_(codes.weight, std=1e-3)
     codes.weight.data[scans.person, :learnt] = 0.3 * scans.coefficients[:, :learnt]
     return codes
@@ -209,8 +209,8 @@ def identity_codes(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, ch
     """Put together the codes (B, Z) of scans (B,): what is learnt of the person, and the hair that was worn."""
     person = scans.person[chosen]
     # Person 0 is the mean head: its code stays zero.
-    code, end = codes(person) * (person > 0)[:, None], model.config.glob_dim
-    return torch.cat([code[:, : end - model.config.hair_dim], scans.hair[chosen], code[:, end:]], 1)
+    code, hair = codes(person) * (person > 0)[:, None], model.hair
+    return torch.cat([code[:, : hair.start], scans.hair[chosen], code[:, hair.stop :]], 1)
 
 
 def train_identity(model: NPHMModel, codes: torch.nn.Embedding, scans: Scans, options: HeadOptions) -> None:

@@ -186,6 +186,11 @@ class NPHMModel(ModelMixin, ConfigMixin):
 
     # Codes
 
+    @property
+    def hair(self) -> slice:
+        """The numbers of an identity code (Z,) that say which hair; empty for heads without."""
+        return slice(self.config.glob_dim - self.config.hair_dim, self.config.glob_dim)
+
     def split_identity(self, identity: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Split an identity (B, Z) into the global code (B, glob_dim) and the local codes (B, K + 1, loc_dim)."""
         return self._split(identity[..., : self.geometry_dim], self.config.glob_dim)
@@ -215,9 +220,7 @@ class NPHMModel(ModelMixin, ConfigMixin):
         code = mean + scale * weight @ (codes - mean) / max(len(codes) - 1, 1) ** 0.5
         if self.config.hair_dim:
             # Half a bun and half a bob is no hair: all of it is that of one of them.
-            end = self.config.glob_dim
-            hair = slice(end - self.config.hair_dim, end)
-            code[hair] = codes[int(torch.randint(len(codes), (), generator=generator)), hair]
+            code[self.hair] = codes[int(torch.randint(len(codes), (), generator=generator)), self.hair]
         return code
 
     def expression_from_weights(self, weights: torch.Tensor) -> torch.Tensor:

@@ -152,6 +152,7 @@ class MouthSteering:
         self._read = torch.nn.functional.pad(self._read, padding)
         self._write = torch.nn.functional.pad(self._write.T, padding).T
         self._columns = [INDEX[name] for name in names]
+        self._jaw, self._close = names.index("jawOpen"), names.index("mouthClose")
         self._jaw_and_close = torch.tensor([[float(n == name) for n in names] for name in ("jawOpen", "mouthClose")])
         self._parting_shapes = torch.tensor([float(name in PARTING) for name in names])
         self._intensity = 1.0 if intensity is None else intensity
@@ -209,7 +210,7 @@ class MouthSteering:
         For rest the jaw closes, and what parts lips by itself goes; lips part by less mouthClose first.
         """
         held = weights + change
-        jaw, close = (held[..., self._columns.index(INDEX[name])] for name in ("jawOpen", "mouthClose"))
+        jaw, close = held[..., self._jaw], held[..., self._close]
         aperture = jaw - close / LIP_SEAL
         excess = self.rest.to(weights) * aperture.clamp_min(0)
         lacking = (self.least.to(weights) - aperture + excess).clamp_min(0)

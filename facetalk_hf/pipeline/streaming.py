@@ -165,7 +165,7 @@ class SpeechStream:
         self.noise = torch.zeros(0, self.sample_size)
         self.noise_block = 16 // math.gcd(16, self.sample_size)
         self.lids = LidMemory()
-        self._arousal = LiveArousal(extractor.sampling_rate, self.fps)
+        self._arousal = LiveArousal(extractor.sampling_rate, self.fps) if controls.emotion == "auto" else None
         self.num_frames = 0
         self.finished = False
 
@@ -289,7 +289,8 @@ class SpeechStream:
 
     def _hear(self, samples: np.ndarray) -> None:
         self.features.push(samples)
-        self._arousal.push(samples)
+        if self._arousal is not None:
+            self._arousal.push(samples)
 
     def _keep(self, count: int) -> None:
         """Keep the first frames of what goes beside the codes."""
@@ -322,7 +323,7 @@ class SpeechStream:
     def _denoise(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Turn features (hop, A) of the next frames into normalised codes (hop, D): a sample, and the expected one."""
         heard = None
-        if self.controls.emotion == "auto":
+        if self._arousal is not None:
             # What these frames waited for and no more, so that the chunks of the sound do not matter.
             samples = self.features.samples_for(self.num_frames + self.hop)
             heard = self._arousal.at(self.num_frames / self.fps, samples)

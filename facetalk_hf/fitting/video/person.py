@@ -13,7 +13,6 @@ from trimesh.triangles import closest_point, points_to_barycentric
 from ...errors import FaceTalkError
 from ...head.blendshape_decoder import BlendshapeDecoder
 from ...head.decoder import HeadGeometry
-from ...head.hair_styles import hair_slice
 from ...mesh.parts import EYES, SKIN
 from ...models.nphm import NPHMModel
 from ...paths import LIBRARY
@@ -182,8 +181,7 @@ def identity_shapes(
 def identity_axes(head: NPHMModel, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Find the mean (Z,) of the named identities and the axes (K, Z) in which they differ most, one deviation long."""
     codes = head.identity_codes.detach().float().numpy().copy()
-    if head.config.hair_dim:
-        codes[:, hair_slice(head.config.glob_dim)] = 0  # landmarks do not say which hair, and half a bob is none
+    codes[:, head.hair] = 0  # landmarks do not say which hair, and half a bob is none
     if len(codes) < 8:
         raise FaceTalkError("videos are fitted with heads that have named identities to know people by")
     mean = codes.mean(0)
