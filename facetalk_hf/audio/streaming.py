@@ -29,7 +29,10 @@ class ColumnEncoder(Protocol):
         """Count the frames before one that can have an influence on it."""
 
     def encode_columns(self, columns: np.ndarray, mask: np.ndarray, look_ahead: int) -> np.ndarray:
-        """Encode normalised columns (4 N, M + 1) float32 of the frames in a mask (N,) bool to features (N, A)."""
+        """Encode normalised columns (4 N, M + 1) float32 of the frames in a mask (N,) bool to features (n, A).
+
+        Those of the n frames between `past_frames` and `look_ahead`.
+        """
 
 
 def read_chunk(samples: Any, sampling_rate: int | None, rate: int) -> np.ndarray:
@@ -263,7 +266,7 @@ class FeatureStream:
         features = self.encoder.encode_columns(values, mask, self.ahead)
         self.columns = self.columns[COLUMNS_PER_FRAME * self.hop :]
         self.position += self.hop
-        return features[self.past : self.past + self.hop]
+        return features
 
     def _take(self, count: int) -> None:
         """Compute the next columns, and forget the samples that no later one needs."""

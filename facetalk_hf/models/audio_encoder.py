@@ -2,7 +2,7 @@
 """The small audio encoder of the default model: log-mel columns to one feature vector a video frame."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -250,12 +250,39 @@ class LogMelEncoder(PreTrainedModel):
             hidden_states = block(hidden_states, half_mask, right)
         return hidden_states
 
+    def encode_between(self, columns: torch.Tensor, mask: torch.Tensor, look_ahead: int) -> torch.Tensor:
+        """Encode the frames that all they can hear is there of: no block is run for more than what these need.
+
+        Args:
+            columns: (B, 4 N, M + 1) float of the frames, of `past_frames` before them and `look_ahead` after them.
+            mask: (B, N, 1) float, 0 beyond the clip.
+
+        Returns: (B, N - past - look-ahead, A) float, as `forward` gives them.
+        """
+        half_mask, (stem_rights, rights) = mask.repeat_interleave(2, dim=1), self._rights(look_ahead)
+        halves = self.stem(columns * mask.repeat_interleave(COLUMNS_PER_FRAME, dim=1), half_mask, stem_rights)
+        hidden = self.stem_out(halves.unflatten(1, (-1, 2)).flatten(2))
+        if self.config.look_ahead_choices:
+            hidden = hidden + self.look_ahead_embedding.weight[self.look_aheads.index(look_ahead)]
+        blocks = [cast(LogMelBlock, block) for block in self.blocks]
+        lefts = [block.depthwise.kernel - 1 - block.depthwise.right for block in blocks]
+        first, end = self.past_frames() - sum(lefts), mask.shape[1] - look_ahead + sum(rights)
+        hidden, mask = (hidden * mask)[:, first:end], mask[:, first:end]
+        for block, left, right in zip(blocks, lefts, rights, strict=True):
+            conv, end = block.depthwise.conv, hidden.shape[1] - right
+            weight = conv.weight[:, :, : left + 1 + right]
+            part = F.conv2d(hidden.transpose(1, 2).unsqueeze(-1), weight, conv.bias, groups=conv.groups)
+            part = block.pointwise_in(block.norm(part.squeeze(-1).transpose(1, 2)))
+            mask = mask[:, left:end]
+            hidden = (hidden[:, left:end] + block.pointwise_out(F.silu(part))) * mask
+        return self.norm(hidden) * mask
+
     @torch.no_grad()
     def encode_columns(self, columns: np.ndarray, mask: np.ndarray, look_ahead: int) -> np.ndarray:
-        """Encode normalised columns of a clip: (4 N, M + 1) float32 and mask (N,) bool to features (N, A) float32."""
+        """Encode normalised columns (4 N, M + 1) float32 and mask (N,) bool: `encode_between`, (n, A) float32."""
         values = torch.from_numpy(columns)[None].to(self.device, self.dtype)
-        hidden = self(values, torch.from_numpy(mask)[None].to(self.device), look_ahead=look_ahead)
-        return hidden.last_hidden_state[0].float().cpu().numpy()
+        there = torch.from_numpy(mask)[None, :, None].to(values)
+        return self.encode_between(values, there, look_ahead)[0].float().cpu().numpy()
 
     def predict_motion(self, last_hidden_state: torch.Tensor) -> MotionPrediction:
         """Predict mouth motion by regression: features (B, N, A) to weights (B, N, 53), closure logits (B, N)."""

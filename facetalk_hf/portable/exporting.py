@@ -100,13 +100,13 @@ def export_onnx(
         steering = MouthSteering([heard], hop, denoiser, head, 1.0, intensity)
         columns = [INDEX[name] for name, mouth in zip(names, steering.channels.mouth, strict=True) if mouth]
     tongue = hears_tongue(encoder, head)
-    ear = Ear(encoder, hop, ahead, columns, tongue).eval()
+    ear = Ear(encoder, ahead, columns, tongue).eval()
     motion = Motion(
         denoiser, head, timesteps, table, hop, intensity, controls.mouth_temperature, steering
     ).eval()  # fmt: skip
 
     config, layout = denoiser.config, layout_of(pipe.feature_extractor)
-    frames, heads = ear.past + hop + ahead, config.num_heads
+    frames, heads = encoder.past_frames() + hop + ahead, config.num_heads
     channels = config.hidden_size // heads
     cache = (len(timesteps), config.num_layers, 2, heads, config.window, channels)
     told: dict[str, tuple[int, ...]] = {"features": (hop, config.audio_dim), "noise": (hop, denoiser.sample_dim)}
@@ -130,7 +130,8 @@ def export_onnx(
         with atomic_path(folder / files[name]) as temporary:
             temporary.write_bytes(data if plain else pack(data, half_runs(model, data)))
     description = describe(layout, names, head) | {
-        "generator": "facetalk_hf", "version": VERSION, "fps": pipe.config["fps"], "hop": hop, "past": ear.past,
+        "generator": "facetalk_hf", "version": VERSION, "fps": pipe.config["fps"], "hop": hop,
+        "past": encoder.past_frames(),
         "ahead": ahead, "window": config.window, "cache": list(cache), "sample_size": denoiser.sample_dim,
         "frequencies": rotary_frequencies(denoiser), "inputs": list(told), "heard": list(heard_names),
         "files": files, "precision": precision, "tongue": tongue_rules() if tongue else None,

@@ -3,14 +3,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ..blendshapes import EXPRESSIONS, INDEX
-from ..models.audio_encoder import LogMelBlock, LogMelEncoder
+from ..models.audio_encoder import LogMelEncoder
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.nphm import NPHMModel
 from ..motion.channels import Channels
@@ -18,7 +17,6 @@ from ..motion.processing import temper_mouth
 from ..motion.steering import APART, PAUSE, RAMP, MouthSteering
 from ..phones.alphabets import SILENCE
 from ..phones.visemes import LIP_SEAL, PHONES, closed_lips
-from ..units import COLUMNS_PER_FRAME
 
 
 class Ear(nn.Module):
@@ -26,18 +24,16 @@ class Ear(nn.Module):
 
     Args:
         encoder ([`LogMelEncoder`]): in float32.
-        hop (`int`), look_ahead (`int`): frames.
+        look_ahead (`int`): frames.
         columns (sequence of `int`, *optional*): of the mouth's shapes among the 53, where closures are to be heard.
         phones (`bool`, *optional*): give phones as well.
     """
 
     def __init__(
-        self, encoder: LogMelEncoder, hop: int, look_ahead: int, columns: Sequence[int] | None = None,
-        phones: bool = False,
-    ) -> None:  # fmt: skip
+        self, encoder: LogMelEncoder, look_ahead: int, columns: Sequence[int] | None = None, phones: bool = False
+    ) -> None:
         super().__init__()
-        self.encoder, self.hop, self.look_ahead, self.phones = encoder, hop, look_ahead, phones
-        self.past, self.columns = encoder.past_frames(), columns
+        self.encoder, self.look_ahead, self.columns, self.phones = encoder, look_ahead, columns, phones
 
     def forward(self, columns: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Encode columns (4 T, M + 1) and mask (T,) float, 0 beyond the clip; T = past + hop + look-ahead frames.
@@ -46,34 +42,13 @@ class Ear(nn.Module):
             features (hop, A); where closures are heard, what [`MouthSteering`] takes: the mouth's target (hop, K),
             contact (hop, 1), least distance (hop,) and rest (hop,); where phones are, their logits (2 hop, P).
         """
-        features = self._encode(columns[None], mask[None, :, None])[0]
+        features = self.encoder.encode_between(columns[None], mask[None, :, None], self.look_ahead)[0]
         threshold = self.encoder.config.closure_threshold
         phones = (self.encoder.predict_phones(features[None])[0],) if self.phones else ()
         if self.columns is None or threshold is None:
             return features, *phones
         target, contact, least, rest = heard_closures(self.encoder, features, threshold)
         return features, target[:, list(self.columns)], contact[:, None], least, rest, *phones
-
-    def _encode(self, columns: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Compute `LogMelEncoder.forward` of the hop's frames alone: no block sees more than these need."""
-        encoder, half_mask = self.encoder, mask.repeat_interleave(2, dim=1)
-        stem_rights, rights = encoder._rights(self.look_ahead)
-        halves = encoder.stem(columns * mask.repeat_interleave(COLUMNS_PER_FRAME, dim=1), half_mask, stem_rights)
-        hidden = encoder.stem_out(halves.unflatten(1, (-1, 2)).flatten(2))
-        if encoder.config.look_ahead_choices:
-            hidden = hidden + encoder.look_ahead_embedding.weight[encoder.look_aheads.index(self.look_ahead)]
-        blocks = [cast(LogMelBlock, block) for block in encoder.blocks]
-        lefts = [block.depthwise.kernel - 1 - block.depthwise.right for block in blocks]
-        first, end = self.past - sum(lefts), self.past + self.hop + sum(rights)
-        hidden, mask = (hidden * mask)[:, first:end], mask[:, first:end]
-        for block, left, right in zip(blocks, lefts, rights, strict=True):
-            conv, end = block.depthwise.conv, hidden.shape[1] - right
-            weight = conv.weight[:, :, : left + 1 + right]
-            part = F.conv2d(hidden.transpose(1, 2).unsqueeze(-1), weight, conv.bias, groups=conv.groups)
-            part = block.pointwise_in(block.norm(part.squeeze(-1).transpose(1, 2)))
-            mask = mask[:, left:end]
-            hidden = (hidden[:, left:end] + block.pointwise_out(F.silu(part))) * mask
-        return encoder.norm(hidden) * mask
 
 
 def heard_closures(encoder: LogMelEncoder, features: torch.Tensor, threshold: float) -> tuple[torch.Tensor, ...]:
