@@ -9,6 +9,7 @@ is said in facetalk_hf/evaluation/head_metrics.py.
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 
@@ -115,6 +116,7 @@ def people(head: NPHMModel, sampled: int) -> dict:
 
 
 def main() -> None:
+    os.environ["FACETALK_CACHE"] = "off"  # surfaces are timed, not found
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder written by build_heads.py")
     parser.add_argument("--head", type=Path, default=Path(TINY) / "head", help="the embedded head unless given")
