@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .motion.controls import MotionControls
     from .motion.keyframes import Keyframes, read_keyframes
     from .pipeline.facetalk import FaceTalkPipeline
+    from .pipeline.large_ear import LargeEar
     from .pipeline.output import FaceTalkPipelineOutput
     from .portable.runtime import OnnxStream
 
@@ -32,6 +33,7 @@ __all__ = [
     "FaceTalkPipelineOutput",
     "HeadAnimation",
     "Keyframes",
+    "LargeEar",
     "LogMelEncoder",
     "LogMelEncoderConfig",
     "LogMelFeatureExtractor",
@@ -49,6 +51,7 @@ _PLACES = {
     "FaceTalkPipelineOutput": "pipeline.output",
     "HeadAnimation": "animation.head_animation",
     "Keyframes": "motion.keyframes",
+    "LargeEar": "pipeline.large_ear",
     "LogMelEncoder": "audio_features",
     "LogMelEncoderConfig": "audio_features",
     "LogMelFeatureExtractor": "audio_features",

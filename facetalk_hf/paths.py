@@ -17,6 +17,9 @@ TINY = str(LIBRARY / "checkpoints" / "facetalk-tiny")
 TINY_NAME = "facetalk-tiny"
 """What commands call the embedded checkpoint's parts."""
 
+PHONE_RECOGNIZER = str(LIBRARY / "checkpoints" / "phone-recognizer")
+"""Folder of the embedded phone recogniser of the large ear, for features of openai/whisper-base."""
+
 BASIS = "basis.npz"
 """File of a corpus of vertices, and of a model that was trained on one, that makes vertices of codes."""
 

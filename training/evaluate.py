@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from facetalk_hf import FaceTalkError, FaceTalkPipeline
+from facetalk_hf import FaceTalkError, FaceTalkPipeline, LargeEar
 from facetalk_hf.evaluation.recordings import (
     RecordingScorer,
     conditions,
@@ -33,6 +33,7 @@ from facetalk_hf.evaluation.scores import (
     FixedMesh,
     evaluate,
     held_out_voices,
+    large_ear_predictor,
     phones_predictor,
     pipeline_predictor,
     regression_predictor,
@@ -69,6 +70,8 @@ def main() -> None:
     parser.add_argument("--band", choices=["telephone"], help="with --recordings: also 300 to 3400 Hz at 8 kHz")
     parser.add_argument("--noise", type=float, help="with --recordings: also white noise so many dB below the speech")
     parser.add_argument("--rules", action="store_true", help="with --recordings: also a mouth that knows the phones")
+    parser.add_argument("--ear", help="with --recordings: also told what this Whisper hears; folder or Hub id")
+    parser.add_argument("--recognizer", help="of --ear: folder of a phone recogniser; the embedded one if left out")
     parser.add_argument("--with-phones", action="store_true", help="with --recordings: also the model told the phones")
     options = parser.parse_args()
     if (options.corpus is None) == (options.recordings is None):
@@ -125,6 +128,9 @@ def on_recordings(
         if "phones" not in inspect.signature(type(pipe).__call__).parameters:
             raise FaceTalkError("this pipeline cannot be told phones")
         models["with phones"] = phones_predictor(pipe, **settings)
+    if options.ear:
+        ear = LargeEar.from_pretrained(options.ear, options.recognizer)
+        models["large ear"] = large_ear_predictor(pipe, ear, **settings)
     for name, predict in models.items():
         for condition, change in changes.items():
             title = f"{name}, {condition}"

@@ -39,7 +39,23 @@ def whisper_encoder(model: WhisperModel) -> WhisperModel:
 def encode_whisper(
     model: Any, feature_extractor: Any, waveform: np.ndarray | torch.Tensor, fps: float, sampling_rate: int
 ) -> torch.Tensor:
-    """Encode one clip of any length with the encoder of Whisper.
+    """Encode one clip of any length with the encoder of Whisper, at a frame rate: (N, A) float.
+
+    `whisper_features`, interpolated at the times of the frames.
+
+    Args:
+        model, feature_extractor, waveform, sampling_rate: as there.
+        fps (`float`): video frames a second.
+    """
+    features = whisper_features(model, feature_extractor, waveform, sampling_rate)
+    hop = feature_extractor.hop_length * STRIDE
+    return resample_to_frames(features, 0.0, hop / sampling_rate, num_frames(len(waveform), sampling_rate, fps), fps)
+
+
+def whisper_features(
+    model: Any, feature_extractor: Any, waveform: np.ndarray | torch.Tensor, sampling_rate: int
+) -> torch.Tensor:
+    """Encode one clip of any length with the encoder of Whisper, 50 features a second.
 
     A clip of up to 30 s is one window. Longer ones are windows of 30 s that share at least 5 s; there the features
     fade from one window's to the next one's, and those near a window's edge, which miss what lies beyond, count
@@ -49,18 +65,17 @@ def encode_whisper(
         model: `WhisperModel` in eval mode.
         feature_extractor: `WhisperFeatureExtractor`.
         waveform: (S,) float in -1..1.
-        fps (`float`): video frames a second.
         sampling_rate (`int`): of the waveform, Hz.
 
     Returns:
-        features (N, A) float on the model's device.
+        features (L, A) float on the model's device, feature i at i / 50 s; those of half a second of silence come
+        after those of the clip.
     """
     encoder = getattr(model, "encoder", None)
     if encoder is None or not hasattr(encoder, "embed_positions"):
         raise FaceTalkError(f"{type(model).__name__} is no WhisperModel: its encoder is what is needed")
     hop = feature_extractor.hop_length * STRIDE
     limit = encoder.config.max_source_positions
-    frames = num_frames(len(waveform), sampling_rate, fps)
     length = max(1, -(-(len(waveform) + int(MARGIN * sampling_rate)) // hop))
     values = F.pad(torch.as_tensor(np.asarray(waveform, np.float32)), (0, length * hop - len(waveform)))
     with torch.autocast("cpu", enabled=False):  # the extractor fails inside
@@ -68,22 +83,20 @@ def encode_whisper(
             values.numpy(), sampling_rate=sampling_rate, padding=False, truncation=False, return_tensors="pt"
         )["input_features"].to(model.device, model.dtype)
     if length <= limit:
-        features = _window(encoder, mel)
-    else:
-        shared = max(1, int(limit * OVERLAP))
-        count = -(-(length - shared) // (limit - shared))
-        starts = np.round(np.linspace(0, length - limit, count)).astype(int).tolist()
-        # A trapezoid over a window; its ends are not zero, because the clip's first and last have no neighbour.
-        place = torch.arange(limit, device=mel.device, dtype=torch.float32)
-        weight = torch.minimum(place + 1, limit - place).clamp_max(shared)[:, None]
-        total = torch.zeros(length, encoder.config.d_model, device=mel.device)
-        weights = torch.zeros(length, 1, device=mel.device)
-        for start in starts:
-            window = _window(encoder, mel[..., STRIDE * start : STRIDE * (start + limit)])
-            total[start : start + limit] += weight * window
-            weights[start : start + limit] += weight
-        features = (total / weights).to(model.dtype)
-    return resample_to_frames(features, 0.0, hop / sampling_rate, frames, fps)
+        return _window(encoder, mel)
+    shared = max(1, int(limit * OVERLAP))
+    count = -(-(length - shared) // (limit - shared))
+    starts = np.round(np.linspace(0, length - limit, count)).astype(int).tolist()
+    # A trapezoid over a window; its ends are not zero, because the clip's first and last have no neighbour.
+    place = torch.arange(limit, device=mel.device, dtype=torch.float32)
+    weight = torch.minimum(place + 1, limit - place).clamp_max(shared)[:, None]
+    total = torch.zeros(length, encoder.config.d_model, device=mel.device)
+    weights = torch.zeros(length, 1, device=mel.device)
+    for start in starts:
+        window = _window(encoder, mel[..., STRIDE * start : STRIDE * (start + limit)])
+        total[start : start + limit] += weight * window
+        weights[start : start + limit] += weight
+    return (total / weights).to(model.dtype)
 
 
 def _window(encoder: Any, mel: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ from .common import (
     Format,
     check_model,
     check_number,
+    choose_device,
     load_pipeline,
     read_clip,
     save,
@@ -72,6 +73,10 @@ def generate(
         str | None,
         typer.Option(metavar="FILE|STRING", help="What is said, instead of phones; or a folder of .txt, named alike."),
     ] = None,
+    ear: Annotated[
+        str | None,
+        typer.Option(metavar="PATH_OR_ID", help="Whisper encoder that hears the phones, such as openai/whisper-base."),
+    ] = None,
     language: Annotated[str, typer.Option(metavar="CODE", help="Language of the text, as espeak-ng calls it.")] = "en",
     emotion_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Emotion and style over time: .csv with a column time.")
@@ -107,13 +112,19 @@ def generate(
     targets = plan_outputs(audio, output_dir, formats, controls.num_samples)
     head, look = read_identity(identity), Look.named(hair, skin, hair_color, eyes)
     fixed = read_fixed(keyframes, len(audio))
-    if phones is not None and text is not None:
-        raise FaceTalkError("--phones and --text are two ways to say what is spoken: give one of them")
+    if sum(given is not None for given in (phones, text, ear)) > 1:
+        raise FaceTalkError("--phones, --text and --ear are three ways to say what is spoken: give one of them")
     spoken, texts = read_spoken(phones, audio), read_texts(text, audio)
     check_model(model)
     clips = [read_clip(path, longest) for path in audio]
 
     with output_folder(output_dir):
+        if ear is not None:
+            from ..pipeline.large_ear import LargeEar
+
+            hear = LargeEar.from_pretrained(ear, device=choose_device(device))
+            spoken = [hear(clip, sampling_rate) for clip, sampling_rate in clips]
+            del hear
         pipe = load_pipeline(model, device, dtype)
         pipe = pipe if style is None else pipe.with_style(style, style_strength)
         pipe = pipe.few_steps() if fast else pipe

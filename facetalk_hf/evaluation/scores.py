@@ -26,6 +26,7 @@ from . import metrics, motion_metrics
 if TYPE_CHECKING:
     from ..models.nphm import NPHMModel
     from ..pipeline.facetalk import FaceTalkPipeline
+    from ..pipeline.large_ear import LargeEar
 
 
 Predictor = Callable[[list[np.ndarray], list[int]], Sequence[np.ndarray | torch.Tensor]]
@@ -100,6 +101,16 @@ def phones_predictor(pipe: "FaceTalkPipeline", **settings: object) -> Callable[.
 
     def predict(clips: list[np.ndarray], seeds: list[int], phones: Sequence[Any]) -> Sequence[torch.Tensor]:
         return pipeline_predictor(pipe, **settings, phones=list(phones))(clips, seeds)  # type: ignore[return-value]
+
+    return predict
+
+
+def large_ear_predictor(pipe: "FaceTalkPipeline", ear: "LargeEar", **settings: object) -> Predictor:
+    """Make a [`Predictor`] of the whole pipeline, which is told the phones that a large ear hears."""
+
+    def predict(clips: list[np.ndarray], seeds: list[int]) -> Sequence[np.ndarray | torch.Tensor]:
+        heard = [ear(clip, 16000) for clip in clips]
+        return pipeline_predictor(pipe, **settings, phones=heard)(clips, seeds)
 
     return predict
 

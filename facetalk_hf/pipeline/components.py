@@ -220,7 +220,8 @@ class FaceTalkComponents(HubPipeline):
         # Under offloading the denoiser still lies on the CPU here.
         features = features.repeat(copies, 1, 1).to(place, self.denoiser.dtype)
         projected = self.denoiser.project_audio(features, keep.to(place), None if told is None else told.to(place))
-        return {"projected_audio": [item.to(self._execution_device) for item in projected], "intensity": intensity}
+        device = self._execution_device  # looks through all modules for hooks, which takes milliseconds
+        return {"projected_audio": [item.to(device) for item in projected], "intensity": intensity}
 
     def prepare_acting(
         self, controls: MotionControls, waveforms: list[np.ndarray], frames: list[int]
@@ -247,19 +248,21 @@ class FaceTalkComponents(HubPipeline):
         return controls.emotion_scale
 
     def prepare_latents(
-        self, frames: list[int], generator: Generators, latents: torch.Tensor | list[torch.Tensor] | None
-    ) -> torch.Tensor:
+        self, frames: list[int], generator: Generators, latents: torch.Tensor | list[torch.Tensor] | None,
+        device: torch.device | None = None,
+    ) -> torch.Tensor:  # fmt: skip
         """Draw the noise to start from, for each element on its own, in order.
 
         Args:
             frames (`list[int]`): N of every element.
             generator: one for all elements, or one for each.
             latents: (B, N, C) float or list of (N, C) float, to be used in place of drawn noise.
+            device (`torch.device`, *optional*): for them; the pipeline's by default.
 
         Returns:
             `torch.Tensor`: (B, max N, C) float32, zero beyond an element's end.
         """
-        device, size = self._execution_device, self.denoiser.sample_dim
+        device, size = device or self._execution_device, self.denoiser.sample_dim
         if isinstance(generator, list) and len(generator) != len(frames):
             raise FaceTalkError(f"generator must be a list of {len(frames)}, one a result, not of {len(generator)}")
         if latents is None:

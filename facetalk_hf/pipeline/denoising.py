@@ -98,13 +98,13 @@ def denoise(
             for index, (count, source) in enumerate(zip(frames, sources, strict=True))
         ]
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-    copies = 1 + (guidance_scale != 1) + (emotion_scale != 1)
+    copies, dtype = 1 + (guidance_scale != 1) + (emotion_scale != 1), denoiser.dtype
     if frame_mask is not None:
         frame_mask = frame_mask.repeat(copies, 1).to(latents.device)
 
     for i, t in enumerate(scheduler.timesteps):
         noisy = torch.cat([part[2].scale_model_input(latents[part[0]], t) for part in parts])
-        noisy = noisy.repeat(copies, 1, 1).to(denoiser.dtype)
+        noisy = noisy.repeat(copies, 1, 1).to(dtype)
         clean = denoiser(noisy, t, frame_mask=frame_mask, **conditions).sample.float()
         if i == 0:
             expected = clean[: len(latents)]

@@ -176,9 +176,9 @@ class FaceTalkPipeline(FaceTalkComponents):
         tongues = _repeat(tongues, samples)
 
         # 4. Prepare timesteps and latents
-        self.scheduler.set_timesteps(steps, device=self._execution_device)
+        self.scheduler.set_timesteps(steps, device=features.device)
         self._num_timesteps = len(self.scheduler.timesteps)
-        latents = self.prepare_latents(frames, generator, latents)
+        latents = self.prepare_latents(frames, generator, latents, features.device)
 
         # 5. Denoise
         constrain = steer = None

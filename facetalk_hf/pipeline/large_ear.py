@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: MIT
+"""A large ear: the phones that a frozen Whisper encoder hears, told to a pipeline as known ones are."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..audio.io import load_audio
+from ..audio.whisper import MODEL_TYPE, STRIDE, whisper_features
+from ..data.feature_cache import load_audio_encoder
+from ..errors import FaceTalkError
+from ..models.phone_recognizer import PhoneRecognizer
+from ..paths import PHONE_RECOGNIZER
+from ..phones.decoding import decode_phones
+from ..phones.segments import Segment
+from ..phones.visemes import PHONES
+
+
+PENALTY = 1.0
+"""Natural logarithm by which a change of phone must be outweighed; chosen on people of the training folds."""
+
+
+class LargeEar:
+    """Hears the phones of a recording: `pipe(audio, phones=ear(audio))`.
+
+    The encoder sees the whole recording, so nothing of this works live.
+
+    Args:
+        encoder (`WhisperModel`): frozen, in eval mode. feature_extractor (`WhisperFeatureExtractor`): its own.
+        recognizer ([`PhoneRecognizer`]): trained on the features of this encoder.
+        penalty (`float`): natural logarithm by which a change of phone must be outweighed.
+
+    Raises:
+        FaceTalkError: another kind of encoder, or one of another size than the recogniser was trained on.
+    """
+
+    def __init__(
+        self, encoder: Any, feature_extractor: Any, recognizer: PhoneRecognizer, penalty: float = PENALTY
+    ) -> None:
+        if getattr(encoder.config, "model_type", None) != MODEL_TYPE:
+            raise FaceTalkError(f"a large ear is an encoder of Whisper, not {type(encoder).__name__}")
+        size, name = recognizer.config["feature_size"], recognizer.config["encoder"]
+        if encoder.config.d_model != size:
+            raise FaceTalkError(
+                f"this Whisper has {encoder.config.d_model} features, the phone recogniser was trained on the {size} "
+                f"of {name}"
+            )
+        self.encoder, self.feature_extractor, self.recognizer = encoder, feature_extractor, recognizer.eval()
+        self.penalty = penalty
+
+    @classmethod
+    def from_pretrained(
+        cls, encoder: str | Path | None = None, recognizer: str | Path | None = None, device: str = "cpu"
+    ) -> "LargeEar":
+        """Load a Whisper model by folder or Hub id, and the recogniser from its folder or the Hub.
+
+        Args:
+            encoder: by default the one that the recogniser was trained on.
+            recognizer: by default `phone_recognizer` in the folder of the encoder, or else the embedded one.
+            device (`str`): of both.
+
+        Raises:
+            FaceTalkError: one of them is not there, or they do not fit together.
+        """
+        if recognizer is None:
+            own = Path(encoder or "") / "phone_recognizer"
+            recognizer = own if encoder and own.is_dir() else PHONE_RECOGNIZER
+        try:
+            head = PhoneRecognizer.from_pretrained(recognizer, torch_dtype=torch.float32)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise FaceTalkError(f"no phone recogniser can be loaded from {recognizer}: {reason}") from error
+        model, extractor = load_audio_encoder(encoder or head.config["encoder"])
+        model.to(device)  # type: ignore[arg-type]
+        return cls(model, extractor, head.to(device))
+
+    @torch.inference_mode()
+    def logits(self, samples: np.ndarray) -> torch.Tensor:
+        """Compute logits (L, C) of phones, 50 a second, of samples (S,) at the encoder's rate."""
+        rate = self.feature_extractor.sampling_rate
+        features = whisper_features(self.encoder, self.feature_extractor, samples, rate)
+        count = max(1, round(len(samples) / (self.feature_extractor.hop_length * STRIDE)))
+        return self.recognizer(features[None, :count].float())[0].float()
+
+    def __call__(self, audio: Any, sampling_rate: int | None = None) -> list[Segment]:
+        """Hear the phones of one recording.
+
+        Args:
+            audio: path, bytes or samples, as for the pipeline. sampling_rate (`int`, *optional*): Hz, of samples.
+
+        Returns:
+            list of [`Segment`]: the names of `phones.visemes.PHONES`, without gaps, from 0 s to the end of the sound.
+        """
+        rate = self.feature_extractor.sampling_rate
+        samples = load_audio(audio, sampling_rate, rate)
+        stride = self.feature_extractor.hop_length * STRIDE / rate
+        found = self.logits(samples).log_softmax(-1).cpu().numpy()
+        return decode_phones(found, PHONES, stride, len(samples) / rate, self.penalty)
