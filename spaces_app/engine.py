@@ -24,13 +24,22 @@ import torch
 from curves import motion_curves, sound_curve
 from PIL import Image
 
-from facetalk_hf import TINY, FaceTalkError, FaceTalkPipeline, HeadAnimation, MotionControls, read_keyframes
+from facetalk_hf import (
+    TINY,
+    FaceTalkError,
+    FaceTalkPipeline,
+    HeadAnimation,
+    LargeEar,
+    MotionControls,
+    read_keyframes,
+)
 from facetalk_hf.audio.io import read_audio
 from facetalk_hf.head.decoding import make_decoder
 from facetalk_hf.rendering.renderer import HeadRenderer, render_frames, write_mp4
 
 
 MODEL = os.environ.get("FACETALK_MODEL", TINY)
+EAR = os.environ.get("FACETALK_EAR")  # a Whisper encoder, such as openai/whisper-base, that hears the phones
 PICTURE = int(os.environ.get("FACETALK_PICTURE", "384"))  # pixels of a video's edge
 RESOLUTION = int(os.environ.get("FACETALK_RESOLUTION", "96"))  # cells along the head; the library takes 128
 LONGEST = 60  # seconds of audio
@@ -49,6 +58,7 @@ try:
     few_steps = pipe.few_steps()
 except FaceTalkError:  # a model without weights for few steps
     few_steps = None
+ear = LargeEar.from_pretrained(EAR, device=str(pipe.device)) if EAR else None
 one_at_a_time = threading.Lock()
 try:
     libc: ctypes.CDLL | None = ctypes.CDLL("libc.so.6")
@@ -93,6 +103,7 @@ def sample(
     output = (few_steps if settings.fast and few_steps is not None else pipe)(
         audio,
         sampling_rate=rate,
+        phones=ear(audio, rate) if ear is not None else None,
         controls=replace(settings.controls.for_codes(pipe.learnt_pose), num_samples=settings.samples),
         keyframes=read_keyframes(keyframes) if keyframes else None,
         generator=settings.generators(),

@@ -57,16 +57,18 @@ class LargeEar:
         """Load a Whisper model by folder or Hub id, and the recogniser from its folder or the Hub.
 
         Args:
-            encoder: by default the one that the recogniser was trained on.
+            encoder: by default the one that the recogniser was trained on. It may also be what
+                training/train_phone_recognizer.py wrote, a folder with `phone_recognizer`, and perhaps an encoder.
             recognizer: by default `phone_recognizer` in the folder of the encoder, or else the embedded one.
             device (`str`): of both.
 
         Raises:
             FaceTalkError: one of them is not there, or they do not fit together.
         """
-        if recognizer is None:
-            own = Path(encoder or "") / "phone_recognizer"
-            recognizer = own if encoder and own.is_dir() else PHONE_RECOGNIZER
+        if encoder and (own := Path(encoder) / "phone_recognizer").is_dir():
+            recognizer = recognizer or own
+            encoder = encoder if (Path(encoder) / "config.json").is_file() else None
+        recognizer = recognizer or PHONE_RECOGNIZER
         try:
             head = PhoneRecognizer.from_pretrained(recognizer, torch_dtype=torch.float32)
         except (OSError, ValueError) as error:
