@@ -220,7 +220,7 @@ class FaceTalkComponents(HubPipeline):
         # Under offloading the denoiser still lies on the CPU here.
         features = features.repeat(copies, 1, 1).to(place, self.denoiser.dtype)
         projected = self.denoiser.project_audio(features, keep.to(place), None if told is None else told.to(place))
-        device = self._execution_device  # looks through all modules for hooks, which takes milliseconds
+        device = self._execution_device  # a search through all modules
         return {"projected_audio": [item.to(device) for item in projected], "intensity": intensity}
 
     def prepare_acting(
@@ -270,9 +270,7 @@ class FaceTalkComponents(HubPipeline):
             # Noise comes in groups of 16 numbers; drawn in whole groups it is that of a stream.
             block = 16 // math.gcd(16, size) if self.learnt_pose else 1
             noise = [
-                randn_tensor((-(-count // block) * block, size), generator=source, device=device, dtype=torch.float32)[
-                    :count
-                ]
+                randn_tensor((-(-count // block) * block, size), source, device, torch.float32)[:count]
                 for count, source in zip(frames, generators, strict=True)
             ]
         else:
