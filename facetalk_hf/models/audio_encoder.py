@@ -60,7 +60,7 @@ class LogMelEncoderConfig(PreTrainedConfig):
 
 
 FEW_COLUMNS = 160
-"""Columns below which a convolution's own call costs more than sums over a view of windows: those of a stream."""
+"""Columns below which a sum over the kernel costs less than the call of a convolution: those of a stream."""
 
 
 class DepthwiseConv(nn.Module):
@@ -82,9 +82,10 @@ class DepthwiseConv(nn.Module):
         return self.between(F.pad(hidden_states, (0, 0, self.kernel - 1 - self.right, ahead)), ahead)
 
     def between(self, hidden_states: torch.Tensor, ahead: int) -> torch.Tensor:
-        """Convolve the columns that all they see is there of, `kernel - 1 - right` fewer at the front, `ahead` behind."""
+        """Convolve without padding: `kernel - 1 - right` columns at the front and `ahead` at the end are none."""
         weight = self.conv.weight[:, :, : self.kernel - self.right + ahead]
-        if hidden_states.shape[:2].numel() <= FEW_COLUMNS and not torch.is_grad_enabled() and not torch.jit.is_tracing():
+        few = hidden_states.shape[:2].numel() <= FEW_COLUMNS
+        if few and not torch.is_grad_enabled() and not torch.jit.is_tracing():
             count, taps = hidden_states.shape[1] + 1 - weight.shape[2], weight[:, 0, :, 0].T.contiguous().unbind()
             total = torch.addcmul(self.conv.bias, hidden_states[:, :count], taps[0])
             for first, tap in enumerate(taps[1:], 1):

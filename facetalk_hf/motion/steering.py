@@ -155,7 +155,7 @@ class MouthSteering:
         self._write = torch.nn.functional.pad(self._write.T, padding).T
         self._columns = [INDEX[name] for name in names]
         jaw, close = (torch.tensor([float(n == name) for n in names]) for name in ("jawOpen", "mouthClose"))
-        self._closing = torch.stack((close, jaw - close / LIP_SEAL), 1)  # weights to mouthClose and distance of the lips
+        self._closing = torch.stack((close, jaw - close / LIP_SEAL), 1)  # weights to mouthClose, distance of lips
         # What distance is lacking, less of mouthClose, and distance that goes, as changes of weights.
         self._opening = torch.stack((jaw, -jaw / LIP_SEAL - close, -jaw))
         self._parting_shapes = torch.tensor([float(name in PARTING) for name in names])
@@ -167,7 +167,7 @@ class MouthSteering:
     def aim(self, targets: Sequence[MouthTarget | None], frames: int) -> None:
         """Take over targets, as the constructor does: a stream has others for every few frames."""
         goal, contact = (np.zeros((len(targets), frames, size), np.float32) for size in (len(self._columns), 1))
-        least, rest = np.full((len(targets), frames), -np.inf, np.float32), np.zeros((len(targets), frames), np.float32)
+        least, rest = (np.full((len(targets), frames), value, np.float32) for value in (-np.inf, 0))
         for index, target in enumerate(targets):
             if target is not None:
                 count = len(target.weights)

@@ -19,9 +19,7 @@ def hears_tongue(audio_encoder: Any, head: NPHMModel | None) -> bool:
 
 
 @torch.no_grad()
-def hear_tongue(
-    audio_encoder: Any, head: NPHMModel | None, features: torch.Tensor
-) -> np.ndarray | None:
+def hear_tongue(audio_encoder: Any, head: NPHMModel | None, features: torch.Tensor) -> np.ndarray | None:
     """Find the motion of the tongue in the phones that the audio encoder hears.
 
     Args:
