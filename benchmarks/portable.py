@@ -91,7 +91,7 @@ def parity(few: FaceTalkPipeline, folder: Path, path: Path) -> tuple[int, float]
 
 
 def listen(seconds: float) -> dict[str, float]:
-    """What Chromium measured while it listened, and by how many MB its page grew, in all and without Chromium's files."""
+    """What Chromium measured while it listened, and by how many MB its page grew: all, and all but files."""
     sys.path.insert(0, str(ROOT / "tests" / "support"))
     from live_page import browser_page, static_server
 
