@@ -21,15 +21,19 @@ from facetalk_hf.portable.exporting import export_onnx
 
 DEMO = Path(facetalk_hf.__file__).parent / "assets" / "demo.wav"
 PROGRAM = """
-async ({ sound, noise, rate, options }) => {
+async ({ sound, noise, rate, options, device = "wasm" }) => {
   const numbers = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
-  const { FaceStream, openSession } = await import("./index.js"), ort = await import("./vendor/ort/ort.wasm.min.mjs");
+  const { FaceStream, openSession } = await import("./index.js");
+  const ort = await import(`./vendor/ort/ort.${device}.min.mjs`);
+  const executionProviders = [device];
+  if (device === "webgpu" && !await navigator.gpu?.requestAdapter()) return [[], 0];
   let memory = null;
   const { Memory } = WebAssembly;
   WebAssembly.Memory = class extends Memory { constructor(size) { super(size); memory = this; } };
   ort.env.wasm.numThreads = 1;
   ort.env.wasm.wasmPaths = new URL("./vendor/ort/", document.baseURI).href;
-  const load = async (name) => openSession(ort, name, await (await fetch("./model/" + name)).arrayBuffer());
+  const load = async (name) =>
+    openSession(ort, name, await (await fetch("./model/" + name)).arrayBuffer(), { executionProviders });
   const config = await (await fetch("./model/config.json")).json();
   const drawn = numbers(noise), samples = numbers(sound), frames = [];
   let next = 0;
@@ -86,6 +90,27 @@ def test_weights_are_those_of_python(rate, acts, precision, tmp_path, monkeypatc
     assert found.shape == (48, 63) and 0.05 < np.std(expected)
     np.testing.assert_allclose(found[:, :57], np.array(expected)[:, :57], atol=1e-4)
     np.testing.assert_allclose(found[:, 57:], np.array(expected)[:, 57:], atol=1e-3)  # degrees and mm
+
+
+def test_weights_of_webgpu():
+    """By SwiftShader, as Chromium does where there is no graphics card: slow, and the same arithmetic."""
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install facetalk_hf[onnx]")
+    if not (FOLDER / "vendor" / "ort" / "ort.webgpu.min.mjs").is_file():
+        pytest.skip("needs onnxruntime's WebGPU build: python spaces_app/prepare_live.py --webgpu fetches it")
+    clip = load_audio(DEMO)[: RATE // 6].astype(np.float32)
+    noise = np.random.default_rng(0).standard_normal((4, OnnxStream(FOLDER / "model", RATE).config["sample_size"]))
+    noise = noise.astype(np.float32)
+    pairs = iter(noise.reshape(2, 2, -1))
+    stream = OnnxStream(FOLDER / "model", RATE, noise=lambda hop, size: next(pairs))
+    expected = np.array([frame.arkit for frame in stream.push(clip) + stream.finish()])
+    switches = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
+    with static_server() as url, browser_page(DEMO, *switches) as page:
+        page.goto(f"{url}/package.json")
+        sound = {"sound": base64.b64encode(clip).decode(), "noise": base64.b64encode(noise).decode()}
+        found, _ = page.evaluate(PROGRAM, sound | {"rate": RATE, "options": {}, "device": "webgpu"})
+    if not found:
+        pytest.skip("needs WebGPU in Chromium, by a graphics card or SwiftShader's Vulkan")
+    np.testing.assert_allclose(np.array(found)[:, :52], expected, atol=1e-4)
 
 
 def test_a_microphone_moves_a_head(tmp_path):
