@@ -87,6 +87,7 @@ class DepthwiseConv(nn.Module):
         few = hidden_states.shape[:2].numel() <= FEW_COLUMNS
         if few and not torch.is_grad_enabled() and not torch.jit.is_tracing():
             count, taps = hidden_states.shape[1] + 1 - weight.shape[2], weight[:, 0, :, 0].T.contiguous().unbind()
+            assert self.conv.bias is not None
             total = torch.addcmul(self.conv.bias, hidden_states[:, :count], taps[0])
             for first, tap in enumerate(taps[1:], 1):
                 total.addcmul_(hidden_states[:, first : first + count], tap)

@@ -219,15 +219,14 @@ class MouthSteering:
         held = weights + change
         close, aperture = (held @ self._closing.to(weights)).unbind(-1)
         lacking = self.least.to(weights) - aperture
-        if not self._resting:
-            lacking = lacking.clamp_min(0)
-            parts = lacking, torch.minimum(lacking * LIP_SEAL, close.clamp_min(0))
-            return change + torch.stack(parts, -1) @ self._opening[:2].to(weights)
-        excess = self.rest.to(weights) * aperture.clamp_min(0)
-        lacking = (lacking + excess).clamp_min(0)
-        parts = lacking, torch.minimum(lacking * LIP_SEAL, close.clamp_min(0)), excess
-        change = torch.addcmul(change, self._loosened.to(weights), held.clamp_min(0), value=-1)
-        return change + torch.stack(parts, -1) @ self._opening.to(weights)
+        parts = []
+        if self._resting:
+            parts = [self.rest.to(weights) * aperture.clamp_min(0)]
+            lacking = lacking + parts[0]
+            change = torch.addcmul(change, self._loosened.to(weights), held.clamp_min(0), value=-1)
+        lacking = lacking.clamp_min(0)
+        parts = [lacking, torch.minimum(lacking * LIP_SEAL, close.clamp_min(0)), *parts]
+        return change + torch.stack(parts, -1) @ self._opening[: len(parts)].to(weights)
 
     def touch(self, index: int, codes: torch.Tensor, scale: float) -> torch.Tensor:
         """Make the contacts of one element exact again in scaled codes (N, D), after they were smoothed."""
