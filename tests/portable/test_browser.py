@@ -142,6 +142,13 @@ def test_a_microphone_moves_a_head(tmp_path):
         # A busy machine draws a picture a second: the recording comes again and again.
         page.wait_for_function("heard.length > 60 && Math.max(...seen) - Math.min(...seen) > 0.1")
         heard, seen = np.array(page.evaluate("heard")), page.evaluate("seen")
+        page.evaluate("""() => {
+          window.before = avatar;
+          const lost = document.querySelector("canvas").getContext("webgl2").getExtension("WEBGL_lose_context");
+          lost.loseContext();
+          setTimeout(() => lost.restoreContext(), 100);
+        }""")
+        page.wait_for_function("avatar !== before")  # the card forgot its shapes: it is given them again
     assert not elsewhere and not errors
     assert (np.diff(heard[:, 0]) == 1).all()  # no frame was left out
     assert heard[:, 1].max() > 0.15 and np.ptp(seen) > 0.1

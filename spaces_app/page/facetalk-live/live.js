@@ -13,7 +13,7 @@ const key = new THREE.DirectionalLight(0xffffff, 2);
 key.position.set(1, 1.5, 2.5);
 scene.add(key);
 const SHADE = { mouth: 0.12, teeth: 0.5 };  // of our head: no shadow falls into its mouth
-let face = null, avatar = null, stop = null, root = null;
+let face = null, avatar = null, stop = null, root = null, again = null;
 
 /** Leave out the vertices that no triangle has, such as all of the skin's for the mouth: three.js keeps every shape of each. */
 function compact(geometry) {
@@ -30,8 +30,10 @@ function compact(geometry) {
   for (const name of Object.keys(morphAttributes)) morphAttributes[name] = morphAttributes[name].map(take);
 }
 
-async function show(buffer) {
-  const gltf = await new GLTFLoader().parseAsync(buffer, "");
+/** Show what a function reads: an ArrayBuffer of a glb. */
+async function show(read) {
+  const gltf = await new GLTFLoader().parseAsync(await read(), "");
+  again = read;
   if (root) {
     holder.remove(root);
     root.traverse(({ geometry, material }) => { geometry?.dispose(); material?.map?.dispose(); });
@@ -83,7 +85,8 @@ find("#recording").onchange = tell(async ({ target }) => {
   if (file) await (await listen()).play(await file.arrayBuffer());
   target.value = "";
 });
-find("#avatar").onchange = tell(async ({ target }) => target.files[0] && show(await target.files[0].arrayBuffer()));
+find("#avatar").onchange = tell(async ({ target: { files: [file] } }) => file && show(() => file.arrayBuffer()));
+canvas.addEventListener("webglcontextrestored", tell(() => again && show(again)));  // shapes were the card's alone
 
 let last = 0, drawn = 0;
 function draw(time) {
@@ -114,4 +117,4 @@ const turn = (x, y) => { holder.rotation.y += x; holder.rotation.x = Math.min(Ma
 box.onpointerdown = (event) => box.setPointerCapture(event.pointerId);
 box.onpointermove = (event) => event.buttons && turn(event.movementX / 200, event.movementY / 200);
 requestAnimationFrame(draw);
-tell(async () => show(await (await fetch("./model/head.glb")).arrayBuffer()))();
+tell(() => show(async () => (await fetch("./model/head.glb")).arrayBuffer()))();
