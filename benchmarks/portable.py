@@ -91,23 +91,25 @@ def parity(few: FaceTalkPipeline, folder: Path, path: Path) -> tuple[int, float]
 
 
 def listen(seconds: float) -> dict[str, float]:
-    """What Chromium measured while it listened, and by how many MB its page grew."""
+    """What Chromium measured while it listened, and by how many MB its page grew: all, and all but files."""
     sys.path.insert(0, str(ROOT / "tests" / "support"))
     from live_page import browser_page, static_server
 
-    def used() -> float:
-        """MB that are resident of all processes that show pages."""
+    def used() -> np.ndarray:
+        """MB that are resident of all processes that show pages, and those that are theirs alone."""
         processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
         pids = [item["id"] for item in processes if item["type"] == "renderer"]
         status = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
-        return sum(int(text.split("VmRSS:")[1].split()[0]) for text in status) / 1024
+        rows = [[int(text.split(f"{name}:")[1].split()[0]) for name in ("VmRSS", "RssAnon")] for text in status]
+        return np.sum(rows, axis=0) / 1024
 
     with static_server() as url, browser_page(CLIPS[0]) as page:
         session = page.context.browser.new_browser_cdp_session()
         page.goto(f"{url}/package.json")
         before = used()
         found = page.evaluate(f"({LISTEN})({seconds})")
-        return found | {"grown": used() - before}
+        grown = used() - before
+        return found | {"grown": grown[0], "own": grown[1]}
 
 
 def lips(few: FaceTalkPipeline, folders: dict[str, Path], path: Path, clips: int) -> dict[str, float]:
@@ -173,6 +175,7 @@ def main() -> None:
         say("Chromium: weights asked for that came late", late, "0", heard["late"] == 0)
         say("Chromium: load and first frames, on the clock", f"{heard['open']:.2f} s", "1 s")
         say("Chromium: memory of the page", f"+{heard['grown']:.0f} MB", "150 MB", heard["grown"] < 150)
+        say("Chromium: of it not Chromium's own files", f"+{heard['own']:.0f} MB")
         say("Chromium: time in the networks", f"{heard['share']:.2f} x real time")
         say("Chromium: behind the sound", f"{heard['delay']:.2f} s")
     table = markdown_table(("", *PRECISIONS, "bar"), [(name, *row) for name, row in rows.items()])

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,13 @@ def arkit_weights(animation: HeadAnimation) -> np.ndarray:
 
 def weights_to_arkit(weights: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Convert weights (T, R) of R targets with these names to ARKit's channels, as [`arkit_weights`] does."""
-    result = np.zeros((len(weights), len(ARKIT)), np.float32)
+    return (np.asarray(weights, np.float32) @ _to_arkit(tuple(names))).clip(0, 1)
+
+
+@lru_cache(maxsize=16)
+def _to_arkit(names: tuple[str, ...]) -> np.ndarray:
+    """Make the matrix (R, 52) from weights of targets with these names to ARKit's."""
+    result = np.zeros((len(names), len(ARKIT)), np.float32)
     for index, name in enumerate(names):
         if name.startswith(GAZE_PREFIX) or name in TONGUE and name not in ARKIT:
             continue  # completes what eyeLook* say already, or is of a tongue that ARKit knows only outside the mouth
@@ -76,8 +83,8 @@ def weights_to_arkit(weights: np.ndarray, names: Sequence[str]) -> np.ndarray:
                 "(format weights) instead"
             )
         share = 0.5 if channel[-2:] in ("_L", "_R") else 1.0
-        result[:, ARKIT.index(_whole(channel))] += share * weights[:, index]
-    return result.clip(0, 1)
+        result[index, ARKIT.index(_whole(channel))] = share
+    return result
 
 
 def with_tongue_out(weights: np.ndarray, tongue: np.ndarray) -> np.ndarray:

@@ -106,11 +106,16 @@ def log_mel(layout: Layout, waveform: np.ndarray, warp: float = 1.0) -> np.ndarr
     return np.concatenate([log_mel_of_windows(layout, windows[part], warp) for part in parts])
 
 
+@lru_cache(maxsize=4)
+def _hann(length: int) -> np.ndarray:
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
+
+
 def log_mel_of_windows(layout: Layout, windows: np.ndarray, warp: float = 1.0) -> np.ndarray:
     """Compute columns of samples cut into windows: (K, window_samples) float32 to (K, M + 1) float32."""
     rate, length = layout.sampling_rate, window_samples(layout)
     fft_size = 1 << (length - 1).bit_length()
-    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)).astype(np.float32)
+    window = _hann(length)
     spectrum = np.fft.rfft(windows * window, n=fft_size)
     power = spectrum.real**2 + spectrum.imag**2
     # Parseval: the sum over the bins is the mean square of the windowed signal.

@@ -230,6 +230,7 @@ class FeatureStream:
         self.samples = np.zeros(-self.first_sample, np.float32)
         self.position = 0  # frames done
         self.end: int | None = None  # frames in all, once it is known
+        self._heard = self._features = np.zeros(0)  # what was encoded last, and its features
 
     def push(self, samples: np.ndarray) -> None:
         """Take in (S,) float32 at the extractor's rate."""
@@ -263,10 +264,12 @@ class FeatureStream:
         values = np.pad(np.asarray(self.statistics.normalize(self.columns)), ((0, 1), (0, 0)))
         frame = np.arange(self.position - self.past, self.position + self.hop + self.ahead)
         mask = frame >= 0 if self.end is None else (frame >= 0) & (frame < self.end)
-        features = self.encoder.encode_columns(values, mask, self.ahead)
+        heard = np.column_stack((values, mask.repeat(COLUMNS_PER_FRAME)))
+        if not np.array_equal(heard, self._heard):  # silence between turns goes on and on
+            self._heard, self._features = heard, self.encoder.encode_columns(values, mask, self.ahead)
         self.columns = self.columns[COLUMNS_PER_FRAME * self.hop :]
         self.position += self.hop
-        return features
+        return self._features
 
     def _take(self, count: int) -> None:
         """Compute the next columns, and forget the samples that no later one needs."""

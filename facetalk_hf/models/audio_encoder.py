@@ -59,6 +59,10 @@ class LogMelEncoderConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-5
 
 
+FEW_COLUMNS = 160
+"""Columns below which a sum over the kernel costs less than the call of a convolution: those of a stream."""
+
+
 class DepthwiseConv(nn.Module):
     """Depthwise convolution along time of (B, T, C) float that sees `right` columns ahead, `kernel - 1 - right` back.
 
@@ -75,11 +79,20 @@ class DepthwiseConv(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor, ahead: int | None = None) -> torch.Tensor:
         ahead = self.right if ahead is None else ahead
-        padding = (0, 0, self.kernel - 1 - self.right, ahead)
-        hidden_states = F.pad(hidden_states, padding).transpose(1, 2).unsqueeze(-1)
-        if ahead == self.right:
-            return self.conv(hidden_states).squeeze(-1).transpose(1, 2)
+        return self.between(F.pad(hidden_states, (0, 0, self.kernel - 1 - self.right, ahead)), ahead)
+
+    def between(self, hidden_states: torch.Tensor, ahead: int) -> torch.Tensor:
+        """Convolve without padding: `kernel - 1 - right` columns at the front and `ahead` at the end are none."""
         weight = self.conv.weight[:, :, : self.kernel - self.right + ahead]
+        few = hidden_states.shape[:2].numel() <= FEW_COLUMNS
+        if few and not torch.is_grad_enabled() and not torch.jit.is_tracing():
+            count, taps = hidden_states.shape[1] + 1 - weight.shape[2], weight[:, 0, :, 0].T.contiguous().unbind()
+            assert self.conv.bias is not None
+            total = torch.addcmul(self.conv.bias, hidden_states[:, :count], taps[0])
+            for first, tap in enumerate(taps[1:], 1):
+                total.addcmul_(hidden_states[:, first : first + count], tap)
+            return total
+        hidden_states = hidden_states.transpose(1, 2).unsqueeze(-1)
         return F.conv2d(hidden_states, weight, self.conv.bias, groups=self.conv.groups).squeeze(-1).transpose(1, 2)
 
 
@@ -250,38 +263,45 @@ class LogMelEncoder(PreTrainedModel):
             hidden_states = block(hidden_states, half_mask, right)
         return hidden_states
 
-    def encode_between(self, columns: torch.Tensor, mask: torch.Tensor, look_ahead: int) -> torch.Tensor:
+    def encode_between(self, columns: torch.Tensor, mask: torch.Tensor | None, look_ahead: int) -> torch.Tensor:
         """Encode the frames that all they can hear is there of: no block is run for more than what these need.
 
         Args:
             columns: (B, 4 N, M + 1) float of the frames, of `past_frames` before them and `look_ahead` after them.
-            mask: (B, N, 1) float, 0 beyond the clip.
+            mask: (B, N, 1) float, 0 beyond the clip; `None` within it.
 
         Returns: (B, N - past - look-ahead, A) float, as `forward` gives them.
         """
-        half_mask, (stem_rights, rights) = mask.repeat_interleave(2, dim=1), self._rights(look_ahead)
-        halves = self.stem(columns * mask.repeat_interleave(COLUMNS_PER_FRAME, dim=1), half_mask, stem_rights)
+        (stem_rights, rights), half_mask = self._rights(look_ahead), None
+        if mask is not None:
+            half_mask = mask.repeat_interleave(2, dim=1)
+            columns = columns * mask.repeat_interleave(COLUMNS_PER_FRAME, dim=1)
+        halves = self.stem(columns, half_mask, stem_rights)
         hidden = self.stem_out(halves.unflatten(1, (-1, 2)).flatten(2))
         if self.config.look_ahead_choices:
             hidden = hidden + self.look_ahead_embedding.weight[self.look_aheads.index(look_ahead)]
         blocks = [cast(LogMelBlock, block) for block in self.blocks]
         lefts = [block.depthwise.kernel - 1 - block.depthwise.right for block in blocks]
-        first, end = self.past_frames() - sum(lefts), mask.shape[1] - look_ahead + sum(rights)
-        hidden, mask = (hidden * mask)[:, first:end], mask[:, first:end]
+        first, end = self.past_frames() - sum(lefts), hidden.shape[1] - look_ahead + sum(rights)
+        hidden = hidden[:, first:end]
+        if mask is not None:
+            mask = mask[:, first:end]
+            hidden = hidden * mask
         for block, left, right in zip(blocks, lefts, rights, strict=True):
-            conv, end = block.depthwise.conv, hidden.shape[1] - right
-            weight = conv.weight[:, :, : left + 1 + right]
-            part = F.conv2d(hidden.transpose(1, 2).unsqueeze(-1), weight, conv.bias, groups=conv.groups)
-            part = block.pointwise_in(block.norm(part.squeeze(-1).transpose(1, 2)))
-            mask = mask[:, left:end]
-            hidden = (hidden[:, left:end] + block.pointwise_out(F.silu(part))) * mask
-        return self.norm(hidden) * mask
+            part = block.pointwise_in(block.norm(block.depthwise.between(hidden, right)))
+            end = hidden.shape[1] - right
+            hidden = hidden[:, left:end] + block.pointwise_out(F.silu(part))
+            if mask is not None:
+                mask = mask[:, left:end]
+                hidden = hidden * mask
+        hidden = self.norm(hidden)
+        return hidden if mask is None else hidden * mask
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def encode_columns(self, columns: np.ndarray, mask: np.ndarray, look_ahead: int) -> np.ndarray:
         """Encode normalised columns (4 N, M + 1) float32 and mask (N,) bool: `encode_between`, (n, A) float32."""
         values = torch.from_numpy(columns)[None].to(self.device, self.dtype)
-        there = torch.from_numpy(mask)[None, :, None].to(values)
+        there = None if mask.all() else torch.from_numpy(mask)[None, :, None].to(values)
         return self.encode_between(values, there, look_ahead)[0].float().cpu().numpy()
 
     def predict_motion(self, last_hidden_state: torch.Tensor) -> MotionPrediction:

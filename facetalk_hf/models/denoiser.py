@@ -228,6 +228,12 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         return self._project(audio, conditions)
 
     def _project(self, audio: torch.Tensor, conditions: torch.Tensor | None) -> list[torch.Tensor]:
+        audio = self.tell(audio, conditions)
+        rotary = None if self.config.alignment_width == 0 else self._rotary(audio.shape[1], audio)
+        return [block.audio.project(audio, rotary) for block in self.layers()]
+
+    def tell(self, audio: torch.Tensor, conditions: torch.Tensor | None) -> torch.Tensor:
+        """Add conditions (B, N, C) or (B, C) to what was made of the audio of their frames, (B, N, hidden_size)."""
         names = self.config.condition_names
         if names:
             # They join the audio of their frame, whether or not it is heard: nothing more to do in a step.
@@ -238,8 +244,7 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
             audio = audio + self.condition_in(features)
         elif conditions is not None:
             raise FaceTalkError("this denoiser was not trained with conditions, see condition_names")
-        rotary = None if self.config.alignment_width == 0 else self._rotary(audio.shape[1], audio)
-        return [block.audio.project(audio, rotary) for block in self.layers()]
+        return audio
 
     def layers(self) -> Iterator[FaceTalkDenoiserBlock]:
         """Iterate over the blocks, first half, middle and second half."""

@@ -5,11 +5,11 @@ The same arithmetic as `FaceTalkDenoiser.forward`, arranged for one or two rows:
 audio alone is added up beforehand, and each operation is one call, because calls are what takes the time here.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ..errors import FaceTalkError
-from .attention import rotary_table
 from .denoiser import FaceTalkDenoiser
 from .denoiser_blocks import FaceTalkDenoiserBlock
 from .guidance import guided, guided_copies
@@ -72,11 +72,16 @@ class IncrementalDenoiser:
         self.ring = torch.zeros(ring, device=device)
         self.keys, self.values = (part.unbind(0) for part in self.ring.unbind(1))
         self.position = 0
+        self._biases: dict[int, torch.Tensor] = {}  # of full rings, by the place of the newest frame
+        self._exponents = self.theta ** -(np.arange(0, self.channels, 2) / self.channels)
 
         self.enter, self.leave = _linear(denoiser.sample_in), _linear(denoiser.sample_out)
         self.norm = _norm(denoiser.norm_out)
         self.size = (size,)
         self.blocks = [_block(block) for block in denoiser.layers()]
+        layers = [_linear(block.audio.to_out) for block in denoiser.layers()]
+        self.project = torch.cat([weight for weight, _ in layers], 1), torch.cat([bias for _, bias in layers])
+        self.untold = denoiser.tell(denoiser.null_audio.new_zeros(1, 1, size), None)
         timesteps = torch.as_tensor(timesteps, device=device)
         film = torch.stack([denoiser._film_tables(t, intensity, denoiser.norm_out.weight) for t in timesteps]).float()
         film = film[..., 0, :]  # (S, L, 3, 2, 1, C): the bias of a part's last layer joins the shift after it
@@ -89,29 +94,35 @@ class IncrementalDenoiser:
     @torch.inference_mode()
     def begin(self, audio_features: torch.Tensor, conditions: torch.Tensor | None = None) -> None:
         """Begin the next frames, whose speech features are (hop, A) float, and their conditions (hop, C) float."""
-        hop, copies = self.hop, self.copies
-        told = None if conditions is None else conditions[None]
-        keep, told = guided_copies(1, self.guidance_scale, self.emotion_scale, told)
-        projected = self.denoiser.project_audio(
-            audio_features[None].to(self.enter[1]).to(self.denoiser.norm_out.weight.dtype).repeat(copies, 1, 1),
-            keep.to(self.device),
-            None if told is None else told.to(self.device),
-        )
-        audio = torch.stack([part.flatten(0, 1) for part in projected]).float()  # (L, copies * hop, C)
+        hop, copies, denoiser = self.hop, self.copies, self.denoiser
+        audio = denoiser.audio_in(audio_features[None].to(self.enter[1]).to(denoiser.norm_out.weight.dtype))
+        told = None if conditions is None else conditions[None].to(self.device)
+        if copies > 1:
+            keep, told = guided_copies(1, self.guidance_scale, self.emotion_scale, told)
+            silent = denoiser.null_audio.to(audio.dtype)
+            audio = torch.where(keep[:, None, None].to(self.device), audio, silent)
+        audio = (audio + self.untold if told is None else denoiser.tell(audio, told)).flatten(0, 1).float()
+        audio = torch.addmm(self.project[1], audio, self.project[0]).unflatten(1, (-1, *self.size)).transpose(0, 1)
         scale, shift = self.film[:, :, 1].unbind(2)
         after_attention = torch.addcmul(self.film[:, :, 0, 1] + shift, audio, scale)
         self.shifts = [step.unbind(0) for step in after_attention.unbind(0)]
 
-        cos, sin = rotary_table(hop, self.channels, self.theta, torch.float32, self.device, self.position)
-        turn = torch.complex(cos, sin)[:, None].repeat(copies, 3, 1, 1)  # of queries and keys, (rows, 3, 1, C / 2)
-        turn[:, 2] = 1
-        self.turn = turn
+        # In double precision: in single, the angles of an hour's last frames would be 0.004 rad off.
+        angle = np.arange(self.position, self.position + hop)[:, None] * self._exponents
+        turn = np.ones((copies, hop, 3, 1, self.channels // 2), np.complex64)  # of queries and keys, values stay
+        turn[:, :, :2, 0] = np.exp(1j * angle)[:, None]
+        self.turn = torch.from_numpy(turn).to(self.device).flatten(0, 1)
         newest = self.position + hop - 1
-        slot = torch.arange(self.slots)
-        held = newest - (newest - slot) % self.slots  # position of the frame in each slot
-        offset = held - (self.position + torch.arange(hop))[:, None]
-        seen = (held >= 0) & (offset <= 0) & (offset >= -self.window)
-        self.bias = torch.zeros(seen.shape).masked_fill(~seen, float("-inf")).to(self.device)
+        bias = self._biases.get(newest % self.slots) if newest >= self.slots else None
+        if bias is None:
+            slot = torch.arange(self.slots)
+            held = newest - (newest - slot) % self.slots  # position of the frame in each slot
+            offset = held - (self.position + torch.arange(hop))[:, None]
+            seen = (held >= 0) & (offset <= 0) & (offset >= -self.window)
+            bias = torch.zeros(seen.shape).masked_fill(~seen, float("-inf")).to(self.device)
+            if newest >= self.slots:
+                self._biases[newest % self.slots] = bias
+        self.bias = bias
         first = self.position % self.slots
         self.places = self.ring[..., first : first + hop, :].unbind(0)
         self.position += hop

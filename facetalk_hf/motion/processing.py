@@ -61,7 +61,8 @@ class MotionProcessor:
         codes, mean = (
             self.denoiser.denormalize(item[..., :size].to(place)).float().cpu() for item in (sample, expected)
         )
-        codes = temper_mouth(codes, mean, self.head, self.controls.mouth_temperature)
+        channels = None if shape_names(self.head) is None else self.channels
+        codes = temper_mouth(codes, mean, self.head, self.controls.mouth_temperature, channels)
         amount = self.controls.blink_contrast
         if amount is None:
             amount = BLINK_CONTRAST if has_lids(shape_names(self.head)) else 0.0
@@ -143,8 +144,9 @@ class MotionProcessor:
 
 
 def temper_mouth(
-    codes: torch.Tensor, expected: torch.Tensor, head: NPHMModel | None, temperature: float | None = None
-) -> torch.Tensor:
+    codes: torch.Tensor, expected: torch.Tensor, head: NPHMModel | None, temperature: float | None = None,
+    channels: Channels | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Move the mouth of sampled codes towards the expected ones.
 
     What speech leaves open of a sample is noise to a listener at the lips, and life in eyes and brows.
@@ -154,12 +156,13 @@ def temper_mouth(
         head ([`NPHMModel`], *optional*): tells which shapes are those of the mouth.
         temperature (`float`, *optional*): share of the deviation that is kept; by default `MOUTH_TEMPERATURE` where
             the head names its shapes, else 1.
+        channels ([`Channels`], *optional*): of the head, where they were made already.
     """
     if temperature is None:
         temperature = 1.0 if shape_names(head) is None else MOUTH_TEMPERATURE
     if temperature == 1:
         return codes
-    channels = Channels(head, "mouth_temperature")
+    channels = channels or Channels(head, "mouth_temperature")
     deviation = channels.weights(codes - expected)[..., channels.mouth]
     return channels.change(codes, (temperature - 1) * deviation, channels.mouth)
 

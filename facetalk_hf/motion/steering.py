@@ -79,8 +79,9 @@ def mouth_target(
 
 
 def heard_target(
-    encoder: LogMelEncoder, features: torch.Tensor, told: np.ndarray | None = None, least_pause: int = 1
-) -> MouthTarget:
+    encoder: LogMelEncoder, features: torch.Tensor, told: np.ndarray | None = None, least_pause: int = 1,
+    phones: torch.Tensor | None = None,
+) -> MouthTarget:  # fmt: skip
     """Make the target of a clip from the lip closures and pauses that its audio encoder hears.
 
     A regression of the mouth, and so the motion expected of the audio, half closes the lips where a closure is likely;
@@ -91,6 +92,7 @@ def heard_target(
         encoder ([`LogMelEncoder`]): with a `closure_threshold`. features ((N, A) float): that it made of the clip.
         told ((N, C) float, *optional*): of `motion.emotions.told_conditions`.
         least_pause (`int`): frames that a pause must last; a stream, which sees a few frames only, cannot tell.
+        phones ((2 N, P) float, *optional*): logits of `predict_phones`, where they are known already.
     """
     features = features.to(encoder.device, encoder.dtype)
     motion = encoder.predict_motion(features)
@@ -99,11 +101,11 @@ def heard_target(
     contact = np.clip(1 + (probability - encoder.config.closure_threshold) / RAMP, 0, 1) ** 2
     rest = np.zeros_like(contact)
     if encoder.config.num_phones > PHONES.index(SILENCE):
-        logits = encoder.predict_phones(features[None])[0].float()
-        pause = logits.softmax(-1)[:, PHONES.index(SILENCE)].unflatten(0, (-1, 2)).amin(-1).cpu().numpy()
+        phones = encoder.predict_phones(features[None])[0] if phones is None else phones
+        pause = phones.float().softmax(-1)[:, PHONES.index(SILENCE)].unflatten(0, (-1, 2)).amin(-1).cpu().numpy()
         rest = np.clip((pause - PAUSE[0]) / (PAUSE[1] - PAUSE[0]), 0, 1)
-        # A pause that begins before the clip or goes on behind it may have any length.
-        rest = grey_opening(np.pad(rest, least_pause, mode="edge"), least_pause)[least_pause:-least_pause]
+        if least_pause > 1:  # one that begins before the clip or goes on behind it may have any length
+            rest = grey_opening(np.pad(rest, least_pause, mode="edge"), least_pause)[least_pause:-least_pause]
         if told is not None:
             rest = rest * ~told.any(axis=1)
     aperture = weights[:, INDEX["jawOpen"]] - weights[:, INDEX["mouthClose"]] / LIP_SEAL
@@ -152,37 +154,42 @@ class MouthSteering:
         self._read = torch.nn.functional.pad(self._read, padding)
         self._write = torch.nn.functional.pad(self._write.T, padding).T
         self._columns = [INDEX[name] for name in names]
-        self._jaw, self._close = names.index("jawOpen"), names.index("mouthClose")
-        self._jaw_and_close = torch.tensor([[float(n == name) for n in names] for name in ("jawOpen", "mouthClose")])
+        jaw, close = (torch.tensor([float(n == name) for n in names]) for name in ("jawOpen", "mouthClose"))
+        self._closing = torch.stack((close, jaw - close / LIP_SEAL), 1)  # weights to mouthClose, distance of lips
+        # What distance is lacking, less of mouthClose, and distance that goes, as changes of weights.
+        self._opening = torch.stack((jaw, -jaw / LIP_SEAL - close, -jaw))
         self._parting_shapes = torch.tensor([float(name in PARTING) for name in names])
         self._intensity = 1.0 if intensity is None else intensity
         # Shapes that the rules know nothing of are the speaker's own, but for what would part closed lips.
-        self._ruled = torch.tensor([name in RULED for name in names])
+        self._unruled = torch.tensor([name not in RULED for name in names])
         self.aim(targets, frames)
 
     def aim(self, targets: Sequence[MouthTarget | None], frames: int) -> None:
         """Take over targets, as the constructor does: a stream has others for every few frames."""
-        goal, contact = torch.zeros(len(targets), frames, len(self._columns)), torch.zeros(len(targets), frames, 1)
-        least, rest = torch.full((len(targets), frames), -math.inf), torch.zeros(len(targets), frames)
+        goal, contact = (np.zeros((len(targets), frames, size), np.float32) for size in (len(self._columns), 1))
+        least, rest = (np.full((len(targets), frames), value, np.float32) for value in (-np.inf, 0))
         for index, target in enumerate(targets):
             if target is not None:
-                columns = target.weights[:, self._columns] * self._intensity
-                goal[index, : len(columns)] = torch.from_numpy(columns)
-                contact[index, : len(columns), 0] = torch.from_numpy(target.contact)
+                count = len(target.weights)
+                goal[index, :count] = target.weights[:, self._columns] * self._intensity
+                contact[index, :count, 0] = target.contact
                 if target.least is not None:
-                    least[index, : len(columns)] = torch.from_numpy(target.least) * self._intensity
+                    least[index, :count] = target.least * self._intensity
                 if target.rest is not None:
-                    rest[index, : len(columns)] = torch.from_numpy(target.rest)
+                    rest[index, :count] = target.rest
         self._parting = any(target is not None and target.least is not None for target in targets)
         free = torch.tensor([target is None or target.least is not None for target in targets])
-        self._free = free[:, None, None] | ~self._ruled
-        self.aim_at(goal, contact, least, rest)
+        self._free = free[:, None, None] | self._unruled
+        resting = bool(rest.any())
+        self.aim_at(*(torch.from_numpy(item) for item in (goal, contact, least, rest)))
+        self._resting = resting
 
     def aim_at(self, target: torch.Tensor, contact: torch.Tensor, least: torch.Tensor, rest: torch.Tensor) -> None:
         """Take over the tensors of targets of the same kind: (B, N, K), (B, N, 1), (B, N) and (B, N)."""
         self.target, self.contact, self.least, self.rest = target, contact, least, rest
         self._gain = torch.where(self._free, self.contact, 1.0)  # of a whole share
         self._pull = self._gain * self.target
+        self._resting, self._loosened = True, rest[..., None] * self._parting_shapes
 
     def __call__(self, clean: torch.Tensor, noise: float = math.inf) -> torch.Tensor:
         """Steer predictions of clean, normalised codes (B, N, D).
@@ -199,7 +206,7 @@ class MouthSteering:
             pull = gain * self.target
         # Few operations: in a stream every step of every portion makes them for two frames.
         weights = clean @ self._read.to(clean) + self._offset.to(clean)
-        change = pull.to(clean) - gain.to(clean) * weights
+        change = torch.addcmul(pull.to(clean), gain.to(clean), weights, value=-1)
         if self._parting:
             change = self._part(weights, change)
         return clean + change @ self._write.to(clean)
@@ -210,14 +217,16 @@ class MouthSteering:
         For rest the jaw closes, and what parts lips by itself goes; lips part by less mouthClose first.
         """
         held = weights + change
-        jaw, close = held[..., self._jaw], held[..., self._close]
-        aperture = jaw - close / LIP_SEAL
-        excess = self.rest.to(weights) * aperture.clamp_min(0)
-        lacking = (self.least.to(weights) - aperture + excess).clamp_min(0)
-        less = torch.minimum(lacking * LIP_SEAL, close.clamp_min(0))
-        more = lacking - excess - less / LIP_SEAL
-        apart = self.rest.to(weights)[..., None] * held.clamp_min(0) * self._parting_shapes.to(weights)
-        return change - apart + torch.stack((more, -less), -1) @ self._jaw_and_close.to(weights)
+        close, aperture = (held @ self._closing.to(weights)).unbind(-1)
+        lacking = self.least.to(weights) - aperture
+        parts = []
+        if self._resting:
+            parts = [self.rest.to(weights) * aperture.clamp_min(0)]
+            lacking = lacking + parts[0]
+            change = torch.addcmul(change, self._loosened.to(weights), held.clamp_min(0), value=-1)
+        lacking = lacking.clamp_min(0)
+        parts = [lacking, torch.minimum(lacking * LIP_SEAL, close.clamp_min(0)), *parts]
+        return change + torch.stack(parts, -1) @ self._opening[: len(parts)].to(weights)
 
     def touch(self, index: int, codes: torch.Tensor, scale: float) -> torch.Tensor:
         """Make the contacts of one element exact again in scaled codes (N, D), after they were smoothed."""

@@ -211,7 +211,8 @@ class FaceTalkPipeline(FaceTalkComponents):
             if steer is not None and controls.smoothing:
                 edited = steer.touch(index, edited, processor.controls.intensity)
             expressions.append(edited if constraint is None else constraint(edited))
-            tongues[index] = place_tongue(self.head, tongues[index], expressions[index])
+            if (tongue := tongues[index]) is not None:
+                tongues[index] = place_tongue(processor.channels, tongue, expressions[index])
 
         # 7. Heads
         animations = None

@@ -34,10 +34,11 @@ from ..motion.processing import MotionProcessor
 from ..motion.steering import MouthSteering, MouthTarget, heard_target, mouth_target, steerable
 from ..phones.alphabets import SILENCE
 from ..phones.segments import Segment
+from ..phones.tongue import heard_tongue
 from .components import OUTPUT_TYPES, FaceTalkComponents
 from .denoising import SamplingScheduler
 from .spoken import Phones, spoken_segments
-from .tongue import hear_tongue, hears_tongue, place_tongue
+from .tongue import hears_tongue, place_tongue
 
 
 @dataclass
@@ -149,6 +150,7 @@ class SpeechStream:
         self.controls, self.poses = controls, None if not pipe.learnt_pose else np.zeros((0, 6), np.float32)
         self.model, self.processor = pipe.denoiser, MotionProcessor(controls, pipe.denoiser, pipe.head)
         self._heard: np.ndarray | None = None  # the tongue's last weights, before they were fitted to the mouth
+        self._phones: torch.Tensor | None = None  # heard in the frames that are made
         self.tongue = np.zeros((0, len(TONGUE)), np.float32) if hears_tongue(pipe.audio_encoder, pipe.head) else None
         steps, guidance_scale = controls.num_inference_steps, controls.guidance_scale
         assert steps is not None and guidance_scale is not None
@@ -235,7 +237,7 @@ class SpeechStream:
             weights, contact = zip(*(item or rest for item in told), strict=True)
             self.steering.aim([MouthTarget(np.stack(weights), np.array(contact, np.float32))], self.hop)
         elif self.encoder.config.closure_threshold is not None:
-            self.steering.aim([heard_target(self.encoder, features, acted)], self.hop)
+            self.steering.aim([heard_target(self.encoder, features, acted, phones=self._phones)], self.hop)
         else:
             return None
         return self.steering
@@ -303,21 +305,28 @@ class SpeechStream:
         tongues = [np.zeros((0, len(TONGUE)), np.float32)]
         while self.features.ready():
             features = torch.from_numpy(self.features.pull())
+            self._phones = self._predict_phones(features)
             sample, expected = self._denoise(features)
             scaled = self.processor.scale(self.processor.postprocess(sample, expected, self.lids))
             if (learnt := self.processor.poses(sample)) is not None:
                 scaled = self.processor.keep_gaze(scaled, learnt)
                 poses.append(self.controls.head_motion * learnt.numpy())
             codes.append(scaled)
-            heard = hear_tongue(self.encoder, self.processor.head, features, self._heard)
-            placed = place_tongue(self.processor.head, heard, scaled)
-            if heard is not None and placed is not None:
+            if self.tongue is not None and self._phones is not None:
+                heard = heard_tongue(self._phones.numpy(), self._heard)
                 self._heard = heard[-1]
-                tongues.append(placed)
+                tongues.append(place_tongue(self.processor.channels, heard, scaled))
             self.num_frames += self.hop
         self.poses = None if self.poses is None else np.concatenate(poses)
         self.tongue = None if self.tongue is None else np.concatenate(tongues)
         return torch.cat(codes)
+
+    @torch.inference_mode()
+    def _predict_phones(self, features: torch.Tensor) -> torch.Tensor | None:
+        """Predict phones (2 hop, P) float32 of the next frames, for lips and tongue; `None` where none are heard."""
+        if not getattr(self.encoder.config, "num_phones", 0):
+            return None
+        return self.encoder.predict_phones(features[None].to(self.encoder.device, self.encoder.dtype))[0].float().cpu()
 
     @torch.inference_mode()
     def _denoise(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,30 +19,24 @@ def hears_tongue(audio_encoder: Any, head: NPHMModel | None) -> bool:
 
 
 @torch.no_grad()
-def hear_tongue(
-    audio_encoder: Any, head: NPHMModel | None, features: torch.Tensor, before: np.ndarray | None = None
-) -> np.ndarray | None:
+def hear_tongue(audio_encoder: Any, head: NPHMModel | None, features: torch.Tensor) -> np.ndarray | None:
     """Find the motion of the tongue in the phones that the audio encoder hears.
 
     Args:
-        features: (N, A) float of `encode_audio`, of one clip. before ((5,) float, *optional*): the frame before.
+        features: (N, A) float of `encode_audio`, of one clip.
 
     Returns: (N, 5) float32 in the order of `blendshapes.TONGUE`; `None` where `hears_tongue` says no.
     """
     if not hears_tongue(audio_encoder, head):
         return None
     logits = audio_encoder.predict_phones(features[None].to(audio_encoder.device, audio_encoder.dtype))[0]
-    return heard_tongue(logits.float().cpu().numpy(), before)
+    return heard_tongue(logits.float().cpu().numpy())
 
 
-def place_tongue(head: NPHMModel | None, tongue: np.ndarray | None, expressions: torch.Tensor) -> np.ndarray | None:
+def place_tongue(channels: Channels, tongue: np.ndarray, expressions: torch.Tensor) -> np.ndarray:
     """Fit the tongue's weights (N, 5) of a clip to the mouth of its codes (N, D)."""
-    if tongue is None:
-        return None
-    channels = Channels(head, "a tongue")
     mouth = np.zeros((len(tongue), len(INDEX)), np.float32)
     weights = channels.weights(torch.as_tensor(expressions)).numpy()
-    for name, values in zip(channels.names, weights.T, strict=True):
-        if name in INDEX:
-            mouth[:, INDEX[name]] = values
+    columns = {INDEX[name]: index for index, name in enumerate(channels.names) if name in INDEX}
+    mouth[:, list(columns)] = weights[:, list(columns.values())]
     return within_mouth(tongue, mouth)

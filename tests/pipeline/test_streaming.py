@@ -228,6 +228,19 @@ def test_statistics_become_those_of_the_clip():
     assert FeatureStream(encoder, extractor).statistics.columns.shape == running.columns.shape
 
 
+def test_silence_is_encoded_once(live, monkeypatch):
+    """Between turns nothing is to be heard for minutes: what was made of nothing serves again."""
+    clip, calls = np.concatenate((speech_like(0.5), np.zeros(4 * RATE, np.float32), speech_like(0.5))), []
+    encode, counts = live.audio_encoder.encode_columns, []
+    monkeypatch.setattr(live.audio_encoder, "encode_columns", lambda *given: calls.append(1) or encode(*given))
+    made = stream_codes(live, clip)
+    counts.append(len(calls))
+    monkeypatch.setattr(np, "array_equal", lambda *_: False)
+    assert torch.equal(stream_codes(live, clip), made)
+    counts.append(len(calls) - counts[0])
+    assert counts[1] == len(made) / 2 and counts[0] < 0.6 * counts[1]
+
+
 def test_a_long_pause_changes_nothing():
     extractor = make_pipeline().feature_extractor
     running = RunningStatistics(extractor)

@@ -37,7 +37,7 @@ def static_server(folder: Path = FOLDER) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def browser_page(recording: Path) -> Iterator[Any]:
+def browser_page(recording: Path, *switches: str) -> Iterator[Any]:
     """A page of headless Chromium whose microphone hears a wav file; skips where something is missing."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
     for name in ("vendor", "model"):
@@ -48,7 +48,7 @@ def browser_page(recording: Path) -> Iterator[Any]:
     arguments = [
         "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--use-fake-ui-for-media-stream",
         "--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={recording}",
-        "--autoplay-policy=no-user-gesture-required",
+        "--autoplay-policy=no-user-gesture-required", *switches,
     ]  # fmt: skip
     with playwright.sync_playwright() as run:
         if program is None and not Path(run.chromium.executable_path).is_file():

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A face that listens: sound from anywhere in Web Audio -> ARKit's weights at the page's own rate, in step with that sound.
 
-export { FaceStream, Resampler, gaussian, unpacked } from "./stream.js";
+export { FaceStream, Resampler, gaussian } from "./stream.js";
+export { openSession, unpacked } from "./model.js";
 export { bindAvatar } from "./avatar.js";
 
 const here = (path) => new URL(path, import.meta.url).href;
@@ -42,7 +43,7 @@ export class LiveFace {
     this.delay = delay + 0.02 + 0.06;
     this.input = new AudioWorkletNode(context, "facetalk-tap");
     this.input.port.postMessage(port, [port]);
-    this.output = this.input.connect(new DelayNode(context, { delayTime: this.delay, maxDelayTime: 5 }));
+    this.output = this.input.connect(new DelayNode(context, { delayTime: this.delay, maxDelayTime: this.delay }));
     this.input.connect(new GainNode(context, { gain: 0 })).connect(context.destination);  // a node that leads nowhere sleeps
     worker.onmessage = ({ data }) => {
       if (data.error) throw new Error(data.error);

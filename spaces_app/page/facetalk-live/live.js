@@ -13,17 +13,38 @@ const key = new THREE.DirectionalLight(0xffffff, 2);
 key.position.set(1, 1.5, 2.5);
 scene.add(key);
 const SHADE = { mouth: 0.12, teeth: 0.5 };  // of our head: no shadow falls into its mouth
-let face = null, avatar = null, stop = null, root = null;
+let face = null, avatar = null, stop = null, root = null, again = null;
 
-async function show(buffer) {
-  const gltf = await new GLTFLoader().parseAsync(buffer, "");
-  if (root) holder.remove(root);
+/** Leave out the vertices that no triangle has, such as all of the skin's for the mouth: three.js keeps every shape of each. */
+function compact(geometry) {
+  const { index, attributes, morphAttributes } = geometry;
+  if (!index) return;
+  const used = [...new Set(index.array)].sort((a, b) => a - b), place = new Map(used.map((old, i) => [old, i]));
+  const take = (attribute) => {
+    const { itemSize } = attribute, array = new Float32Array(used.length * itemSize);
+    used.forEach((old, i) => { for (let c = 0; c < itemSize; c++) array[i * itemSize + c] = attribute.getComponent(old, c); });
+    return new THREE.BufferAttribute(array, itemSize);
+  };
+  geometry.setIndex(new THREE.BufferAttribute(Uint32Array.from(index.array, (old) => place.get(old)), 1));
+  for (const name of Object.keys(attributes)) geometry.setAttribute(name, take(attributes[name]));
+  for (const name of Object.keys(morphAttributes)) morphAttributes[name] = morphAttributes[name].map(take);
+}
+
+/** Show what a function reads: an ArrayBuffer of a glb. */
+async function show(read) {
+  const gltf = await new GLTFLoader().parseAsync(await read(), "");
+  again = read;
+  if (root) {
+    holder.remove(root);
+    root.traverse(({ geometry, material }) => { geometry?.dispose(); material?.map?.dispose(); });
+  }
   root = gltf.scene;
   holder.add(root);
   const box = new THREE.Box3();
   root.updateMatrixWorld(true);
   root.traverse((mesh) => {  // a whole body is looked in the face: at what speech moves
     if (!mesh.morphTargetInfluences) return;
+    compact(mesh.geometry);
     mesh.frustumCulled = false;
     mesh.material.color.multiplyScalar(SHADE[mesh.material.name] || 1);
     box.union(new THREE.Box3().setFromBufferAttribute(mesh.geometry.attributes.position).applyMatrix4(mesh.matrixWorld));
@@ -31,6 +52,10 @@ async function show(buffer) {
   const size = box.getSize(new THREE.Vector3()), middle = box.getCenter(new THREE.Vector3());
   root.position.sub(middle);
   camera.position.set(0, 0, (0.62 * size.y) / Math.tan(Math.PI * 12 / 180) + size.z / 4);
+  renderer.render(scene, camera);
+  root.traverse(({ geometry }) => {  // the graphics card has them now
+    for (const shapes of Object.values(geometry?.morphAttributes || {})) for (const shape of shapes) shape.array = new Float32Array(0);
+  });
   avatar = null;
   window.avatar = root;  // for the curious, and for tests
 }
@@ -60,7 +85,8 @@ find("#recording").onchange = tell(async ({ target }) => {
   if (file) await (await listen()).play(await file.arrayBuffer());
   target.value = "";
 });
-find("#avatar").onchange = tell(async ({ target }) => target.files[0] && show(await target.files[0].arrayBuffer()));
+find("#avatar").onchange = tell(async ({ target: { files: [file] } }) => file && show(() => file.arrayBuffer()));
+canvas.addEventListener("webglcontextrestored", tell(() => again && show(again)));  // shapes were the card's alone
 
 let last = 0, drawn = 0;
 function draw(time) {
@@ -91,4 +117,4 @@ const turn = (x, y) => { holder.rotation.y += x; holder.rotation.x = Math.min(Ma
 box.onpointerdown = (event) => box.setPointerCapture(event.pointerId);
 box.onpointermove = (event) => event.buttons && turn(event.movementX / 200, event.movementY / 200);
 requestAnimationFrame(draw);
-tell(async () => show(await (await fetch("./model/head.glb")).arrayBuffer()))();
+tell(() => show(async () => (await fetch("./model/head.glb")).arrayBuffer()))();

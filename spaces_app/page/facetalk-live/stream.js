@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Speech in, face weights out: facetalk_hf/portable/runtime.py once more, on the same files. No DOM: page, worker, node.
 
+export { unpacked } from "./model.js";
+
 const FRAME = 4;  // log-mel columns in a video frame
 const NATS = Math.log(10) / 10;  // in a decibel
 
@@ -254,7 +256,12 @@ export class FaceStream {
     const total = past + hop + ahead, values = new Float32Array(FRAME * total * width), mask = new Float32Array(total);
     this.kept.forEach((column, i) => this.statistics.normalize(column, values, i * width));
     for (let i = 0; i < total; i++) mask[i] = Number(first - past + i >= 0 && (this.end === null || first - past + i < this.end));
-    const heard = await this.encoder.run({ columns: tensor(values, FRAME * total, width), mask: tensor(mask, total) });
+    const differs = (name, now) => now.some((value, i) => value !== this.heard[name][i]);
+    if (!this.heard || differs("values", values) || differs("mask", mask)) {
+      const told = { columns: tensor(values, FRAME * total, width), mask: tensor(mask, total) };
+      this.heard = { values, mask, made: await this.encoder.run(told) };  // silence goes on and on: once will do
+    }
+    const heard = this.heard.made;
     this.kept.splice(0, FRAME * hop);
 
     const pairs = config.frequencies.length, turn = new Float32Array(2 * hop * pairs);
@@ -353,23 +360,6 @@ export class FaceStream {
     for (const [row, column, share] of this.config.to_arkit) result[column] += share * weights[row];
     return result.map((value) => Math.min(Math.max(value, 0), 1));
   }
-}
-
-/** The ONNX file in one that is packed: facetalk_hf/portable/packing.py. A plain file comes back as it is. */
-export async function unpacked(name, buffer) {
-  if (!name.endsWith(".onnxz")) return new Uint8Array(buffer);
-  const inflated = new Response(buffer).body.pipeThrough(new DecompressionStream("deflate"));
-  const plain = await new Response(inflated).arrayBuffer(), first = 4 + new DataView(plain).getUint32(0, true);
-  const runs = JSON.parse(new TextDecoder().decode(new Uint8Array(plain, 4, first - 4)));
-  const body = new Uint8Array(plain, first), result = new Uint8Array(body.length);
-  const numbers = runs.reduce((sum, [, length]) => sum + length, 0) / 2;
-  let outside = 0, low = body.length - numbers, high = low - numbers, at = 0;
-  for (const [start, length] of [...runs, [body.length, 0]]) {
-    result.set(body.subarray(outside, outside + start - at), at);
-    outside += start - at;
-    for (at = start; at < start + length;) { result[at++] = body[low++]; result[at++] = body[high++]; }
-  }
-  return result;
 }
 
 function joined(first, second) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Runs the networks beside the page. In: {open} once, then sound through a port. Out: {ready}, {frames}, {error}.
 
-import { FaceStream, unpacked } from "./stream.js";
+import { openSession } from "./model.js";
+import { FaceStream } from "./stream.js";
 
 let stream, began = null;
 
@@ -17,8 +18,7 @@ async function open({ model, runtime, device, port, options }) {
   ort.env.wasm.numThreads = 1;  // pages without cross-origin isolation have no more, and one is enough
   ort.env.logLevel = "error";
   const config = await fetched(model + "config.json", "json");
-  const load = async (name) =>
-    ort.InferenceSession.create(await unpacked(name, await fetched(model + name, "arrayBuffer")), { executionProviders: [device] });
+  const load = async (name) => openSession(ort, name, await fetched(model + name, "arrayBuffer"), { executionProviders: [device] });
   stream = new FaceStream({ config, encoder: await load(config.files.encoder), motion: await load(config.files.motion) }, ort, options);
   await new FaceStream({ ...stream }, ort, options).push(new Float32Array(options.rate));  // the first run is slow: now
   port.onmessage = ({ data }) => data.samples && hear(data);
