@@ -122,6 +122,9 @@ def check_model(model: str) -> None:
 
 def load_pipeline(model: str, device: str, dtype: Dtype) -> "FaceTalkPipeline":
     """Load a pipeline with its head onto a device; whatever is wrong with the model becomes one line."""
+    from .libraries import import_libraries
+
+    import_libraries()
     import torch
 
     from ..pipeline.facetalk import FaceTalkPipeline

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: MIT
+"""Where the template begins on a head without landmarks: by the anchors of NPHM and MonoNPHM, or by the shape alone."""
+
+import numpy as np
+
+from ..mesh.geometry import Surface
+from .fitting import STIFFNESS, Target, place_by
+from .topology import Topology, split
+
+
+STIFF = (3000.0, 1000.0)
+"""Rounds before those of a fit by landmarks, for starts that are some mm off."""
+FEATURES: dict[int, tuple[tuple[int, int], ...]] = {
+    39: (
+        (0, 5708), (1, 6213), (4, 391), (5, 2632), (10, 1528), (11, 3742), (12, 1507), (13, 3721), (14, 64),
+        (15, 2305), (33, 4857), (34, 5518), (35, 0), (36, 4511), (38, 966),
+    ),
+    65: (
+        (10, 69), (11, 2310), (12, 1507), (13, 3721), (14, 1528), (15, 3742), (16, 5708), (17, 6213), (18, 2069),
+        (19, 4263), (20, 6005), (21, 6509), (44, 5662), (45, 6167), (46, 5862), (47, 6367), (48, 1537), (49, 3751),
+        (50, 578), (51, 2819), (54, 1440), (55, 3654), (60, 966), (61, 978), (62, 4857), (64, 4948),
+    ),
+}  # fmt: skip
+"""Anchors that lie at features (corners of eyes and mouth, nose, lips, chin), by their number: anchor, place."""
+EXPANSES: dict[int, tuple[tuple[int, int], ...]] = {
+    39: (
+        (2, 442), (3, 2683), (6, 1208), (7, 3426), (8, 1034), (9, 3254), (16, 755), (17, 2996), (18, 1713), (19, 3918),
+        (20, 8074), (21, 7347), (22, 8244), (23, 8519), (24, 9779), (25, 9801), (26, 9569), (27, 9358), (32, 1611),
+        (37, 972),
+    ),
+    65: (
+        (0, 1223), (1, 3441), (2, 747), (3, 2988), (4, 1674), (5, 3881), (6, 232), (7, 2473), (8, 1915), (9, 4115),
+        (22, 8074), (23, 7347), (24, 8244), (25, 8519), (26, 9779), (27, 9801), (28, 9569), (29, 9358), (34, 938),
+        (35, 3178), (36, 19), (37, 2260), (38, 442), (39, 2683), (40, 1208), (41, 3426), (42, 1080), (43, 3300),
+        (52, 2004), (53, 4204), (56, 768), (57, 3009), (58, 210), (59, 2451), (63, 1819),
+    ),
+}  # fmt: skip
+"""The others: cheeks, jaw, skull. Anchors of the neck are left out, which the template's neck does not reach."""
+# Both were found from the mean anchors of the two repositories, put on the template by nose and corners of the eyes.
+
+
+def usable_anchors(anchors: np.ndarray, target: Target) -> bool:
+    """Say whether anchors (K, 3) mm are of a known kind and lie where the surface is: they are points of its skin."""
+    from scipy.spatial import cKDTree
+
+    if len(anchors) not in FEATURES or not np.isfinite(anchors).all():
+        return False
+    chosen = anchors[[anchor for anchor, _ in FEATURES[len(anchors)]]]
+    return bool(np.median(cKDTree(target.vertices[target.used]).query(chosen)[0]) < 10)
+
+
+def by_anchors(topology: Topology, anchors: np.ndarray) -> np.ndarray:
+    """Put the template where 39 or 65 anchors (K, 3) mm say, (W, 3): those on smooth skin have less of a say."""
+    pairs = np.array(FEATURES[len(anchors)] + EXPANSES[len(anchors)])
+    smoothing = np.where(np.arange(len(pairs)) < len(FEATURES[len(anchors)]), 1.0, 20.0)
+    return place_by(topology, pairs[:, 1], anchors[pairs[:, 0]], smoothing)
+
+
+def by_shape(topology: Topology, target: Target, rounds: int = 40) -> np.ndarray:
+    """Move, turn and scale the template onto a surface that looks along +z, its top at +y, (W, 3).
+
+    Top of the head and tip of the nose first, then the nearest points of the front, without the worst third
+    (iterated closest points, similarities).
+    """
+    points, shape = target.vertices[target.used], topology.shape
+    middle = np.abs(points[:, 0] - np.median(points[:, 0])) < 15
+    high = points[:, 1].max()
+    face = middle & (points[:, 1] < high - 90) & (points[:, 1] > high - 200)
+    nose = points[face][points[face, 2].argmax()] if face.any() else points[points[:, 2].argmax()]
+    places = shape + [np.median(points[:, 0]), high - shape[:, 1].max(), nose[2] - shape[:, 2].max()]
+    surface = Surface(split(topology.quads), len(shape))
+    front = np.flatnonzero((shape[:, 2] > -30) & ~topology.socket)[::3]
+    for _ in range(rounds):
+        normals = surface.normals(places)[0]
+        corners, shares = target.project(places[front], normals[front])
+        found = np.einsum("nc,ncd->nd", shares, target.vertices[corners])
+        far = np.linalg.norm(found - places[front], axis=1)
+        near = far <= np.quantile(far, 0.67)
+        places = similarity(shape[front[near]], found[near])(shape)
+    return places
+
+
+def similarity(source: np.ndarray, goal: np.ndarray):
+    """Find the turn, scale within a fifth, and shift that bring points (n, 3) nearest to others (Umeyama 1991)."""
+    a, b = source.mean(0), goal.mean(0)
+    u, s, vt = np.linalg.svd((goal - b).T @ (source - a))
+    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    scale = float(np.clip((s * sign).sum() / ((source - a) ** 2).sum(), 0.8, 1.25))
+    turn = scale * (u * sign) @ vt
+    return lambda points: (points - a) @ turn.T + b
+
+
+__all__ = ["STIFF", "STIFFNESS", "by_anchors", "by_shape", "usable_anchors"]
