@@ -20,7 +20,7 @@ from .glb_meshes import STEP, PlainMesh, QuantisedMesh, compressed
 from .gltf import USHORT, VERTEX_BUFFER, GlbBuffer, Tracks, pack_glb
 from .head_animation import HeadAnimation
 from .sparse_targets import needed_displacements
-from .template_head import TemplateHead, can_take_template, on_template
+from .template_head import TemplateHead, try_template
 
 
 ROUGHNESS = (0.52, 0.06, 0.22, 0.45, 0.6)
@@ -61,7 +61,8 @@ def write_glb(
             template those that each stay within it there, and within four times as much where a clip uses them less.
         detail (`"template"` or `"full"`, *optional*, defaults to `"template"`): the same 13,130 vertices for every
             head, with texture coordinates, pictures and morph normals; or the surface as it was extracted, with
-            colours at its vertices. A head whose landmarks are not known has full detail in any case.
+            colours at its vertices. A head of which neither landmarks nor anchors are known has full detail in any
+            case, and so has one that the template does not come near to, with a warning.
         compress (`bool`, *optional*, defaults to `False`): KHR_mesh_quantization and EXT_meshopt_compression, for web
             pages; Blender does not read it.
 
@@ -72,8 +73,9 @@ def write_glb(
         raise FaceTalkError(f"detail must be one of {', '.join(get_args(Detail))}, not {detail!r}")
     if not len(animation.faces):
         raise FaceTalkError("there is nothing to write: the animation has no faces")
-    if detail == "template" and can_take_template(animation):
-        document = HeadDocument(on_template(animation), TOLERANCE if tolerance is None else tolerance, compress)
+    head = try_template(animation) if detail == "template" else None
+    if head is not None:
+        document = HeadDocument(head, TOLERANCE if tolerance is None else tolerance, compress)
     else:
         owner = np.arange(len(animation.base))
         plain = TemplateHead(animation, None, None, {}, owner)
@@ -143,6 +145,8 @@ class HeadDocument:
             "geometryErrorMillimetres": round(self.error, 5),
         }
         if self.head.pictures:
+            if self.head.error is not None:
+                document["asset"]["extras"]["templateErrorMillimetres"] = round(self.head.error, 4)
             document["asset"]["copyright"] = "Topology and texture coordinates: ICT-FaceKit, MIT, (c) 2020 USC ICT"
         if change is not None:
             change(document, moving)

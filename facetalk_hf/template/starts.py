@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""Where the template begins on a head without landmarks: by the anchors of NPHM and MonoNPHM, or by the shape alone."""
+"""Put the template on a head without landmarks: by the anchors of NPHM and MonoNPHM, or by the shape alone."""
+
+from collections.abc import Callable
 
 import numpy as np
 
-from ..mesh.geometry import Surface
-from .fitting import STIFFNESS, Target, place_by
+from ..errors import FaceTalkError
+from ..mesh.geometry import Surface, boundary_edges
+from .fitting import STIFFNESS, Fit, Target, fit_places, place_by
 from .topology import Topology, split
 
 
+WORST = 1.0
+"""Of the face's distances from the template, mm, the 99th percentile: more is no head, or one that was missed."""
+ASTRAY = 15.0
+"""Mean distance in mm of anchors from where those of the mean head are, turned and scaled: more are of no use."""
 STIFF = (3000.0, 1000.0)
 """Rounds before those of a fit by landmarks, for starts that are some mm off."""
 FEATURES: dict[int, tuple[tuple[int, int], ...]] = {
@@ -39,21 +46,75 @@ EXPANSES: dict[int, tuple[tuple[int, int], ...]] = {
 # Both were found from the mean anchors of the two repositories, put on the template by nose and corners of the eyes.
 
 
-def usable_anchors(anchors: np.ndarray, target: Target) -> bool:
-    """Say whether anchors (K, 3) mm are of a known kind and lie where the surface is: they are points of its skin."""
-    from scipy.spatial import cKDTree
+def fit_unmarked(topology: Topology, target: Target, anchors: np.ndarray) -> Fit:
+    """Put the template on a surface without landmarks: by its anchors (K, 3) mm where they can be used, else by shape.
 
-    if len(anchors) not in FEATURES or not np.isfinite(anchors).all():
-        return False
-    chosen = anchors[[anchor for anchor, _ in FEATURES[len(anchors)]]]
-    return bool(np.median(cKDTree(target.vertices[target.used]).query(chosen)[0]) < 10)
+    Raises:
+        FaceTalkError: the surface is not one of a head that the template can take on, with how far it is off.
+    """
+    places = by_anchors(topology, anchors)
+    if places is None:
+        places = by_shape(topology, target)
+    fit = fit_places(topology, target, places, rounds=STIFF + STIFFNESS)
+    error = face_error(topology, fit, target)
+    if not error < WORST:
+        raise FaceTalkError(f"its face is {error:.2g} mm off the template, {WORST:g} is the most")
+    return fit
 
 
-def by_anchors(topology: Topology, anchors: np.ndarray) -> np.ndarray:
-    """Put the template where 39 or 65 anchors (K, 3) mm say, (W, 3): those on smooth skin have less of a say."""
+def face_error(topology: Topology, fit: Fit, target: Target) -> float:
+    """Measure how far vertices of a surface's face are from the template on it, mm: the 99th percentile.
+
+    What lies in the openings of the eyes is left out: the template has none there.
+    """
+    flat = Target(fit.open, split(topology.quads))
+    used = target.used
+    corners, shares = flat.project(target.vertices[used], target.normals[used])
+    off = np.linalg.norm(np.einsum("nc,ncd->nd", shares, flat.vertices[corners]) - target.vertices[used], axis=1)
+    chosen = face_places(topology)[corners].all(1) & ~in_openings(topology, fit.open, target.vertices[used])
+    return float(np.quantile(off[chosen], 0.99)) if chosen.any() else np.inf
+
+
+def face_places(topology: Topology) -> np.ndarray:
+    """Say which places are the skin of the face, (W,) bool: between the jaw's outline and the forehead, in front."""
+    marks, shape = topology.shape[topology.landmarks], topology.shape
+    high = marks[17:27, 1].max() + np.linalg.norm(marks[27] - marks[33])
+    jaw = np.interp(shape[:, 0], marks[:17, 0], marks[:17, 1], left=np.inf, right=np.inf)
+    return ~topology.socket & (shape[:, 1] > jaw) & (shape[:, 1] < high) & (shape[:, 2] > marks[[0, 16], 2].mean())
+
+
+def in_openings(topology: Topology, places: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Say which points (n, 3) the template, its places (W, 3) on a head, leaves bare between the lids, (n,) bool."""
+    shape, inside = topology.shape, np.zeros(len(points), bool)
+    edges = boundary_edges(split(topology.quads))
+    edges = edges[shape[edges[:, 0], 1] >= shape[topology.landmarks, 1].min()]
+    for side in (-1, 1):
+        loop = places[edges[side * shape[edges[:, 0], 0] > 0]]
+        middle = loop[:, 0].mean(0)
+        axes = np.linalg.svd(loop[:, 0] - middle, full_matrices=False)[2]
+        reach = np.linalg.norm(loop[:, 0] - middle, axis=1).max()
+        near = np.flatnonzero(np.linalg.norm(points - middle, axis=1) < reach)
+        # Around a point inside, the edges of the rim turn once.
+        seen = (loop[None] - points[near][:, None, None]) @ axes[:2].T
+        (ax, ay), (bx, by) = seen[:, :, 0].T, seen[:, :, 1].T
+        turn = np.arctan2(ax * by - ay * bx, ax * bx + ay * by).sum(0)
+        inside[near] = np.abs(turn) > np.pi
+    return inside
+
+
+def by_anchors(topology: Topology, anchors: np.ndarray) -> np.ndarray | None:
+    """Put the template where 39 or 65 anchors (K, 3) mm say, (W, 3): those on smooth skin have less of a say.
+
+    Returns `None` for anchors of another number, or that do not lie like those of a head.
+    """
+    if len(anchors) not in FEATURES:
+        return None
     pairs = np.array(FEATURES[len(anchors)] + EXPANSES[len(anchors)])
-    smoothing = np.where(np.arange(len(pairs)) < len(FEATURES[len(anchors)]), 1.0, 20.0)
-    return place_by(topology, pairs[:, 1], anchors[pairs[:, 0]], smoothing)
+    marks, points = topology.shape[pairs[:, 1]], anchors[pairs[:, 0]]
+    if not np.linalg.norm(similarity(marks, points)(marks) - points, axis=1).mean() < ASTRAY:
+        return None
+    smoothing = np.where(np.arange(len(pairs)) < len(FEATURES[len(anchors)]), 20.0, 400.0)
+    return place_by(topology, pairs[:, 1], points, smoothing)
 
 
 def by_shape(topology: Topology, target: Target, rounds: int = 40) -> np.ndarray:
@@ -80,7 +141,7 @@ def by_shape(topology: Topology, target: Target, rounds: int = 40) -> np.ndarray
     return places
 
 
-def similarity(source: np.ndarray, goal: np.ndarray):
+def similarity(source: np.ndarray, goal: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Find the turn, scale within a fifth, and shift that bring points (n, 3) nearest to others (Umeyama 1991)."""
     a, b = source.mean(0), goal.mean(0)
     u, s, vt = np.linalg.svd((goal - b).T @ (source - a))
@@ -88,6 +149,3 @@ def similarity(source: np.ndarray, goal: np.ndarray):
     scale = float(np.clip((s * sign).sum() / ((source - a) ** 2).sum(), 0.8, 1.25))
     turn = scale * (u * sign) @ vt
     return lambda points: (points - a) @ turn.T + b
-
-
-__all__ = ["STIFF", "STIFFNESS", "by_anchors", "by_shape", "usable_anchors"]
