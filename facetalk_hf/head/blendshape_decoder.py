@@ -22,7 +22,7 @@ from .eyelids import seal_blink
 from .eyes import cut_eye_openings, eyeballs, finish_lids
 from .facial_weights import facial_weights
 from .field_values import CHUNK, evaluate
-from .hair_styles import HairStyle, loose_hair, without_flecks
+from .hair_styles import HairStyle, even_stubble, loose_hair, without_flecks
 from .lips import seal_lips
 from .teeth import JAW_MAPS, teeth
 
@@ -201,7 +201,8 @@ class BlendshapeDecoder(HeadDecoder):
         key = self._digest("", bald, torch.from_numpy(points))
         depth = kept_arrays("hair", key, measure)["depth"] * MILLIMETRES
         bearded = float(code[0, hair][-1]) > 0.05
-        return without_flecks(depth, faces, beard=bearded & (points[:, 1] < nose))
+        beard = bearded & (points[:, 1] < nose)
+        return even_stubble(without_flecks(depth, faces, beard), faces, beard)
 
     def _seal_blinks(
         self, fields: np.ndarray, base: np.ndarray, faces: np.ndarray, centers: np.ndarray, radius: np.ndarray
