@@ -265,7 +265,7 @@ def tapered(animation: HeadAnimation, tolerance: float) -> tuple[np.ndarray, flo
     limit = left_out(animation, tolerance, 4.0)[:, None] * np.where(animation.parts == MOUTH, HIDDEN, 1)
     size = np.linalg.norm(animation.targets, axis=2)
     targets = animation.targets * smoothstep(0, 1, size / np.maximum(limit, 1e-9) - 1)[..., None].astype(np.float32)
-    rest, error = (animation.targets - targets)[:, seen].reshape(len(targets), -1), 0.0
+    rest, error = (animation.targets - targets)[:, seen].reshape(len(targets), 3 * int(seen.sum())), 0.0
     for start in range(0, animation.num_frames, 16):
         off = (animation.weights[start : start + 16] @ rest).reshape(-1, 3)
         error = max(error, float(np.linalg.norm(off, axis=1).max(initial=0)))

@@ -91,7 +91,7 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
         FaceTalkError: the surface of a head without landmarks is none that the template can take on.
     """
     kept = _kept(animation)
-    eyed = bool((animation.parts == EYES).any())
+    eyed = animation.landmark_vertices is not None
     if not eyed:
         bare = in_openings(load_topology(), kept.fit.open, open_pose(animation))
         animation = animation.replace(parts=np.where(bare, EYES, animation.parts))
@@ -104,7 +104,7 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
     faces = [topology.triangles[~kept.fit.hidden[topology.owner[topology.triangles]].all(1)]]
     # How far apart vertices are left, mm: the white of an eye is smooth, gums, tongue and rear teeth lie in the dark.
     white = animation.colors.min(1) > 160
-    spacing = {EYES: np.where(white, 2.0, 0.9), TEETH: np.where(white, 1.3, 2.0), HAIR: np.full(len(white), 4.0)}
+    spacing = {EYES: np.where(white, 2.0, 0.9), TEETH: np.where(white, 1.3, 2.6), HAIR: np.full(len(white), 5.0)}
     for kind, apart in spacing.items():
         part = animation.faces[kinds == kind]
         if kind == EYES and eyed:

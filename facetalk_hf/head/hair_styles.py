@@ -87,7 +87,7 @@ def without_flecks(depth: np.ndarray, faces: np.ndarray, beard: np.ndarray) -> n
 
 
 def even_stubble(depth: np.ndarray, faces: np.ndarray, beard: np.ndarray) -> np.ndarray:
-    """Spread what is thin of a beard (V,) bool evenly: stubble is as thin as the network's error, and would be patches.
+    """Spread what is thin of a beard (V,) bool evenly: stubble, as thin as the network's error, would be patches.
 
     Args: depth ((V,) float, mm), faces ((F, 3) int): as in [`loose_hair`].
     """

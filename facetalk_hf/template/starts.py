@@ -13,8 +13,10 @@ from .topology import Topology, split
 
 WORST = 1.0
 """Of the face's distances from the template, mm, the 99th percentile: more is no head, or one that was missed."""
-ASTRAY = 15.0
-"""Mean distance in mm of anchors from where those of the mean head are, turned and scaled: more are of no use."""
+ASTRAY = 25.0
+"""Distance in mm of an anchor from where the mean head, turned and scaled, has it: beyond, it is not used."""
+STRANGEST = 6.0
+"""Mean distance in mm of the landmarks from those of the mean head, turned and scaled; heads have 2 to 4."""
 STIFF = (3000.0, 1000.0)
 """Rounds before those of a fit by landmarks, for starts that are some mm off."""
 FEATURES: dict[int, tuple[tuple[int, int], ...]] = {
@@ -57,6 +59,9 @@ def fit_unmarked(topology: Topology, target: Target, anchors: np.ndarray) -> Fit
         places = by_shape(topology, target)
     fit = fit_places(topology, target, places, rounds=STIFF + STIFFNESS)
     error = face_error(topology, fit, target)
+    strange = unlike(topology.shape[topology.landmarks], fit.open[topology.landmarks]).mean()
+    if strange > STRANGEST:  # the template wraps a ball, too
+        raise FaceTalkError(f"its landmarks would be {strange:.2g} mm from a mean head's, {STRANGEST:g} is the most")
     if not error < WORST:
         raise FaceTalkError(f"its face is {error:.2g} mm off the template, {WORST:g} is the most")
     return fit
@@ -110,11 +115,12 @@ def by_anchors(topology: Topology, anchors: np.ndarray) -> np.ndarray | None:
     if len(anchors) not in FEATURES:
         return None
     pairs = np.array(FEATURES[len(anchors)] + EXPANSES[len(anchors)])
-    marks, points = topology.shape[pairs[:, 1]], anchors[pairs[:, 0]]
-    if not np.linalg.norm(similarity(marks, points)(marks) - points, axis=1).mean() < ASTRAY:
+    points = anchors[pairs[:, 0]]
+    near = unlike(topology.shape[pairs[:, 1]], points) < ASTRAY
+    if near.mean() < 0.7:
         return None
     smoothing = np.where(np.arange(len(pairs)) < len(FEATURES[len(anchors)]), 20.0, 400.0)
-    return place_by(topology, pairs[:, 1], points, smoothing)
+    return place_by(topology, pairs[near, 1], points[near], smoothing[near])
 
 
 def by_shape(topology: Topology, target: Target, rounds: int = 40) -> np.ndarray:
@@ -139,6 +145,11 @@ def by_shape(topology: Topology, target: Target, rounds: int = 40) -> np.ndarray
         near = far <= np.quantile(far, 0.67)
         places = similarity(shape[front[near]], found[near])(shape)
     return places
+
+
+def unlike(shape: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Measure how far points (n, 3) are from those of a shape (n, 3) that is turned, scaled and shifted, (n,) mm."""
+    return np.linalg.norm(similarity(shape, points)(shape) - points, axis=1)
 
 
 def similarity(source: np.ndarray, goal: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

@@ -170,7 +170,7 @@ def test_what_is_no_head_keeps_its_surface_and_one_line_says_so(tmp_path, capsys
     )  # fmt: skip
     save(animation, Format.glb, tmp_path / "a.glb")
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("  a.glb: ") and "mm off the template" in line
+    assert line.startswith("  a.glb: ") and "mm from a mean head's" in line
     glb = Glb((tmp_path / "a.glb").read_bytes())
     (primitive,) = glb.json["meshes"][0]["primitives"]
     assert glb.json["accessors"][primitive["attributes"]["POSITION"]]["count"] == len(ball.vertices)
