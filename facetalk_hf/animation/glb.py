@@ -31,11 +31,11 @@ GLOW = {MOUTH: 0.2, TEETH: 0.07}
 """Light that the mouth's inside gives off, as linear colour: hardly any lamp of a path tracer reaches it."""
 NORMAL_TOLERANCE = 0.12
 """Changes of a normal that morph targets leave out, as a length: 7 degrees at the largest weight of the clip."""
-HIDDEN = 6
-"""How much more is left out in the mouth's pocket, which lies in the dark behind the teeth."""
+SLACK = np.array([1, 1, 1, 6, 4])
+"""How much more is left out, by parts: in the mouth's pocket, dark behind the teeth, and of loose hair."""
 TOLERANCE = 0.25
 """Of displacements on the template, mm."""
-PICTURES = {"color": 84, "normal": 82, "occlusion": 75}
+PICTURES = {"color": 84, "normal": 78, "occlusion": 75}
 """Pictures of the template's texture, with the quality of their JPEG."""
 
 
@@ -179,7 +179,7 @@ class HeadDocument:
         else:
             attributes["COLOR_0"] = self._colors(animation.colors[index])
         used, targets = [], []
-        hidden = np.where(animation.parts == MOUTH, HIDDEN, 1)
+        hidden = SLACK[animation.parts]
         for number in range(len(animation.targets)):
             kept = np.flatnonzero(self.kept[number, index])
             if len(kept):
@@ -259,10 +259,11 @@ def tapered(animation: HeadAnimation, tolerance: float) -> tuple[np.ndarray, flo
     the tolerance for ARKit's shapes, however little the clip uses them.
 
     Returns: targets (R, V, 3), and how far any vertex of any frame is from where it should be, at most, in mm, the
-    mouth's pocket apart.
+    mouth's pocket and loose hair apart.
     """
-    seen = animation.parts != MOUTH
-    limit = left_out(animation, tolerance, 4.0)[:, None] * np.where(animation.parts == MOUTH, HIDDEN, 1)
+    slack = SLACK[animation.parts]
+    seen = slack == 1
+    limit = left_out(animation, tolerance, 4.0)[:, None] * slack
     size = np.linalg.norm(animation.targets, axis=2)
     targets = animation.targets * smoothstep(0, 1, size / np.maximum(limit, 1e-9) - 1)[..., None].astype(np.float32)
     rest, error = (animation.targets - targets)[:, seen].reshape(len(targets), 3 * int(seen.sum())), 0.0

@@ -104,7 +104,8 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
     faces = [topology.triangles[~kept.fit.hidden[topology.owner[topology.triangles]].all(1)]]
     # How far apart vertices are left, mm: the white of an eye is smooth, gums, tongue and rear teeth lie in the dark.
     white = animation.colors.min(1) > 160
-    spacing = {EYES: np.where(white, 2.0, 0.9), TEETH: np.where(white, 1.3, 2.6), HAIR: np.full(len(white), 5.0)}
+    inside = np.einsum("vc,vc->v", exact, animation.base - animation.base.mean(0)) < 0  # of hair: nobody looks there
+    spacing = {EYES: np.where(white, 2.6, 0.9), TEETH: np.where(white, 1.3, 2.6), HAIR: np.where(inside, 10.0, 6.5)}
     for kind, apart in spacing.items():
         part = animation.faces[kinds == kind]
         if kind == EYES and eyed:
