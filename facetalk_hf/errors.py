@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The one exception that a user of the package is meant to see."""
+"""The one exception, and the one warning, that a user of the package is meant to see."""
 
 import errno
 import os
@@ -10,6 +10,10 @@ class FaceTalkError(ValueError):
 
     The command line prints it and ends with exit code 2; a web demo shows it as it is.
     """
+
+
+class FaceTalkWarning(UserWarning):
+    """Something that was done in another way than asked for, in one plain line; the command prints it."""
 
 
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}

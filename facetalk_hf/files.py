@@ -132,8 +132,8 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-KEPT_FILES = 48
-"""Heads' surfaces and templates that the user's cache holds at most, 2 MB each."""
+KEPT_FILES = 64
+"""Heads' surfaces, hair and templates that the user's cache holds at most, 2 MB each."""
 
 
 def kept_folder() -> Path | None:

@@ -20,7 +20,7 @@ from .glb_meshes import STEP, PlainMesh, QuantisedMesh, compressed
 from .gltf import USHORT, VERTEX_BUFFER, GlbBuffer, Tracks, pack_glb
 from .head_animation import HeadAnimation
 from .sparse_targets import needed_displacements
-from .template_head import TemplateHead, can_take_template, on_template
+from .template_head import TemplateHead, try_template
 
 
 ROUGHNESS = (0.52, 0.06, 0.22, 0.45, 0.6)
@@ -31,11 +31,11 @@ GLOW = {MOUTH: 0.2, TEETH: 0.07}
 """Light that the mouth's inside gives off, as linear colour: hardly any lamp of a path tracer reaches it."""
 NORMAL_TOLERANCE = 0.12
 """Changes of a normal that morph targets leave out, as a length: 7 degrees at the largest weight of the clip."""
-HIDDEN = 6
-"""How much more is left out in the mouth's pocket, which lies in the dark behind the teeth."""
+SLACK = np.array([1, 1, 1, 6, 4])
+"""How much more is left out, by parts: in the mouth's pocket, dark behind the teeth, and of loose hair."""
 TOLERANCE = 0.25
 """Of displacements on the template, mm."""
-PICTURES = {"color": 84, "normal": 82, "occlusion": 75}
+PICTURES = {"color": 84, "normal": 78, "occlusion": 75}
 """Pictures of the template's texture, with the quality of their JPEG."""
 
 
@@ -61,7 +61,8 @@ def write_glb(
             template those that each stay within it there, and within four times as much where a clip uses them less.
         detail (`"template"` or `"full"`, *optional*, defaults to `"template"`): the same 13,130 vertices for every
             head, with texture coordinates, pictures and morph normals; or the surface as it was extracted, with
-            colours at its vertices. A head whose landmarks are not known has full detail in any case.
+            colours at its vertices. A head of which neither landmarks nor anchors are known has full detail in any
+            case, and so has one that the template does not come near to, with a warning.
         compress (`bool`, *optional*, defaults to `False`): KHR_mesh_quantization and EXT_meshopt_compression, for web
             pages; Blender does not read it.
 
@@ -72,8 +73,9 @@ def write_glb(
         raise FaceTalkError(f"detail must be one of {', '.join(get_args(Detail))}, not {detail!r}")
     if not len(animation.faces):
         raise FaceTalkError("there is nothing to write: the animation has no faces")
-    if detail == "template" and can_take_template(animation):
-        document = HeadDocument(on_template(animation), TOLERANCE if tolerance is None else tolerance, compress)
+    head = try_template(animation) if detail == "template" else None
+    if head is not None:
+        document = HeadDocument(head, TOLERANCE if tolerance is None else tolerance, compress)
     else:
         owner = np.arange(len(animation.base))
         plain = TemplateHead(animation, None, None, {}, owner)
@@ -143,6 +145,8 @@ class HeadDocument:
             "geometryErrorMillimetres": round(self.error, 5),
         }
         if self.head.pictures:
+            if self.head.error is not None:
+                document["asset"]["extras"]["templateErrorMillimetres"] = round(self.head.error, 4)
             document["asset"]["copyright"] = "Topology and texture coordinates: ICT-FaceKit, MIT, (c) 2020 USC ICT"
         if change is not None:
             change(document, moving)
@@ -175,7 +179,7 @@ class HeadDocument:
         else:
             attributes["COLOR_0"] = self._colors(animation.colors[index])
         used, targets = [], []
-        hidden = np.where(animation.parts == MOUTH, HIDDEN, 1)
+        hidden = SLACK[animation.parts]
         for number in range(len(animation.targets)):
             kept = np.flatnonzero(self.kept[number, index])
             if len(kept):
@@ -255,13 +259,14 @@ def tapered(animation: HeadAnimation, tolerance: float) -> tuple[np.ndarray, flo
     the tolerance for ARKit's shapes, however little the clip uses them.
 
     Returns: targets (R, V, 3), and how far any vertex of any frame is from where it should be, at most, in mm, the
-    mouth's pocket apart.
+    mouth's pocket and loose hair apart.
     """
-    seen = animation.parts != MOUTH
-    limit = left_out(animation, tolerance, 4.0)[:, None] * np.where(animation.parts == MOUTH, HIDDEN, 1)
+    slack = SLACK[animation.parts]
+    seen = slack == 1
+    limit = left_out(animation, tolerance, 4.0)[:, None] * slack
     size = np.linalg.norm(animation.targets, axis=2)
     targets = animation.targets * smoothstep(0, 1, size / np.maximum(limit, 1e-9) - 1)[..., None].astype(np.float32)
-    rest, error = (animation.targets - targets)[:, seen].reshape(len(targets), -1), 0.0
+    rest, error = (animation.targets - targets)[:, seen].reshape(len(targets), 3 * int(seen.sum())), 0.0
     for start in range(0, animation.num_frames, 16):
         off = (animation.weights[start : start + 16] @ rest).reshape(-1, 3)
         error = max(error, float(np.linalg.norm(off, axis=1).max(initial=0)))

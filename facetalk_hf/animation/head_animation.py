@@ -39,7 +39,8 @@ class HeadAnimation:
         poses ((T, 6) float, *optional*): rigid motion of the whole head about `pivot`: yaw, pitch, roll in degrees (to
             the subject's left, up, to the left shoulder), then x, y, z in mm. Not contained in base, targets and
             landmarks; the writers apply it. pivot ((3,) float, mm, *optional*): the origin where absent.
-        landmark_vertices ((68,) int, *optional*): the vertices of the skin nearest to the landmarks.
+        landmark_vertices ((68,) int, *optional*): the vertices of the skin nearest to the landmarks. anchor_vertices
+            ((K,) int, *optional*): those nearest to the anchors of a head that has no landmarks.
 
     Raises:
         FaceTalkError: shapes that do not fit together, non-finite numbers, a frame rate that is not positive.
@@ -63,6 +64,7 @@ class HeadAnimation:
     poses: np.ndarray | None = None
     pivot: np.ndarray | None = None
     landmark_vertices: np.ndarray | None = None
+    anchor_vertices: np.ndarray | None = None
     metadata: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -96,10 +98,12 @@ class HeadAnimation:
         ):
             if getattr(self, name) is not None:
                 setattr(self, name, _array(getattr(self, name), name, shape))
-        if self.landmark_vertices is not None:
-            marks = self.landmark_vertices = _array(self.landmark_vertices, "landmark_vertices", (68,), np.int32)
-            if not (marks.min() >= 0 and marks.max() < count):
-                raise FaceTalkError(f"landmark_vertices must index the {count} vertices of base")
+        for name, number in (("landmark_vertices", 68), ("anchor_vertices", None)):
+            if getattr(self, name) is not None:
+                marks = _array(getattr(self, name), name, (number,), np.int32)
+                if marks.size and not (marks.min() >= 0 and marks.max() < count):
+                    raise FaceTalkError(f"{name} must index the {count} vertices of base")
+                setattr(self, name, marks)
 
     def _with_still_tongue(self, weights: np.ndarray) -> np.ndarray:
         """Add weights of 0 for a tongue to weights of the other targets alone, which programs of old give."""

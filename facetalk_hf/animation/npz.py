@@ -18,6 +18,7 @@ from .head_animation import HeadAnimation
 
 
 GEOMETRY = ("base", "targets", "faces", "colors", "parts")
+MARKS = ("landmark_vertices", "anchor_vertices")
 KEYS = {"expressions": "expression"}
 
 
@@ -55,7 +56,7 @@ def load_animation(
             fields["sampling_rate"] = int(arrays["sampling_rate"])
         if has_geometry(arrays):
             fields |= {name: arrays[name] for name in GEOMETRY}
-            fields["landmark_vertices"] = arrays.get("landmark_vertices")
+            fields |= {name: arrays.get(name) for name in MARKS}
             return HeadAnimation(**fields)
         if decode is None:
             names = len(fields["target_names"])
@@ -108,8 +109,8 @@ def write_npz(
     `lip_aperture` (T,) in mm, `weights` (T, R), `target_names` (R,); what the animation lacks is an array of size 0.
     Where the head moves also `poses` (T, 6), degrees and mm, and `pivot` (3,).
     With `geometry` also `base`, `targets`, `faces`, `colors`, `parts`, `audio`, `sampling_rate` and, where they are
-    known, `landmark_vertices`. `comment` says that the head is synthetic. `more` adds arrays, such as the `audio` and
-    `sampling_rate` of a motion without head.
+    known, `landmark_vertices` or `anchor_vertices`. `comment` says that the head is synthetic. `more` adds arrays,
+    such as the `audio` and `sampling_rate` of a motion without head.
     """
     arrays: dict[str, Any] = {
         "comment": np.array(SYNTHETIC_NOTE),
@@ -129,8 +130,7 @@ def write_npz(
             arrays[name] = getattr(animation, name)
         arrays["audio"] = _or_empty(animation.audio, (0,))
         arrays["sampling_rate"] = np.int64(animation.sampling_rate)
-        if animation.landmark_vertices is not None:
-            arrays["landmark_vertices"] = animation.landmark_vertices
+        arrays |= {name: value for name in MARKS if (value := getattr(animation, name)) is not None}
     arrays |= more or {}
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         # numpy dates every member 1980, so nothing in the file tells when it was written.

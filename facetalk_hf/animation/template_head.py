@@ -3,24 +3,28 @@
 
 import hashlib
 import io
+import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import FaceTalkError, FaceTalkWarning
 from ..files import kept_arrays
 from ..mesh.geometry import Surface, unit
 from ..mesh.parts import EYES, HAIR, MOUTH, SKIN, TEETH
 from ..rendering.ambient import ambient_occlusion
 from ..template.baking import bake
-from ..template.fitting import Fit, fit_template
+from ..template.fitting import Fit, Target, fit_template
+from ..template.starts import face_error, fit_unmarked, in_openings
 from ..template.thinning import thin
 from ..template.topology import OPENING, load_topology
 from .gaze import find_eyeballs
 from .head_animation import HeadAnimation
 
 
-INNER_LIPS = ((61, 67), (62, 66), (63, 65))
+LIPS = {68: ((61, 67), (62, 66), (63, 65)), 39: ((35, 34),), 65: ((18, 20), (19, 21))}
+"""Marks on the upper and lower lip, by how many marks a head has: landmarks, or anchors of NPHM and MonoNPHM."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class TemplateHead:
         uv ((V, 2) float, *optional*): texture coordinates, v upwards; 0 where there is no texture.
         pictures: "color", "normal" and "occlusion", what the texture coordinates point into; none in full detail.
         owner ((V,) int): the first vertex at the same place: seams of the texture have several.
+        error (`float`, *optional*, mm): how far the face of a head without landmarks is from the template, the 99th
+            percentile over its vertices.
     """
 
     animation: HeadAnimation
@@ -40,12 +46,14 @@ class TemplateHead:
     uv: np.ndarray | None
     pictures: dict[str, np.ndarray]
     owner: np.ndarray
+    error: float | None = None
 
 
 @dataclass(frozen=True)
 class _Kept:
     fit: Fit
     pictures: dict[str, np.ndarray]
+    error: float | None
 
 
 _FITS: OrderedDict[bytes, _Kept] = OrderedDict()
@@ -53,16 +61,40 @@ _FITS: OrderedDict[bytes, _Kept] = OrderedDict()
 
 
 def can_take_template(animation: HeadAnimation) -> bool:
-    """Say whether the head's landmarks are known, by which the template is put on it."""
-    return animation.landmark_vertices is not None and len(animation.faces) > 0
+    """Say whether the head's landmarks or anchors are known, by which the template is put on it."""
+    return marks_of(animation) is not None and len(animation.faces) > 0
+
+
+def marks_of(animation: HeadAnimation) -> np.ndarray | None:
+    """Give the vertices of the head's landmarks, (68,), or else of its anchors, (K,)."""
+    return animation.anchor_vertices if animation.landmark_vertices is None else animation.landmark_vertices
+
+
+def try_template(animation: HeadAnimation) -> TemplateHead | None:
+    """Put an animation on the template; `None` where that cannot be, with a warning if the head should take it."""
+    if not can_take_template(animation):
+        return None
+    try:
+        return on_template(animation)
+    except FaceTalkError as error:
+        warnings.warn(f"the head keeps the surface that was extracted: {error}", FaceTalkWarning, stacklevel=2)
+        return None
 
 
 def on_template(animation: HeadAnimation) -> TemplateHead:
     """Put an animation's skin and mouth on the template, thin its eyes, teeth and hair, and bake its pictures.
 
-    The animation must have `landmark_vertices` ([`can_take_template`]).
+    The animation must have `landmark_vertices` or `anchor_vertices` ([`can_take_template`]). Where the eyes are one
+    surface with the skin, what the template leaves bare between the lids stays as it was extracted.
+
+    Raises:
+        FaceTalkError: the surface of a head without landmarks is none that the template can take on.
     """
     kept = _kept(animation)
+    eyed = animation.landmark_vertices is not None
+    if not eyed:
+        bare = in_openings(load_topology(), kept.fit.open, open_pose(animation))
+        animation = animation.replace(parts=np.where(bare, EYES, animation.parts))
     topology, matrix = load_topology(), kept.fit.matrix
     spread = matrix[topology.owner]
     count = len(topology.owner)
@@ -72,10 +104,11 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
     faces = [topology.triangles[~kept.fit.hidden[topology.owner[topology.triangles]].all(1)]]
     # How far apart vertices are left, mm: the white of an eye is smooth, gums, tongue and rear teeth lie in the dark.
     white = animation.colors.min(1) > 160
-    spacing = {EYES: np.where(white, 2.0, 0.9), TEETH: np.where(white, 1.3, 2.0), HAIR: np.full(len(white), 4.0)}
+    inside = np.einsum("vc,vc->v", exact, animation.base - animation.base.mean(0)) < 0  # of hair: nobody looks there
+    spacing = {EYES: np.where(white, 2.6, 0.9), TEETH: np.where(white, 1.3, 2.6), HAIR: np.where(inside, 10.0, 6.5)}
     for kind, apart in spacing.items():
         part = animation.faces[kinds == kind]
-        if kind == EYES:
+        if kind == EYES and eyed:
             part = part[_front(animation)[part].all(1)]
         # Strands differ in colour from vertex to vertex: told apart, they would fold the hair.
         colors = np.zeros_like(animation.colors) if kind == HAIR else animation.colors
@@ -99,6 +132,7 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
         colors=np.round(carried(animation.colors)).clip(0, 255).astype(np.uint8),
         parts=np.concatenate([np.where(topology.socket, MOUTH, SKIN)[topology.owner], rest_parts]),
         landmark_vertices=np.searchsorted(topology.owner, topology.landmarks),
+        anchor_vertices=None,
     )
     first = np.searchsorted(topology.owner, topology.owner)
     owner = np.concatenate([first, np.arange(count, count + len(rest))])
@@ -108,7 +142,7 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
     normals = np.where(flat[:, None], unit(carried(exact)), normals)
     normals[count:] = exact[rest]
     uv = np.concatenate([topology.uv, np.zeros((len(rest), 2))])
-    return TemplateHead(result, normals, uv, kept.pictures, owner)
+    return TemplateHead(result, normals, uv, kept.pictures, owner, kept.error)
 
 
 def _front(animation: HeadAnimation) -> np.ndarray:
@@ -135,7 +169,7 @@ def _kept(animation: HeadAnimation) -> _Kept:
     """Fit and bake a head, or find it among the last ones, or among those of earlier processes."""
     from scipy.sparse import csr_matrix
 
-    marks, opened = animation.landmark_vertices, open_pose(animation)
+    marks, opened = marks_of(animation), open_pose(animation)
     assert marks is not None
     digest = hashlib.sha256()
     for values in (animation.base, opened, animation.faces, animation.colors, animation.parts, marks):
@@ -144,9 +178,10 @@ def _kept(animation: HeadAnimation) -> _Kept:
     if key not in _FITS:
         found = kept_arrays("template", key, lambda: _fit(animation, opened))
         rows, corners, shares, hidden = (found.pop(name) for name in ("rows", "corners", "shares", "hidden"))
+        error = float(found.pop("error")) if "error" in found else None
         matrix = csr_matrix((shares, corners, rows), (len(rows) - 1, len(opened)))
         pictures = {name: _picture(value) for name, value in found.items()}
-        _FITS[key] = _Kept(Fit(matrix, matrix @ opened, hidden), pictures)
+        _FITS[key] = _Kept(Fit(matrix, matrix @ opened, hidden), pictures, error)
         while len(_FITS) > 4:
             _FITS.popitem(last=False)
     _FITS.move_to_end(key)
@@ -155,17 +190,23 @@ def _kept(animation: HeadAnimation) -> _Kept:
 
 def _fit(animation: HeadAnimation, opened: np.ndarray) -> dict[str, np.ndarray]:
     """Fit and bake a head: its matrix in parts, what is hidden, and pictures as PNG, by their names."""
-    topology, marks = load_topology(), animation.landmark_vertices
+    topology, marks = load_topology(), marks_of(animation)
     assert marks is not None
+    more = {}
     kinds = animation.parts[animation.faces].max(1)
     faces = animation.faces[(kinds != EYES) & (kinds != TEETH)]
-    fit = fit_template(topology, opened, faces, opened[marks], animation.parts == HAIR)
+    if animation.landmark_vertices is None:
+        target = Target(opened, faces)
+        fit = fit_unmarked(topology, target, opened[marks])
+        more["error"] = np.array(face_error(topology, fit, target))
+    else:
+        fit = fit_template(topology, opened, faces, opened[marks], animation.parts == HAIR)
     places = {"open": fit.open, "rest": fit.matrix @ animation.base}
     surface = {"open": opened, "rest": animation.base}
     light = ambient_occlusion(opened, animation.faces)
     pictures = bake(topology, places, surface, faces, animation.colors, light)
     matrix = {"rows": fit.matrix.indptr, "corners": fit.matrix.indices, "shares": fit.matrix.data}
-    return {**matrix, "hidden": fit.hidden, **{name: _png(value) for name, value in pictures.items()}}
+    return {**matrix, **more, "hidden": fit.hidden, **{name: _png(value) for name, value in pictures.items()}}
 
 
 def _png(picture: np.ndarray) -> np.ndarray:
@@ -187,10 +228,12 @@ def open_pose(animation: HeadAnimation) -> np.ndarray:
     """Give the pose in which the template is fitted, (V, 3) mm: jawOpen, or the clip's frame with the widest mouth."""
     if "jawOpen" in animation.target_names:
         return animation.base + OPENING * animation.targets[animation.target_names.index("jawOpen")]
-    marks, widest, best = animation.landmark_vertices, -np.inf, animation.base
+    marks, widest, best = marks_of(animation), -np.inf, animation.base
     assert marks is not None
+    if len(marks) not in LIPS:
+        return best
     for vertices in animation.iterate():
-        gap = sum(vertices[marks[top], 1] - vertices[marks[below], 1] for top, below in INNER_LIPS)
+        gap = sum(vertices[marks[top], 1] - vertices[marks[below], 1] for top, below in LIPS[len(marks)])
         if gap > widest:
             widest, best = gap, vertices
     return best

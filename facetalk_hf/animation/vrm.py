@@ -22,7 +22,7 @@ from .formats import register_writer
 from .glb import TOLERANCE, HeadDocument, quaternions
 from .gltf import GlbBuffer, Tracks, pack_glb
 from .head_animation import HeadAnimation, neck_pivot
-from .template_head import TemplateHead, can_take_template, on_template
+from .template_head import TemplateHead, try_template
 from .viseme_weights import VISEMES
 
 
@@ -95,7 +95,7 @@ def write_vrm(
     if not (told["name"] and told["licenseUrl"] and any(told["authors"])):
         raise FaceTalkError("a VRM needs a name, an author and the URL of its licence")
     plain = TemplateHead(animation, None, None, {}, np.arange(len(animation.base)))
-    head = on_template(animation) if can_take_template(animation) else plain
+    head = try_template(animation) or plain
     if head.pictures:
         license = (LIBRARY / "assets" / "template.LICENSE.txt").read_text("utf-8")
         told = {"thirdPartyLicenses": f"ICT-FaceKit, of which the topology is derived:\n{license}"} | told

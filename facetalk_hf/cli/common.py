@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ..errors import FaceTalkError
+from ..errors import FaceTalkError, FaceTalkWarning
 
 
 if TYPE_CHECKING:
@@ -122,6 +122,9 @@ def check_model(model: str) -> None:
 
 def load_pipeline(model: str, device: str, dtype: Dtype) -> "FaceTalkPipeline":
     """Load a pipeline with its head onto a device; whatever is wrong with the model becomes one line."""
+    from .libraries import import_libraries
+
+    import_libraries()
     import torch
 
     from ..pipeline.facetalk import FaceTalkPipeline
@@ -171,10 +174,15 @@ def fetch_model(model: str) -> Path:
 
 def save(animation: "HeadAnimation", kind: Format, path: Path, **options: object) -> None:
     """Write one result; a full disk is the user's to mend, so it is one line too."""
-    try:
-        animation.save(path, format=str(kind), **options)
-    except OSError as error:
-        raise FaceTalkError(f"cannot write {path}: {error.strerror or error}") from error
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", FaceTalkWarning)
+        try:
+            animation.save(path, format=str(kind), **options)
+        except OSError as error:
+            raise FaceTalkError(f"cannot write {path}: {error.strerror or error}") from error
+    for note in notes:
+        if issubclass(note.category, FaceTalkWarning):
+            typer.echo(f"  {path.name}: {note.message}")
 
 
 def quiet_libraries() -> None:

@@ -22,7 +22,7 @@ from .eyelids import seal_blink
 from .eyes import cut_eye_openings, eyeballs, finish_lids
 from .facial_weights import facial_weights
 from .field_values import CHUNK, evaluate
-from .hair_styles import HairStyle, loose_hair, without_flecks
+from .hair_styles import HairStyle, even_stubble, loose_hair, without_flecks
 from .lips import seal_lips
 from .teeth import JAW_MAPS, teeth
 
@@ -150,11 +150,15 @@ class BlendshapeDecoder(HeadDecoder):
             return {"vertices": smooth_surface(vertices, faces) if len(faces) else vertices, "faces": faces}
 
         grid = self.resolution, FOCUS, EARS, CELLS
-        key = hashlib.sha256(repr((grid, str(code.device), code.dtype)).encode())
-        for value in (*self.head.state_dict().values(), code):
-            key.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        found = kept_arrays("surface", key.digest(), extract)
+        found = kept_arrays("surface", self._digest(repr(grid), code), extract)
         return found["vertices"], found["faces"]
+
+    def _digest(self, more: str, *values: torch.Tensor) -> bytes:
+        """Digest the head's weights and what else results depend on, the first of the tensors' kind included."""
+        key = hashlib.sha256(repr((more, str(values[0].device), values[0].dtype)).encode())
+        for value in (*self.head.state_dict().values(), *values):
+            key.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return key.digest()
 
     @torch.no_grad()
     def sample_grid(self, code: torch.Tensor) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -190,9 +194,15 @@ class BlendshapeDecoder(HeadDecoder):
             return None
         bald = code.clone()
         bald[0, hair] = torch.from_numpy(HairStyle("none").vector()).to(code)
-        depth = evaluate(lambda part: self.head.sdf(part.to(code), bald), points, code.device, CHUNK) * MILLIMETRES
+
+        def measure() -> dict[str, np.ndarray]:
+            return {"depth": evaluate(lambda part: self.head.sdf(part.to(code), bald), points, code.device, CHUNK)}
+
+        key = self._digest("", bald, torch.from_numpy(points))
+        depth = kept_arrays("hair", key, measure)["depth"] * MILLIMETRES
         bearded = float(code[0, hair][-1]) > 0.05
-        return without_flecks(depth, faces, beard=bearded & (points[:, 1] < nose))
+        beard = bearded & (points[:, 1] < nose)
+        return even_stubble(without_flecks(depth, faces, beard), faces, beard)
 
     def _seal_blinks(
         self, fields: np.ndarray, base: np.ndarray, faces: np.ndarray, centers: np.ndarray, radius: np.ndarray

@@ -40,6 +40,7 @@ class HeadGeometry:
     canonical: np.ndarray | None = None  # (V + L, 3), surface and landmarks before they are deformed
     tongue: np.ndarray | None = None  # (R + 5, V, 3), the targets and after them those of `blendshapes.TONGUE`
     landmark_vertices: np.ndarray | None = None  # (68,), of the skin, where there are landmarks
+    anchor_vertices: np.ndarray | None = None  # (K,), where there are none
 
 
 class HeadDecoder(ABC):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import FaceTalkError
+from ..mesh.geometry import Surface, smoothstep
 
 
 HAIR_KINDS = ("cropped", "short", "bob", "long", "curly", "bun", "receding", "none")
@@ -83,6 +84,18 @@ def without_flecks(depth: np.ndarray, faces: np.ndarray, beard: np.ndarray) -> n
     thickest = np.zeros(piece.max() + 1)
     np.maximum.at(thickest, piece, depth)
     return np.where(beard | (thickest[piece] > 2.5), depth, 0)
+
+
+def even_stubble(depth: np.ndarray, faces: np.ndarray, beard: np.ndarray) -> np.ndarray:
+    """Spread what is thin of a beard (V,) bool evenly: stubble, as thin as the network's error, would be patches.
+
+    Args: depth ((V,) float, mm), faces ((F, 3) int): as in [`loose_hair`].
+    """
+    if not beard.any():
+        return depth
+    even = Surface(faces, len(depth)).smooth(np.where(beard, depth, 0).astype(np.float32)[:, None], 60)[:, 0]
+    thin = beard * smoothstep(3.0, 1.5, even)
+    return depth * (1 - thin) + even * thin
 
 
 def _pieces(chosen: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -77,7 +77,7 @@ class VertexDecoder(HeadDecoder):
             base=geometry.base, targets=targets[:, :count], weights=weights, faces=geometry.faces,
             target_names=tuple(f"component_{i:02d}" for i in range(len(targets))), colors=geometry.colors,
             parts=geometry.parts, expressions=expressions, identity=identity, landmarks=landmarks, lip_aperture=lips,
-            metadata=metadata, landmark_vertices=geometry.landmark_vertices,
+            metadata=metadata, landmark_vertices=geometry.landmark_vertices, anchor_vertices=geometry.anchor_vertices,
         )  # fmt: skip
         return animation.compact(0.5 * self.tolerance) if len(targets) else animation
 
@@ -147,6 +147,7 @@ class VertexDecoder(HeadDecoder):
             colors=colors, parts=np.zeros(count, np.uint8), landmarks=rest[count:] * MILLIMETRES,
             landmark_targets=np.zeros((0, len(landmarks), 3), np.float32), canonical=canonical * MILLIMETRES,
             landmark_vertices=nearest_vertices(vertices, landmarks),
+            anchor_vertices=None if len(landmarks) else nearest_vertices(vertices, self._anchors(head, code)),
         )  # fmt: skip
 
     @staticmethod
@@ -155,6 +156,11 @@ class VertexDecoder(HeadDecoder):
         if head.config.official_ensemble is not None:
             return np.zeros((0, 3), np.float32)
         return head.landmarks(code[None].to(head.anchor_mean))[0].cpu().numpy()
+
+    @staticmethod
+    def _anchors(head: NPHMModel, code: torch.Tensor) -> np.ndarray:
+        """Predict the anchors (K, 3) in model units, in the canonical pose."""
+        return head.anchors(code[None].to(head.anchor_mean))[0].cpu().numpy()
 
     def _canonical_surface(self, head: NPHMModel, code: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Extract the surface: (V, 3) vertices in model units and (F, 3) faces."""

@@ -60,12 +60,14 @@ def grid_faces(rows: int, columns: int, wrap: bool) -> np.ndarray:
 
 
 def boundary_edges(faces: np.ndarray) -> np.ndarray:
-    """Find the directed edges (B, 2) of triangles that no neighbour shares, by the number of their lower vertex."""
-    from trimesh.grouping import group_rows
+    """Find the directed edges (B, 2) of triangles that no neighbour shares, by the number of their lower vertex.
 
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    found = edges[group_rows(np.sort(edges, axis=1), require_count=1)]
-    return found[np.lexsort((found.max(1), found.min(1)))]
+    trimesh has this too (`grouping.group_rows`), but costs 0.3 s of import.
+    """
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
+    low, high = edges.min(1), edges.max(1)
+    _, first, count = np.unique(low * (high.max(initial=0) + 1) + high, return_index=True, return_counts=True)
+    return edges[first[count == 1]]
 
 
 def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:

@@ -122,12 +122,7 @@ def closest_shares(points: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarr
 def fit_template(
     topology: Topology, vertices: np.ndarray, faces: np.ndarray, landmarks: np.ndarray, loose: np.ndarray | None = None
 ) -> Fit:
-    """Put the template on a surface.
-
-    A thin-plate spline takes the template's landmarks to the surface's; then, round by round, every place is drawn to
-    the point of the surface nearest to it in position and direction, against a stiffness (of the template's bending,
-    relative to the last round) that gets weaker. In the end every place is projected, and moved off the surface again
-    by as much as brings the quads between the places nearer to it.
+    """Put the template on a surface, by a thin-plate spline from its landmarks to the surface's at first.
 
     Args:
         topology (`Topology`): the template.
@@ -137,18 +132,37 @@ def fit_template(
 
     Returns: `Fit`.
     """
+    return fit_places(topology, Target(vertices, faces), place_by(topology, topology.landmarks, landmarks), loose)
+
+
+def place_by(
+    topology: Topology, marks: np.ndarray, points: np.ndarray, smoothing: float | np.ndarray = 1.0
+) -> np.ndarray:
+    """Bend the template (W, 3) by a thin-plate spline that takes its places `marks` (n,) to points (n, 3)."""
     from scipy.interpolate import RBFInterpolator
+
+    shape = topology.shape
+    return RBFInterpolator(shape[marks], points, kernel="thin_plate_spline", smoothing=smoothing)(shape)
+
+
+def fit_places(
+    topology: Topology, target: "Target", places: np.ndarray, loose: np.ndarray | None = None,
+    rounds: tuple[float, ...] = STIFFNESS,
+) -> Fit:  # fmt: skip
+    """Put the template on a surface from where its places (W, 3) are nearly right.
+
+    Round by round, every place is drawn to the point of the surface nearest to it in position and direction, against a
+    stiffness (of the template's bending, relative to the last round) that gets weaker. In the end every place is
+    projected, and moved off the surface again by as much as brings the quads between the places nearer to it.
+    """
     from scipy.sparse import diags
     from scipy.sparse.linalg import splu
 
-    target, hair = Target(vertices, faces), np.zeros(len(vertices), bool) if loose is None else loose
-    marks = topology.shape[topology.landmarks]
-    spline = RBFInterpolator(marks, landmarks, kernel="thin_plate_spline", smoothing=1.0)
-    places = spline(topology.shape)
+    hair = np.zeros(len(target.vertices), bool) if loose is None else loose
     surface = Surface(split(topology.quads), len(places))
     bend = topology.smoother()
     bend = (bend.T @ bend).tocsr()
-    for stiffness in STIFFNESS:
+    for stiffness in rounds:
         normals = surface.normals(places)[0]
         corners, shares = target.project(places, normals)
         found = np.einsum("nc,ncd->nd", shares, target.vertices[corners])

@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+import trimesh
 from animations import Glb
 from PIL import Image
 from scipy.spatial import cKDTree
@@ -12,10 +13,12 @@ from scipy.spatial import cKDTree
 from facetalk_hf.animation.glb import write_glb
 from facetalk_hf.animation.head_animation import HeadAnimation
 from facetalk_hf.animation.template_head import on_template
+from facetalk_hf.cli.common import Format, save
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.mesh.geometry import Surface, boundary_edges
-from facetalk_hf.mesh.parts import HAIR
+from facetalk_hf.mesh.parts import EYES, HAIR
 from facetalk_hf.template.fitting import Target
+from facetalk_hf.template.starts import EXPANSES, FEATURES
 from facetalk_hf.template.topology import OPENING, load_topology, split
 
 
@@ -125,3 +128,49 @@ def test_loose_hair_is_a_mesh_of_its_own_and_hides_the_template(tmp_path, person
     glb = Glb(write_glb(tmp_path / "a.glb", person.replace(base=swollen, parts=parts)).read_bytes())
     assert [node["name"] for node in glb.json["nodes"]] == ["facetalk", "head", "hair"]
     assert {material["name"] for material in glb.json["materials"]} >= {"skin", "hair"}
+
+
+def test_a_head_without_landmarks_takes_the_template_by_its_anchors(tmp_path, person):
+    # Its eyes are one surface with the skin, as in NPHM: the openings of the lids are filled.
+    topology, faces, base, targets = load_topology(), [person.faces], [person.base], [person.targets]
+    rim = boundary_edges(person.faces)
+    rim = rim[topology.shape[rim[:, 0], 1] > topology.shape[topology.landmarks, 1].min()]
+    count = len(person.base)
+    for number, side in enumerate((-1, 1)):
+        loop = rim[side * topology.shape[rim[:, 0], 0] > 0]
+        faces.append(np.stack([loop[:, 1], loop[:, 0], np.full(len(loop), count + number)], 1))
+        base.append(person.base[loop[:, 0]].mean(0, keepdims=True) + [0, 0, 2])
+        targets.append(person.targets[:, loop[:, 0]].mean(1, keepdims=True))
+    pairs = np.array(FEATURES[39] + EXPANSES[39])
+    wrong = pairs[:, 0] >= 36  # some of them predicted badly
+    anchors = np.zeros(39, int)
+    anchors[pairs[:, 0]] = np.where(wrong, np.roll(pairs[:, 1], 1), pairs[:, 1])
+    nphm = HeadAnimation(
+        np.concatenate(base), np.concatenate(targets, 1), person.weights, ("component_00", "component_01"),
+        np.concatenate(faces), anchor_vertices=anchors,
+    )  # fmt: skip
+    found = on_template(nphm)
+    head = found.animation
+    assert 0 < found.error < 0.3
+    where = np.searchsorted(topology.owner, topology.landmarks)
+    off = np.linalg.norm(head.base[where] - person.base[topology.landmarks], axis=1)
+    assert off.mean() < 1 and off[[36, 39, 42, 45, 48, 54]].max() < 2
+    assert (head.parts == EYES).sum() > 20 and not (head.parts == EYES)[: len(topology.owner)].any()
+    glb = Glb(write_glb(tmp_path / "a.glb", nphm).read_bytes())
+    assert glb.json["asset"]["extras"]["templateErrorMillimetres"] == pytest.approx(found.error, abs=1e-3)
+    with_geometry = HeadAnimation.load(nphm.save(tmp_path / "a.npz", geometry=True))
+    np.testing.assert_array_equal(with_geometry.anchor_vertices, anchors)
+
+
+def test_what_is_no_head_keeps_its_surface_and_one_line_says_so(tmp_path, capsys):
+    ball = trimesh.creation.icosphere(subdivisions=3, radius=100)
+    animation = HeadAnimation(
+        ball.vertices, np.zeros((0, len(ball.vertices), 3)), np.zeros((1, 0)), (), ball.faces,
+        anchor_vertices=np.arange(39) * 5,
+    )  # fmt: skip
+    save(animation, Format.glb, tmp_path / "a.glb")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("  a.glb: ") and "mm from a mean head's" in line
+    glb = Glb((tmp_path / "a.glb").read_bytes())
+    (primitive,) = glb.json["meshes"][0]["primitives"]
+    assert glb.json["accessors"][primitive["attributes"]["POSITION"]]["count"] == len(ball.vertices)
