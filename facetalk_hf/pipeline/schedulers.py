@@ -22,8 +22,8 @@ def check_scheduler(scheduler: Any, num_inference_steps: int | None) -> None:
         num_inference_steps (`int`, *optional*): steps that it is to do.
 
     Raises:
-        FaceTalkError: it works on another kind of noise, is not set up for x_0, clips it, ends somewhere else, or cannot
-            do the steps.
+        FaceTalkError: it works on another kind of noise, is not set up for x_0, clips it, ends elsewhere, or cannot do
+            the steps.
     """
     name = type(scheduler).__name__
     limit = scheduler.config.get("num_train_timesteps")
