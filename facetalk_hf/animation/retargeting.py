@@ -136,11 +136,16 @@ def is_viseme(name: str) -> bool:
 
 
 def missing_channels(animation: HeadAnimation, names: Sequence[str]) -> list[str]:
-    """List the targets that the animation uses and shapes of these names cannot show, sorted."""
+    """List the targets that the animation uses and shapes of these names cannot show, sorted.
+
+    Shapes of the tongue that ARKit has not are not missed: hardly a rig has them, and the message would never end.
+    """
     have = {(canonical_channel(name) or "").split("_")[0] for name in names}
     # What stays below a hundredth of its shape is not seen: a model's channels are seldom zero to the last bit.
     moves = np.abs(animation.weights).max(0, initial=0) > 0.01
-    used = [name for name, moving in zip(animation.target_names, moves, strict=True) if moving]
+    used = [
+        name for name, moving in zip(animation.target_names, moves, strict=True) if moving and name not in TONGUE[1:]
+    ]
     return sorted(name for name in used if (canonical_channel(name) or name).split("_")[0] not in have)
 
 

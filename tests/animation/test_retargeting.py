@@ -178,6 +178,8 @@ def test_only_channels_that_move_are_missed():
     weights = talk(names=("jawOpen", "mouthClose", "tongueOut")).weights * (1, 1e-3, 0)
     animation = talk(names=("jawOpen", "mouthClose", "tongueOut")).replace(weights=weights)
     assert missing_channels(animation, ["eyeBlinkLeft"]) == ["jawOpen"]
+    ours = talk(names=("jawOpen", "tongueTipUp", "tongueOut"))  # hardly a rig has what ARKit has not
+    assert missing_channels(ours, ["jawOpen"]) == ["tongueOut"]
 
 
 def test_files_that_are_no_rig(other, tmp_path):

@@ -115,8 +115,8 @@ STOCHASTIC = {"algorithm_type": "sde-dpmsolver++"}
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 2.5])
 @pytest.mark.parametrize("scheduler, config", [
-    ("DPMSolverMultistepScheduler", {}), ("DPMSolverMultistepScheduler", STOCHASTIC), ("DDPMScheduler", {}),
-    ("EulerDiscreteScheduler", {}),
+    ("DPMSolverMultistepScheduler", {}), ("DPMSolverMultistepScheduler", STOCHASTIC),
+    ("DDPMScheduler", {"clip_sample": False}), ("EulerDiscreteScheduler", {}),
 ])  # fmt: skip
 def test_an_element_does_not_depend_on_its_batch(pipe, scheduler, config, guidance_scale):
     pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config, **config)
@@ -158,10 +158,10 @@ def test_one_generator_serves_elements_in_order(pipe):
 
 @pytest.mark.parametrize("name", [
     "DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "UniPCMultistepScheduler",
-    "DEISMultistepScheduler", "EulerDiscreteScheduler",
+    "DEISMultistepScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler", "TCDScheduler",
 ])  # fmt: skip
 def test_schedulers_of_diffusers(pipe, name):
-    options = {"clip_sample": False} if name.startswith("DD") else {}
+    options = {"clip_sample": False} if name.startswith(("DD", "TCD")) else {}
     pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config, **options)
     pipe.denoiser.requires_grad_(False)
     for parameter in (pipe.denoiser.sample_out.weight, pipe.denoiser.sample_out.bias):
@@ -189,6 +189,19 @@ def test_a_scheduler_that_cannot_predict_samples_says_so_in_one_line(pipe):
     with pytest.raises(FaceTalkError, match="PNDMScheduler cannot sample this denoiser") as error:
         codes(pipe)
     assert "\n" not in str(error.value) and encoded == [] and torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("name, message", [
+    ("IPNDMScheduler", "does not end at"), ("CMStochasticIterativeScheduler", "does not end at"),
+    ("DDIMInverseScheduler", "does not end at"), ("DPMSolverMultistepInverseScheduler", "does not end at"),
+    ("DDIMScheduler", "clip_sample=False"), ("DDPMScheduler", "clip_sample=False"),
+])  # fmt: skip
+def test_schedulers_that_would_end_somewhere_else_are_refused(pipe, name, message):
+    """They run through, and give noise, infinities or codes cut off at +-1."""
+    options = {"clip_sample": False} if "Inverse" in name else {}
+    pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config, **options)
+    with pytest.raises(FaceTalkError, match=message):
+        codes(pipe)
 
 
 def count_calls(module: torch.nn.Module) -> list[int]:
