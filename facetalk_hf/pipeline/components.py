@@ -216,11 +216,10 @@ class FaceTalkComponents(HubPipeline):
         features = features.repeat_interleave(num_samples, dim=0)
         told = None if told is None else told.repeat_interleave(num_samples, dim=0)
         keep, told = guided_copies(len(features), guidance_scale, emotion_scale, told)
-        copies, place = len(keep) // len(features), self.denoiser.device
+        copies, device, place = len(keep) // len(features), features.device, self.denoiser.device
         # Under offloading the denoiser still lies on the CPU here.
         features = features.repeat(copies, 1, 1).to(place, self.denoiser.dtype)
         projected = self.denoiser.project_audio(features, keep.to(place), None if told is None else told.to(place))
-        device = self._execution_device  # a search through all modules
         return {"projected_audio": [item.to(device) for item in projected], "intensity": intensity}
 
     def prepare_acting(
