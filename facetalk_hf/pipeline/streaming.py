@@ -167,8 +167,7 @@ class SpeechStream:
         self.noise_block = 16 // math.gcd(16, self.sample_size)
         self.lids = LidMemory()
         self._arousal = LiveArousal(extractor.sampling_rate, self.fps) if controls.emotion == "auto" else None
-        self.num_frames = 0
-        self.finished = False
+        self.num_frames, self.finished = 0, False
 
     @property
     def delay(self) -> float:
