@@ -63,7 +63,8 @@ def main() -> None:
         parser.error(f"{options.folder} holds no record")
     print("\n".join(found))
     print(
-        f"{len(versions)} packages; {read} records to {newest}, {of_ours} on these packages, {len(found)} on these versions"
+        f"{len(versions)} packages; {read} records to {newest}, "
+        f"{of_ours} on these packages, {len(found)} on these versions"
     )
     sys.exit(bool(found))
 
