@@ -2,7 +2,7 @@
 """CPU time of a film: `facetalk generate` as a whole, and a frame stage by stage, beside an older revision if asked.
 
     python benchmarks/film.py --old 1a6026a --page docs/performance.md
-    python benchmarks/film.py --old 1a6026a --whole-old     # also the whole command of the old revision
+    python benchmarks/film.py --old 1a6026a --whole-old 3   # also the whole commands of both in turn, three times
 
 The command runs in processes of its own: the first compiles numba's kernels into an empty cache, the second
 finds them there (`--once` leaves the first out), with an empty cache of heads, and a third what the second kept
@@ -20,6 +20,8 @@ import tempfile
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+
+import numpy as np
 
 from facetalk_hf.evaluation.studies import write_between_markers
 from facetalk_hf.scripts import run_script
@@ -92,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
     """Measure, print, and fill the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--old", metavar="REV", help="git revision to compare with")
-    parser.add_argument("--whole-old", action="store_true", help="run the old revision's command, too")
+    parser.add_argument("--whole-old", type=int, default=0, metavar="N", help="run both commands in turn, N times")
     parser.add_argument("--once", action="store_true", help="do not measure the first run, which compiles")
     parser.add_argument("--frames", type=int, default=24, help="frames of the demo that are drawn")
     parser.add_argument("--page", type=Path, help="write the table between the marks of this page")
@@ -120,9 +122,23 @@ def main(argv: list[str] | None = None) -> None:
             with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
                 files.extractall(folder / "old", filter="data")
             old = json.loads(spent_by(probe, folder / "old")[1].splitlines()[-1])
+            both = {"old": folder / "old", "now": ROOT}
+            spent: dict[str, list[float]] = {name: [] for name in both}
+            for number in range(args.whole_old + 1 if args.whole_old else 0):
+                for name, code in both.items():
+                    own = {
+                        "NUMBA_CACHE_DIR": str(folder / f"{name}-loops"),
+                        "FACETALK_CACHE": str(folder / f"{name}-kept"),
+                    }
+                    seconds, _ = spent_by([*command, str(folder / f"{name}-out")], code, **own)
+                    spent[name] += [seconds] if number else []  # the first of each fills the caches
             if args.whole_old:
-                past, _ = spent_by([*command, str(folder / "out-old")], folder / "old")
-                lines.append(f"the same command at {args.old}: {past:.1f} s, {past / whole:.2f} times as much")
+                words_of = {name: ", ".join(f"{value:.1f}" for value in values) for name, values in spent.items()}
+                ratio = float(np.median(spent["old"]) / np.median(spent["now"]))
+                lines.append(
+                    f"the same at {args.old} and now, in turn: {words_of['old']} s and {words_of['now']} s, "
+                    f"{ratio:.2f} times as much by medians"
+                )
     table = ["| CPU ms a frame, 512 x 512 | now |", "| --- | ---: |"]
     if old:
         table = [f"| CPU ms a frame, 512 x 512 | {args.old} | now | old / now |", "| --- | ---: | ---: | ---: |"]

@@ -230,10 +230,11 @@ def open_pose(animation: HeadAnimation) -> np.ndarray:
         return animation.base + OPENING * animation.targets[animation.target_names.index("jawOpen")]
     marks, widest, best = marks_of(animation), -np.inf, animation.base
     assert marks is not None
-    if len(marks) not in LIPS:
-        return best
+    pairs = LIPS.get(len(marks), ())
     for vertices in animation.iterate():
-        gap = sum(vertices[marks[top], 1] - vertices[marks[below], 1] for top, below in LIPS[len(marks)])
+        gap = sum(vertices[marks[top], 1] - vertices[marks[below], 1] for top, below in pairs)
+        if not pairs:  # nobody knows where the lips are: what moves a talking head most is its jaw
+            gap = float(np.linalg.norm(vertices - animation.base))
         if gap > widest:
             widest, best = gap, vertices
     return best

@@ -38,7 +38,7 @@ from ..phones.tongue import heard_tongue
 from .components import OUTPUT_TYPES, FaceTalkComponents
 from .denoising import SamplingScheduler
 from .spoken import Phones, spoken_segments
-from .tongue import hears_tongue, place_tongue
+from .tongue import hear_phones, hears_tongue, place_tongue
 
 
 @dataclass
@@ -150,7 +150,6 @@ class SpeechStream:
         self.controls, self.poses = controls, None if not pipe.learnt_pose else np.zeros((0, 6), np.float32)
         self.model, self.processor = pipe.denoiser, MotionProcessor(controls, pipe.denoiser, pipe.head)
         self._heard: np.ndarray | None = None  # the tongue's last weights, before they were fitted to the mouth
-        self._phones: torch.Tensor | None = None  # heard in the frames that are made
         self.tongue = np.zeros((0, len(TONGUE)), np.float32) if hears_tongue(pipe.audio_encoder, pipe.head) else None
         steps, guidance_scale = controls.num_inference_steps, controls.guidance_scale
         assert steps is not None and guidance_scale is not None
@@ -168,8 +167,7 @@ class SpeechStream:
         self.noise_block = 16 // math.gcd(16, self.sample_size)
         self.lids = LidMemory()
         self._arousal = LiveArousal(extractor.sampling_rate, self.fps) if controls.emotion == "auto" else None
-        self.num_frames = 0
-        self.finished = False
+        self.num_frames, self.finished = 0, False
 
     @property
     def delay(self) -> float:
@@ -227,17 +225,17 @@ class SpeechStream:
     def _make_steering(self) -> MouthSteering:
         return MouthSteering([None], self.hop, self.model, self.processor.head, 1.0, self.processor.intensity)
 
-    def _steer(self, features: torch.Tensor, acted: np.ndarray | None) -> MouthSteering | None:
+    def _aim(self, features: torch.Tensor, told: np.ndarray | None, said: torch.Tensor | None) -> MouthSteering | None:
         """Aim at the mouth of the next frames, whose features are (hop, A): what was told, or else what is heard."""
         if self.steering is None:
             return None
-        told = [self.told.pop(self.num_frames + index, None) for index in range(self.hop)]
-        if any(item is not None for item in told):
+        known = [self.told.pop(self.num_frames + index, None) for index in range(self.hop)]
+        if any(item is not None for item in known):
             rest = np.zeros(len(INDEX), np.float32), 0.0
-            weights, contact = zip(*(item or rest for item in told), strict=True)
+            weights, contact = zip(*(item or rest for item in known), strict=True)
             self.steering.aim([MouthTarget(np.stack(weights), np.array(contact, np.float32))], self.hop)
         elif self.encoder.config.closure_threshold is not None:
-            self.steering.aim([heard_target(self.encoder, features, acted, phones=self._phones)], self.hop)
+            self.steering.aim([heard_target(self.encoder, features, told, phones=said)], self.hop)
         else:
             return None
         return self.steering
@@ -305,15 +303,15 @@ class SpeechStream:
         tongues = [np.zeros((0, len(TONGUE)), np.float32)]
         while self.features.ready():
             features = torch.from_numpy(self.features.pull())
-            self._phones = self._predict_phones(features)
-            sample, expected = self._denoise(features)
+            phones = hear_phones(self.encoder, features)
+            sample, expected = self._denoise(features, phones)
             scaled = self.processor.scale(self.processor.postprocess(sample, expected, self.lids))
             if (learnt := self.processor.poses(sample)) is not None:
                 scaled = self.processor.keep_gaze(scaled, learnt)
                 poses.append(self.controls.head_motion * learnt.numpy())
             codes.append(scaled)
-            if self.tongue is not None and self._phones is not None:
-                heard = heard_tongue(self._phones.numpy(), self._heard)
+            if self.tongue is not None and phones is not None:
+                heard = heard_tongue(phones.numpy(), self._heard)
                 self._heard = heard[-1]
                 tongues.append(place_tongue(self.processor.channels, heard, scaled))
             self.num_frames += self.hop
@@ -322,15 +320,8 @@ class SpeechStream:
         return torch.cat(codes)
 
     @torch.inference_mode()
-    def _predict_phones(self, features: torch.Tensor) -> torch.Tensor | None:
-        """Predict phones (2 hop, P) float32 of the next frames, for lips and tongue; `None` where none are heard."""
-        if not getattr(self.encoder.config, "num_phones", 0):
-            return None
-        return self.encoder.predict_phones(features[None].to(self.encoder.device, self.encoder.dtype))[0].float().cpu()
-
-    @torch.inference_mode()
-    def _denoise(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Turn features (hop, A) of the next frames into normalised codes (hop, D): a sample, and the expected one."""
+    def _denoise(self, features: torch.Tensor, phones: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Turn what was heard in the next frames into normalised codes (hop, D): a sample, and the expected one."""
         heard = None
         if self._arousal is not None:
             # What these frames waited for and no more, so that the chunks of the sound do not matter.
@@ -339,7 +330,7 @@ class SpeechStream:
         first = self.num_frames
         told = told_conditions(self.controls, self.condition_names, self.hop, self.fps, None, first, heard)
         self.denoiser.begin(features, None if told is None else torch.from_numpy(told))
-        steer = self._steer(features, told)
+        steer = self._aim(features, told, phones)
         known = self.table.new_zeros(len(self.table), self.hop * self.sample_size)
         known[0] = self._draw().to(known.device).flatten()
         for step in range(len(self.table) - 1):

@@ -18,7 +18,14 @@ def hears_tongue(audio_encoder: Any, head: NPHMModel | None) -> bool:
     return bool(getattr(audio_encoder.config, "num_phones", 0)) and steerable(head)
 
 
-@torch.no_grad()
+@torch.inference_mode()
+def hear_phones(audio_encoder: Any, features: torch.Tensor) -> torch.Tensor | None:
+    """Predict the phones of features (N, A) float: logits (2 N, P) float32 on the CPU; `None` where none are heard."""
+    if not getattr(audio_encoder.config, "num_phones", 0):
+        return None
+    return audio_encoder.predict_phones(features[None].to(audio_encoder.device, audio_encoder.dtype))[0].float().cpu()
+
+
 def hear_tongue(audio_encoder: Any, head: NPHMModel | None, features: torch.Tensor) -> np.ndarray | None:
     """Find the motion of the tongue in the phones that the audio encoder hears.
 
@@ -27,10 +34,8 @@ def hear_tongue(audio_encoder: Any, head: NPHMModel | None, features: torch.Tens
 
     Returns: (N, 5) float32 in the order of `blendshapes.TONGUE`; `None` where `hears_tongue` says no.
     """
-    if not hears_tongue(audio_encoder, head):
-        return None
-    logits = audio_encoder.predict_phones(features[None].to(audio_encoder.device, audio_encoder.dtype))[0]
-    return heard_tongue(logits.float().cpu().numpy())
+    phones = hear_phones(audio_encoder, features) if hears_tongue(audio_encoder, head) else None
+    return None if phones is None else heard_tongue(phones.numpy())
 
 
 def place_tongue(channels: Channels, tongue: np.ndarray, expressions: torch.Tensor) -> np.ndarray:

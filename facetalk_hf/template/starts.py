@@ -126,17 +126,17 @@ def by_anchors(topology: Topology, anchors: np.ndarray) -> np.ndarray | None:
 def by_shape(topology: Topology, target: Target, rounds: int = 40) -> np.ndarray:
     """Move, turn and scale the template onto a surface that looks along +z, its top at +y, (W, 3).
 
-    Top of the head and tip of the nose first, then the nearest points of the front, without the worst third
-    (iterated closest points, similarities).
+    The tip of the nose first, then the nearest points of the face, without the worst third (iterated closest points,
+    similarities). Hair, whatever its volume, has no say.
     """
     points, shape = target.vertices[target.used], topology.shape
     middle = np.abs(points[:, 0] - np.median(points[:, 0])) < 15
     high = points[:, 1].max()
-    face = middle & (points[:, 1] < high - 90) & (points[:, 1] > high - 200)
+    face = middle & (points[:, 1] < high - 90) & (points[:, 1] > high - 220)
     nose = points[face][points[face, 2].argmax()] if face.any() else points[points[:, 2].argmax()]
-    places = shape + [np.median(points[:, 0]), high - shape[:, 1].max(), nose[2] - shape[:, 2].max()]
+    places = shape + nose - shape[topology.landmarks[30]]
     surface = Surface(split(topology.quads), len(shape))
-    front = np.flatnonzero((shape[:, 2] > -30) & ~topology.socket)[::3]
+    front = np.flatnonzero(face_places(topology))[::3]
     for _ in range(rounds):
         normals = surface.normals(places)[0]
         corners, shares = target.project(places[front], normals[front])

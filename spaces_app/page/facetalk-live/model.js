@@ -87,8 +87,9 @@ const MAKE = {
   },
 };
 
-/** With the second one stretched to the first one's shape. */
+/** With the smaller one stretched to the other's shape. */
 function elementwise(a, b, make) {
+  if (a.data.length < b.data.length) [a, b] = [b, a];
   const steps = [];
   let step = 1;
   for (let axis = a.dims.length - 1, own = b.dims.length - 1; axis >= 0; axis--, own--) {

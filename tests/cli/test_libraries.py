@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: MIT
+"""The shortcuts of the command's imports give what the libraries would have found."""
+
+import gc
+import importlib.metadata
+import os
+import sys
+from types import SimpleNamespace
+
+from transformers.utils import import_utils
+
+from facetalk_hf.cli import libraries
+
+
+def test_packages_are_looked_up_once_for_what_is_installed(tmp_path, monkeypatch):
+    monkeypatch.setenv("FACETALK_CACHE", str(tmp_path / "kept"))
+    installed = tmp_path / "installed"
+    installed.mkdir()
+    monkeypatch.setattr(sys, "path", [str(installed), *sys.path])
+    asked = []
+
+    def find():
+        asked.append(1)
+        return {"PIL": ["pillow"], "yaml": ["PyYAML", "other"]}
+
+    for _ in range(2):
+        assert libraries._kept_packages(find)() == {"PIL": ["pillow"], "yaml": ["PyYAML", "other"]}
+    assert len(asked) == 1
+    os.utime(installed, ns=(1, 1))  # something was installed or removed
+    libraries._kept_packages(find)()
+    assert len(asked) == 2
+
+
+def test_the_structure_of_a_folder_is_that_of_a_file_in_it(tmp_path):
+    (tmp_path / "__init__.py").write_text("")
+    (tmp_path / "modeling_some.py").write_text('__all__ = ["SomeModel"]\n')
+    scan = import_utils.create_import_structure_from_path
+    quick = libraries._by_folder(scan)
+    assert quick(tmp_path / "__init__.py") == quick(tmp_path) == scan(str(tmp_path / "__init__.py")) != {}
+
+
+def test_what_was_replaced_is_itself_again_and_what_is_not_there_is_left_alone():
+    before, place = importlib.metadata.packages_distributions, SimpleNamespace(double=lambda value: 2 * value)
+    with libraries._replaced(place, "double", lambda double: lambda value: double(value) + 1):
+        assert place.double(2) == 5
+    with libraries._replaced(place, "absent", lambda function: function):
+        assert not hasattr(place, "absent")
+    assert place.double(2) == 4
+    libraries.import_libraries()
+    assert gc.isenabled() and importlib.metadata.packages_distributions is before
+    gc.unfreeze()
