@@ -106,6 +106,7 @@ def listen(seconds: float) -> dict[str, float]:
     with static_server() as url, browser_page(CLIPS[0]) as page:
         session = page.context.browser.new_browser_cdp_session()
         page.goto(f"{url}/package.json")
+        page.wait_for_timeout(2000)  # a page without anything grows for a while, too
         before = used()
         found = page.evaluate(f"({LISTEN})({seconds})")
         grown = used() - before
@@ -131,6 +132,7 @@ def main() -> None:
     parser.add_argument("--model", default=facetalk_hf.TINY)
     parser.add_argument("--repeat", type=int, default=5, help="fresh processes, of which the quickest counts")
     parser.add_argument("--browser", type=float, default=0, metavar="SECONDS", help="listen in Chromium for so long")
+    parser.add_argument("--only-browser", action="store_true", help="nothing but --browser")
     parser.add_argument("--recordings", type=Path, help="list of aligned recordings, for lip closures")
     parser.add_argument("--clips", type=int, default=6, help="of --recordings")
     parser.add_argument("--page", type=Path, help="page whose table between markers is replaced")
@@ -147,7 +149,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folders = {precision: Path(name) / precision for precision in PRECISIONS}
-        for column, (precision, folder) in enumerate(folders.items()):
+        for column, (precision, folder) in enumerate(() if options.only_browser else folders.items()):
             size = sum(export_onnx(pipe, folder, precision=precision).values()) / 1e6
             say("size of the files", f"{size:.2f} MB", "6 MB", size < 6, column)
             for path in CLIPS:

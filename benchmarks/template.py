@@ -81,7 +81,7 @@ def unmarked(animation: HeadAnimation, off: float, seed: int = 0) -> list[tuple]
             continue
         marks = first[topology.landmarks]
         apart = np.linalg.norm(found.animation.base[marks] - truth.base[marks], axis=1)
-        rows.append((count, found.error, apart.mean(), apart.max()))
+        rows.append((count, found.error, float(apart.mean()), float(apart.max())))
     return rows
 
 
