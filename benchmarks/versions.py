@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""What calls and streams cost in another checkout and in this one, each with its own code and weights.
+"""What calls and streams cost in an older revision and in this one, each with its own code and weights.
 
-    git worktree add ../before a0b6dc7          # before emotion, poses, tongue, and an ear of twice the size
-    python benchmarks/versions.py --before ../before --page docs/performance.md
+    python benchmarks/versions.py --old a0b6dc7 --page docs/performance.md
+
+a0b6dc7 is of before emotion, poses, tongue, and an ear of twice the size.
 
 The two take turns, --repeat times, in processes of their own: what else the machine does meets both. Processor time of
 one thread; of a call the least of three, of a stream the least median portion; then the least of all turns.
 """
 
 import argparse
+import io
 import os
 import subprocess
 import sys
+import tarfile
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -73,21 +77,26 @@ def measure(checkout: Path, seconds: float) -> list[float]:
 def main() -> None:
     """Measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--before", type=Path, required=True, help="checkout of another version")
+    parser.add_argument("--old", metavar="REV", required=True, help="git revision to compare with")
     parser.add_argument("--seconds", type=float, default=6.0, help="of the clip")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--page", type=Path, help="docs/performance.md: write the table between its markers")
     args = parser.parse_args()
     found: list[list[list[float]]] = [[], []]
-    for _ in range(args.repeat):
-        for numbers, checkout in zip(found, (args.before.resolve(), ROOT), strict=True):
-            numbers.append(measure(checkout, args.seconds))
+    with tempfile.TemporaryDirectory() as folder:
+        line = ["git", "archive", args.old, "facetalk_hf"]
+        archive = subprocess.run(line, cwd=ROOT, capture_output=True, check=True)
+        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+            files.extractall(folder, filter="data")
+        for _ in range(args.repeat):
+            for numbers, checkout in zip(found, (Path(folder), ROOT), strict=True):
+                numbers.append(measure(checkout, args.seconds))
     before, now = (np.min(numbers, axis=0) for numbers in found)
     rows = [
         (name, f"{old:.4g}", f"{new:.4g}", f"{100 * (new / old - 1):+.1f} %")
         for name, old, new in zip(WHAT, before, now, strict=True)
     ]
-    table = markdown_table(("", "before", "now", "more"), rows)
+    table = markdown_table(("", args.old, "now", "more"), rows)
     print(table)
     if args.page:
         about = f"Least of {args.repeat}, {args.seconds:g} s of sound, processor time; {machine()}. `{command()}`"
