@@ -45,12 +45,12 @@ class VideoConfig:
         offset, lip_offset: mm, standard deviations of what landmarks of a person are constantly off by beside that.
     """
 
-    landmarks: float = 0.03
+    landmarks: float = 0.02
     lips: float = 5.0
     outlier: float = 4.0
     scores: float = 1.0
     speech: float = 4.0
-    code: float = 150.0
+    code: float = 400.0
     box: float = 300.0
     symmetry: float = 10.0
     temporal: float = 40.0
