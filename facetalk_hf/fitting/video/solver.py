@@ -45,7 +45,7 @@ class VideoConfig:
         offset, lip_offset: mm, standard deviations of what landmarks of a person are constantly off by beside that.
     """
 
-    landmarks: float = 0.02
+    landmarks: float = 0.03
     lips: float = 5.0
     outlier: float = 4.0
     scores: float = 1.0
@@ -64,7 +64,7 @@ class VideoConfig:
     window: int = 300
     overlap: int = 20
     focal: float = 1.2
-    focal_spread: float = 0.35
+    focal_spread: float = 0.15
     axes: int = 24
     frames: int = 14
     offset: float = 1.5
