@@ -50,7 +50,7 @@ class VideoConfig:
     outlier: float = 4.0
     scores: float = 1.0
     speech: float = 4.0
-    code: float = 150.0
+    code: float = 400.0
     box: float = 300.0
     symmetry: float = 10.0
     temporal: float = 40.0
@@ -64,7 +64,7 @@ class VideoConfig:
     window: int = 300
     overlap: int = 20
     focal: float = 1.2
-    focal_spread: float = 0.35
+    focal_spread: float = 0.15
     axes: int = 24
     frames: int = 14
     offset: float = 1.5
