@@ -69,8 +69,8 @@ audit: dist
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/pip install --quiet pip-audit cyclonedx-bom
 	$(PY) tests/support/runtime_requirements.py > build/requirements.txt
-	build/audit/bin/pip-audit --requirement build/requirements.txt --no-deps --disable-pip --strict
 	build/audit/bin/cyclonedx-py environment $(VENV) --output-file dist/sbom.json
+	build/audit/bin/pip-audit --requirement build/requirements.txt --no-deps --disable-pip --strict
 
 bench: $(VENV)/.ready-demo
 	$(PY) benchmarks/benchmark.py $(ARGS)

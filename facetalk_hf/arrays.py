@@ -66,11 +66,20 @@ def to_float32(values: Any) -> np.ndarray:
     Raises:
         FaceTalkError: it holds no real numbers; the message is the reason alone.
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(_real(values), np.float32)
+
+
+def to_float64(values: Any) -> np.ndarray:
+    """Convert what a file holds to float64, as `to_float32` does."""
+    return np.asarray(_real(values), np.float64)
+
+
+def _real(values: Any) -> np.ndarray:
     values = np.asarray(values)
     if values.dtype.kind not in "fiub":
         raise FaceTalkError(f"{values.dtype} of shape {values.shape} are no numbers")
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(values, np.float32)
+    return values
 
 
 def read_npz(path: str | os.PathLike, wanted: Container[str] | None = None) -> dict[str, np.ndarray]:

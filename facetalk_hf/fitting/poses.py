@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..arrays import read_npy, read_npz
+from ..arrays import read_npy, read_npz, to_float64
 from ..errors import FaceTalkError
 from ..units import MILLIMETRES, UNITS, Unit
 
@@ -110,7 +110,7 @@ def read_transforms(path: Path, frames: int) -> tuple[np.ndarray, np.ndarray, np
             parts = {name: np.asarray(value, float) for name, value in json.loads(path.read_text()).items()}
         else:
             parts = read_npz(path)
-        scale, rotation, move = (np.asarray(parts[name], np.float64) for name in "sRt")
+        scale, rotation, move = (to_float64(parts[name]) for name in "sRt")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FaceTalkError(f"{path} holds no transform s, R, t: {error}") from error
     try:

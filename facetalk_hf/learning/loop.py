@@ -205,6 +205,9 @@ class Trainer:
                 self._save(step)
         bar.close()
         accelerator.wait_for_everyone()
+        if options.checkpointing_steps and accelerator.is_main_process:
+            # A run that was killed after its last checkpoint has not taken the older ones away.
+            rotate(options.output_dir, options.checkpoints_total_limit)
         if self._average:
             self._average.copy_to(self._parameters)
 

@@ -191,7 +191,7 @@ def _text_grid(content: str, path: Path) -> list[Row]:
                     (str(items[i + 2]).strip(), float(items[i]), float(items[i + 1])) for i in range(0, len(items), 3)
                 ]
             at += 5 + size * count
-    except (StopIteration, ValueError, IndexError) as error:
+    except (StopIteration, ValueError, IndexError, OverflowError) as error:
         raise FaceTalkError(f"{path} is no complete TextGrid with interval tiers") from error
     named = [name for name in tiers if _TIER.search(name.strip())]
     chosen = named if len(named) == 1 else list(tiers)

@@ -154,3 +154,7 @@ def test_transforms(tmp_path):
     np.savez(tmp_path / "all.npz", s=4.0, R=np.stack([rotation] * 3), t=move)
     with pytest.raises(FaceTalkError, match="for each of the 5 frames"):
         read_transforms(tmp_path / "all.npz", 5)
+    for turns in (np.zeros(0, complex), np.zeros(0, "U99999999")):  # found by fuzzing
+        np.savez(tmp_path / "odd.npz", s=1.0, R=turns, t=np.zeros(3))
+        with pytest.raises(FaceTalkError, match="no numbers"):
+            read_transforms(tmp_path / "odd.npz", 5)

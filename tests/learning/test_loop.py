@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The training loop: what is minimised, averaged, logged, kept and taken up again."""
 
+import shutil
+
 import pytest
 import torch
 from diffusers.training_utils import EMAModel
@@ -60,6 +62,14 @@ def test_a_run_that_was_broken_off_ends_with_the_same_bits(tmp_path):
     assert torch.equal(whole.weight, again.weight)
     done, nothing, _ = train(tmp_path / "broken", resume=True)  # finished already: the same weights, no step
     assert not nothing and torch.equal(whole.weight, done.weight)
+
+
+def test_what_a_run_left_that_was_killed_after_its_last_checkpoint_is_taken_away(tmp_path):
+    train(tmp_path)
+    shutil.copytree(tmp_path / "checkpoint-6", tmp_path / "checkpoint-2")
+    shutil.copytree(tmp_path / "checkpoint-6", tmp_path / ".checkpoint-4")
+    train(tmp_path, resume=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-6", "checkpoint-7"]
 
 
 def test_the_result_is_the_average_and_events_see_it(tmp_path):

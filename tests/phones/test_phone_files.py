@@ -143,6 +143,7 @@ BAD = {
     "columns.csv": b"phone,when\nm,0.1\n",
     "short line.csv": b"phone,start,end\nm,0.1\n",
     "cut.TextGrid": LONG[:-40].encode(),
+    "endless.TextGrid": SHORT.replace("\n3\n", "\n1e999\n").encode(),  # found by fuzzing
     "tiers.TextGrid": LONG.replace('"phones"', '"other"').encode(),
     "picture.csv": b"\x89PNG\r\n\x1a\n\x00\xff\xfe",
     "numbers.json": b"[1, 2, 3]",

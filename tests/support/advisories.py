@@ -2,7 +2,7 @@
 """Look up every version of constraints.txt in a copy of a vulnerability database: for machines that reach none.
 
     git clone https://github.com/pypa/advisory-database
-    PYTHONPATH=tests/support python tests/support/advisories.py advisory-database/vulns
+    python tests/support/advisories.py advisory-database/vulns
 
 The records are OSV's (https://ossf.github.io/osv-schema), as yaml or json, in any folders. Ends with code 1 where one
 affects a version.

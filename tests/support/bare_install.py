@@ -56,8 +56,8 @@ def check(python: str, packages: list[Path], without_torch: bool, constraints: P
             asked = run(
                 own, "-c", "import importlib.metadata as m; print(*m.requires('facetalk_hf'), sep='\\n')", cwd=place
             )
-            given = [line for line in asked.splitlines() if "extra ==" not in line]
-            if sorted(given) != sorted(project["dependencies"]):
+            given = [line for line in asked.splitlines() if "extra ==" not in line]  # in PyPI's spelling of names
+            if sorted(given) != sorted(line.replace("_", "-") for line in project["dependencies"]):
                 raise SystemExit(f"{package.name} needs {given}, pyproject.toml says {project['dependencies']}")
             version = run(own, "--version", cwd=place).strip()
             yield f"{version}, {package.name}: {use(place, without_torch)}"

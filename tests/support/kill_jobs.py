@@ -61,7 +61,7 @@ def prepare(place: Path) -> None:
     pipe = FaceTalkPipeline.from_pretrained(place / "model")
     animation = pipe(str(place / "sounds" / "anna_one.wav"), num_inference_steps=2).animations[0]
     animation.save(place / "talk.npz", geometry=True)
-    animation.save(place / "warm.mp4", size=64)  # loops are compiled, and libraries loaded, once for all children
+    # Libraries are loaded once for all children; but nothing is drawn, whose threads a forked child might wait for.
     for words in (["--version"], ["export", place / "talk.npz", "--output", place / "warm.glb"]):
         with contextlib.suppress(SystemExit):
             facetalk(list(map(str, words)))
