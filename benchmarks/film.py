@@ -15,15 +15,14 @@ import os
 import resource
 import subprocess
 import sys
-import tarfile
 import tempfile
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
-from facetalk_hf.evaluation.studies import write_between_markers
+from facetalk_hf.evaluation.studies import revision, write_between_markers
 from facetalk_hf.scripts import run_script
 
 
@@ -101,8 +100,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     words = ["benchmarks/film.py", *(sys.argv[1:] if argv is None else argv)]
     lines = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         command = ["-m", "facetalk_hf.cli", "generate", CLIP, "--geometry", "--output-dir"]
         if not args.once:
             first, _ = spent_by([*command, str(folder / "out")], ROOT, NUMBA_CACHE_DIR=str(folder / "cache"))
@@ -115,14 +114,9 @@ def main(argv: list[str] | None = None) -> None:
         probe = ["-c", PROBE, str(folder / "out" / "demo.npz"), str(args.frames), str(folder / "probe.mp4")]
         new, old = json.loads(spent_by(probe, ROOT, **cache)[1].splitlines()[-1]), None
         if args.old:
-            archive = subprocess.run(
-                ["git", "archive", args.old, "facetalk_hf"], cwd=ROOT, stdout=subprocess.PIPE, check=True
-            )
-            (folder / "old").mkdir()
-            with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
-                files.extractall(folder / "old", filter="data")
-            old = json.loads(spent_by(probe, folder / "old")[1].splitlines()[-1])
-            both = {"old": folder / "old", "now": ROOT}
+            older = stack.enter_context(revision(args.old, ROOT))
+            old = json.loads(spent_by(probe, older)[1].splitlines()[-1])
+            both = {"old": older, "now": ROOT}
             spent: dict[str, list[float]] = {name: [] for name in both}
             for number in range(args.whole_old + 1 if args.whole_old else 0):
                 for name, code in both.items():

@@ -10,18 +10,15 @@ one thread; of a call the least of three, of a stream the least median portion; 
 """
 
 import argparse
-import io
 import os
 import subprocess
 import sys
-import tarfile
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from facetalk_hf.errors import FaceTalkError
-from facetalk_hf.evaluation.studies import command, markdown_table, write_between_markers
+from facetalk_hf.evaluation.studies import command, markdown_table, revision, write_between_markers
 from facetalk_hf.evaluation.timing import machine
 from facetalk_hf.scripts import run_script
 
@@ -83,13 +80,9 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="docs/performance.md: write the table between its markers")
     args = parser.parse_args()
     found: list[list[list[float]]] = [[], []]
-    with tempfile.TemporaryDirectory() as folder:
-        line = ["git", "archive", args.old, "facetalk_hf"]
-        archive = subprocess.run(line, cwd=ROOT, capture_output=True, check=True)
-        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-            files.extractall(folder, filter="data")
+    with revision(args.old, ROOT) as older:
         for _ in range(args.repeat):
-            for numbers, checkout in zip(found, (Path(folder), ROOT), strict=True):
+            for numbers, checkout in zip(found, (older, ROOT), strict=True):
                 numbers.append(measure(checkout, args.seconds))
     before, now = (np.min(numbers, axis=0) for numbers in found)
     rows = [

@@ -19,7 +19,6 @@ from .common import (
     Format,
     check_model,
     check_number,
-    choose_device,
     load_pipeline,
     read_clip,
     save,
@@ -27,7 +26,17 @@ from .common import (
 )
 from .controls import command_option, flag_of
 from .film import Background, Pitch, Size, Yaw, Zoom, read_film
-from .inputs import output_folder, plan_outputs, read_fixed, read_identity, read_spoken, read_texts, with_emotions
+from .inputs import (
+    check_ear,
+    hear_phones,
+    output_folder,
+    plan_outputs,
+    read_fixed,
+    read_identity,
+    read_spoken,
+    read_texts,
+    with_emotions,
+)
 from .vertex_models import animate_vertices
 
 
@@ -114,18 +123,14 @@ def generate(
     fixed = read_fixed(keyframes, len(audio))
     if sum(given is not None for given in (phones, text, ear)) > 1:
         raise FaceTalkError("--phones, --text and --ear are three ways to say what is spoken: give one of them")
+    check_ear(ear)
     spoken, texts = read_spoken(phones, audio), read_texts(text, audio)
     check_model(model)
     clips = [read_clip(path, longest) for path in audio]
 
     with output_folder(output_dir):
-        if ear is not None:
-            from ..pipeline.large_ear import LargeEar
-
-            hear = LargeEar.from_pretrained(ear, device=choose_device(device))
-            spoken = [hear(clip, sampling_rate) for clip, sampling_rate in clips]
-            del hear
         pipe = load_pipeline(model, device, dtype)
+        spoken = spoken if ear is None else hear_phones(ear, device, clips)
         pipe = pipe if style is None else pipe.with_style(style, style_strength)
         pipe = pipe.few_steps() if fast else pipe
         if pipe.head is not None:

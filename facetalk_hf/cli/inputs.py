@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FaceTalkError
-from .common import ENDINGS, FOLDERS, Format
+from .common import ENDINGS, FOLDERS, HUB_ID, Format, choose_device
 
 
 if TYPE_CHECKING:
@@ -105,6 +105,20 @@ def read_texts(text: str | None, audio: list[Path]) -> list[str | None]:
     if len(audio) > 1:
         raise FaceTalkError(f"--text is of one recording, but {len(audio)} are given: a folder of .txt files will do")
     return [text]
+
+
+def check_ear(ear: str | None) -> None:
+    """Refuse a `--ear` that can be none before anything heavy is imported."""
+    if ear is not None and not Path(ear).is_dir() and not HUB_ID.fullmatch(ear):
+        raise FaceTalkError(f"no folder {ear}: --ear takes one, or a Hub id such as openai/whisper-base")
+
+
+def hear_phones(ear: str, device: str, clips: "list[tuple[np.ndarray, int]]") -> "list[list[Segment] | None]":
+    """Let a Whisper encoder, a folder or Hub id, hear the phones of clips: samples (S,) and their rate in Hz."""
+    from ..pipeline.large_ear import LargeEar
+
+    hear = LargeEar.from_pretrained(ear, device=choose_device(device))
+    return [hear(clip, sampling_rate) for clip, sampling_rate in clips]
 
 
 def _one_each(path: Path, audio: list[Path], flag: str, suffixes: tuple[str, ...]) -> list[Path]:

@@ -21,6 +21,7 @@ from ..audio.whisper import MODEL_TYPE as WHISPER
 from ..audio.whisper import whisper_encoder
 from ..errors import FaceTalkError
 from ..models.audio_encoder import LogMelEncoder, LogMelEncoderConfig
+from ..models.digest import weights_digest
 from ..paths import TINY, TINY_NAME
 from . import corpus
 from .checks import check_finite
@@ -119,8 +120,7 @@ def encode_corpus(
     target = None
     if cache_dir is not None:
         key = hashlib.sha256(f"{split} {feature_extractor.to_json_string()}".encode())
-        for name, tensor in encoder.state_dict().items():
-            key.update(name.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        key.update(weights_digest(encoder.state_dict()))
         for shard in corpus.shards(folder):
             key.update(f"{shard.name} {shard.stat().st_size} {shard.stat().st_mtime_ns}".encode())
         if corpus.has_columns(folder, ("head_pose", "conditions")):

@@ -5,11 +5,16 @@ The scripts in benchmarks/ share this; nothing of it is needed to use a model.
 """
 
 import hashlib
+import io
 import json
 import re
+import subprocess
 import sys
+import tarfile
+import tempfile
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -259,6 +264,22 @@ def command() -> str:
     script = Path(sys.argv[0])
     words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
     return " ".join(["python", f"{script.parent.name}/{script.name}", *words])
+
+
+@contextmanager
+def revision(name: str, root: Path) -> Iterator[Path]:
+    """Lay out the library of another git revision of the repository `root` in a folder, for as long as it is used.
+
+    Raises:
+        FaceTalkError: there is no such revision.
+    """
+    archive = subprocess.run(["git", "archive", name, "facetalk_hf"], cwd=root, capture_output=True)
+    if archive.returncode:
+        raise FaceTalkError(f"git knows no revision {name} of facetalk_hf: {archive.stderr.decode().strip()}")
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+            files.extractall(folder, filter="data")
+        yield Path(folder)
 
 
 def digest(folder: str | Path) -> str:

@@ -8,6 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ..errors import FaceTalkError
+from ..mesh.geometry import similarity
 from ..units import MILLIMETRES
 from .inputs import SequenceInputs
 from .posed_field import PosedField
@@ -53,23 +54,6 @@ def find_poses(field: PosedField, inputs: SequenceInputs) -> Poses:
         odd = next(i for i, other in enumerate(units) if other != units[0])
         raise FaceTalkError(f"{files[odd]}: its points are not in the unit of {files[0].name}; use one for all frames")
     return align_clouds(field, [frame.points for frame in frames], units[0])
-
-
-def similarity(
-    source: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, scale: float | None = None
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """Solve target = s R source + t by least squares for points (P, 3) (Umeyama 1991): s, R, t; s may be given.
-
-    trimesh's procrustes takes the ratio of the clouds' sizes for the scale, which noise biases.
-    """
-    weight = np.ones(len(source)) if weight is None else weight
-    weight = weight / weight.sum()
-    a, b = weight @ source, weight @ target
-    x, y = source - a, target - b
-    rotation = Rotation.align_vectors(y, x, weights=weight)[0].as_matrix()
-    if scale is None:
-        scale = float(weight @ (y * (x @ rotation.T)).sum(1) / (weight @ (x**2).sum(1)))
-    return scale, rotation, b - scale * rotation @ a
 
 
 def align_landmarks(landmarks: np.ndarray, canonical: np.ndarray, scale: float | None = None) -> Poses:

@@ -18,6 +18,7 @@ import torch
 from ..errors import FaceTalkError
 from ..files import atomic_path
 from ..head.identity_files import read_identity_code
+from ..models.digest import weights_digest
 from ..models.nphm import NPHMModel
 from ..units import Unit
 from .batched_field import FieldBatcher, SharedField
@@ -58,11 +59,8 @@ def find_sequences(folder: Path) -> list[Path]:
 
 @cache
 def digest_of(head: NPHMModel) -> bytes:
-    """Hash a head's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(head.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
-    return digest.digest()
+    """Hash a head's weights, once."""
+    return weights_digest(head.state_dict())
 
 
 def fingerprint(folder: Path, head: NPHMModel, options: FitOptions) -> str:

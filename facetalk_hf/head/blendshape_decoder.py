@@ -14,6 +14,7 @@ from ..mesh.geometry import Part, boundary_edges, cut_where_negative, join
 from ..mesh.isosurface import graded_axis, sample_field, smooth_surface, triangulate
 from ..mesh.parts import HAIR
 from ..mesh.topology import remove_handles
+from ..models.digest import weights_digest
 from ..models.nphm import NUM_LANDMARKS, NPHMModel
 from ..units import MILLIMETRES
 from .appearance import paint_head, palette
@@ -156,8 +157,9 @@ class BlendshapeDecoder(HeadDecoder):
     def _digest(self, more: str, *values: torch.Tensor) -> bytes:
         """Digest the head's weights and what else results depend on, the first of the tensors' kind included."""
         key = hashlib.sha256(repr((more, str(values[0].device), values[0].dtype)).encode())
-        for value in (*self.head.state_dict().values(), *values):
-            key.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        key.update(weights_digest(self.head.state_dict()))
+        for value in values:
+            key.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return key.digest()
 
     @torch.no_grad()

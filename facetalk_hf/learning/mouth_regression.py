@@ -67,6 +67,13 @@ PHONE_NUMBER = {phone: number for number, phone in enumerate(PHONES)}
 """Class of the phone head of each phone of the rules."""
 
 
+def phones_at(segments: Sequence[Segment], times: np.ndarray) -> np.ndarray:
+    """Find which of `PHONES` is said at times (n,) in seconds, by its number: (n,) int64."""
+    halves = split_diphthongs(segments)
+    numbers = np.array([PHONE_NUMBER[segment.phone] for segment in halves])
+    return numbers[np.searchsorted([segment.end for segment in halves], times).clip(max=len(halves) - 1)]
+
+
 class Clip:
     """One sequence in memory.
 
@@ -78,9 +85,6 @@ class Clip:
 
     def __init__(self, audio: np.ndarray, phones: list[Segment], speaker: str) -> None:
         self.audio, self.phones, self.speaker = audio, phones, speaker
-        halves = split_diphthongs(phones)
-        self.ends = np.array([segment.end for segment in halves])
-        self.numbers = np.array([PHONE_NUMBER[segment.phone] for segment in halves])
         # What the pitch says of the brows, as in `synthetic.upper_face`: features must keep the pitch.
         frames = max(1, int(np.ceil(len(audio) * FPS / RATE)))
         self.brows = pitch_rise(audio.astype(np.float32) / 32767, RATE, frames, FPS).astype(np.float16)
@@ -104,8 +108,8 @@ class Clip:
         for name in BROWS:
             weights[:, INDEX[name]] = rise if "Inner" in name else 0.7 * rise
         half = (np.arange(2 * frames) + 0.5) / (2 * FPS) * speed
-        numbers = self.numbers[np.searchsorted(self.ends, half).clip(max=len(self.ends) - 1)]
-        return np.concatenate([weights, closure[:, None], numbers.reshape(frames, 2)], axis=1).astype(np.float32)
+        numbers = phones_at(self.phones, half).reshape(frames, 2)
+        return np.concatenate([weights, closure[:, None], numbers], axis=1).astype(np.float32)
 
 
 class Pool:

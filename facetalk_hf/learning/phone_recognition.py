@@ -3,6 +3,7 @@
 
 import hashlib
 import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,18 @@ from tqdm import tqdm
 from ..audio.augmentation import Augmenter
 from ..audio.whisper import STRIDE, whisper_features
 from ..data.corpus import decode_audio, read
+from ..data.feature_cache import BABBLE
 from ..errors import FaceTalkError
 from ..files import atomic_path
+from ..models.digest import weights_digest
 from ..phones.segments import Segment
-from ..phones.visemes import PHONES, split_diphthongs
+from ..phones.visemes import PHONES
 from ..scripts import REQUIRED, option
 from .loop import TrainingOptions
-from .mouth_regression import PHONE_NUMBER, RATE
+from .mouth_regression import RATE, phones_at
+
+
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(kw_only=True)
@@ -58,17 +64,11 @@ class Heard:
     left_out: bool
 
 
-def phone_numbers(segments: Sequence[Segment], count: int, stride: float) -> np.ndarray:
-    """Find which of `PHONES` is said at i * `stride` seconds, by its number: (count,) int64."""
-    halves = split_diphthongs(list(segments))
-    ends, numbers = [item.end for item in halves], np.array([PHONE_NUMBER[item.phone] for item in halves])
-    return numbers[np.searchsorted(ends, np.arange(count) * stride).clip(max=len(ends) - 1)]
-
-
 def hear_corpora(options: PhoneRecognizerOptions, encoder: Any, feature_extractor: Any) -> list[Heard]:
     """Encode the training clips and those of speakers left out, or read what an earlier run encoded.
 
-    A variant is a function of seed, row and number, so that a run that was killed goes on where it was.
+    A variant is a function of seed, row, number and who is left out, so that a run that was killed goes on where it
+    was, and nobody who is left out is heard in a murmur behind others.
 
     Raises:
         FaceTalkError: lists of another length than that of corpora; no clips.
@@ -77,56 +77,61 @@ def hear_corpora(options: PhoneRecognizerOptions, encoder: Any, feature_extracto
     for name, values in (("--hours", hours), ("--variants", variants)):
         if len(values) != len(options.corpus):
             raise FaceTalkError(f"{name} has {len(values)} numbers for {len(options.corpus)} corpora")
-    key = hashlib.sha256(f"{options.seed} {options.mixed_precision}".encode())
-    for tensor in encoder.encoder.state_dict().values():
-        key.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    folder, found = options.cache_dir / key.hexdigest()[:16], []
+    place = f"{weights_digest(encoder.encoder.state_dict()).hex()} {options.seed} {options.mixed_precision}".encode()
+    folder, found = options.cache_dir / hashlib.sha256(place).hexdigest()[:16], []
     folder.mkdir(parents=True, exist_ok=True)
-    stride = feature_extractor.hop_length * STRIDE
+    out = hashlib.sha256(" ".join(sorted(options.leave_out)).encode()).hexdigest()
     for corpus, limit, count in zip(options.corpus, hours, variants, strict=True):
-        columns = ("id", "audio", "phones", "speaker", "sampling_rate")
-        rows = list(read(corpus, ("train", "validation", "test"), ("id", "phones", "speaker", "split")))
-        order = np.random.default_rng([options.seed, 1]).permutation(len(rows))
-        chosen, seconds = {}, 0.0
-        for row in (rows[index] for index in order):
-            out = row["speaker"] in options.leave_out
-            if row["phones"] and (out or row["split"] == "train") and (out or seconds < 3600 * limit):
-                chosen[row["id"]] = out
-                seconds += row["phones"][-1]["end"]
-        babble: list[np.ndarray] = []
-        bar = tqdm(total=len(chosen), desc=f"hearing {corpus.name}", disable=None)
-        for row in read(corpus, ("train", "validation", "test"), columns):
-            if row["id"] not in chosen:
-                continue
-            samples = decode_audio(row).astype(np.float32)
+        chosen = choose_rows(corpus, limit, options)
+        babble: deque[np.ndarray] = deque(maxlen=BABBLE)
+        columns = ("id", "audio", "phones", "sampling_rate")
+        rows = (row for row in read(corpus, SPLITS, columns) if row["id"] in chosen)
+        for row in tqdm(rows, desc=f"hearing {corpus.name}", total=len(chosen), disable=None):
             if row["sampling_rate"] != RATE:
                 raise FaceTalkError(f"{corpus}: row {row['id']} has {row['sampling_rate']} Hz, not {RATE}")
-            babble = [*babble[-49:], (32767 * samples).astype(np.int16)]
+            samples, left_out = decode_audio(row), chosen[row["id"]]
             segments = [Segment(item["phone"], item["start"], item["end"]) for item in row["phones"]]
-            for variant in range(1 if chosen[row["id"]] else count):
-                name = hashlib.sha256(f"{corpus.name} {row['id']} {variant}".encode()).hexdigest()[:24]
-                path = folder / f"{name}.npy"
+            for variant in range(1 if left_out else count):
+                name = f"{corpus.name} {row['id']} {variant}" + (f" {out}" if variant else "")
+                path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}.npy"
                 if not path.exists():
                     heard = samples
                     if variant:
                         rng = np.random.default_rng([options.seed, zlib.crc32(row["id"].encode()), variant])
-                        heard = Augmenter(babble, RATE).disturb(samples, rng)
-                    with (
-                        torch.inference_mode(),
-                        torch.autocast("cpu", torch.bfloat16, enabled=options.mixed_precision == "bf16"),
-                    ):
-                        features = whisper_features(encoder, feature_extractor, heard, RATE)
-                    kept = features[: max(1, round(len(samples) / stride))].float().numpy().astype(np.float16)
+                        heard = Augmenter(list(babble), RATE).disturb(samples, rng)
+                    features = _encode(encoder, feature_extractor, heard, options.mixed_precision == "bf16")
                     with atomic_path(path) as temporary, temporary.open("wb") as file:
-                        np.save(file, kept)
+                        np.save(file, features)
                 features = np.load(path)
-                phones = phone_numbers(segments, len(features), stride / RATE)
-                found.append(Heard(features, phones, chosen[row["id"]]))
-            bar.update()
-        bar.close()
-    if not any(not item.left_out for item in found):
+                times = np.arange(len(features)) * feature_extractor.hop_length * STRIDE / RATE
+                found.append(Heard(features, phones_at(segments, times), left_out))
+            if not left_out:
+                babble.append((32767 * samples).astype(np.int16))
+    if all(item.left_out for item in found):
         raise FaceTalkError("there are no training clips with phones")
     return found
+
+
+def choose_rows(corpus: Path, hours: float, options: PhoneRecognizerOptions) -> dict[str, bool]:
+    """Draw rows with phones: up to so many hours of the training split, and all of speakers left out, who are True."""
+    rows = list(read(corpus, SPLITS, ("id", "phones", "speaker", "split")))
+    chosen, seconds = {}, 0.0
+    for index in np.random.default_rng([options.seed, 1]).permutation(len(rows)):
+        row = rows[index]
+        out = row["speaker"] in options.leave_out
+        if row["phones"] and (out or row["split"] == "train" and seconds < 3600 * hours):
+            chosen[row["id"]] = out
+            seconds += 0 if out else row["phones"][-1]["end"]
+    return chosen
+
+
+@torch.inference_mode()
+def _encode(encoder: Any, feature_extractor: Any, samples: np.ndarray, bfloat16: bool) -> np.ndarray:
+    """Encode a clip (S,) as features (L, A) float16, those of the silence behind it left out."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        features = whisper_features(encoder, feature_extractor, samples, RATE)
+    count = max(1, round(len(samples) / (feature_extractor.hop_length * STRIDE)))
+    return features[:count].float().numpy().astype(np.float16)
 
 
 def crops(clips: Sequence[Heard], options: PhoneRecognizerOptions, steps: range) -> Iterator[tuple[torch.Tensor, ...]]:

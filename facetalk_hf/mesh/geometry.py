@@ -70,6 +70,25 @@ def boundary_edges(faces: np.ndarray) -> np.ndarray:
     return edges[first[count == 1]]
 
 
+def similarity(
+    source: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None, scale: float | None = None
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Solve target = s R source + t by least squares for points (P, 3) (Umeyama 1991): s, R, t; s may be given.
+
+    trimesh's procrustes takes the ratio of the clouds' sizes for the scale, which noise biases.
+    """
+    from scipy.spatial.transform import Rotation
+
+    weight = np.ones(len(source)) if weight is None else weight
+    weight = weight / weight.sum()
+    a, b = weight @ source, weight @ target
+    x, y = source - a, target - b
+    rotation = Rotation.align_vectors(y, x, weights=weight)[0].as_matrix()
+    if scale is None:
+        scale = float(weight @ (y * (x @ rotation.T)).sum(1) / (weight @ (x**2).sum(1)))
+    return scale, rotation, b - scale * rotation @ a
+
+
 def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
     """Step smoothly (a cubic) with `value` from 0 at `low` to 1 at `high`; `low` may be the larger one."""
     t = np.clip((value - low) / (high - low), 0, 1)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import FaceTalkError
-from ..mesh.geometry import Surface, boundary_edges
+from ..mesh.geometry import Surface, boundary_edges, similarity
 from .fitting import STIFFNESS, Fit, Target, fit_places, place_by
 from .topology import Topology, split
 
@@ -143,20 +143,17 @@ def by_shape(topology: Topology, target: Target, rounds: int = 40) -> np.ndarray
         found = np.einsum("nc,ncd->nd", shares, target.vertices[corners])
         far = np.linalg.norm(found - places[front], axis=1)
         near = far <= np.quantile(far, 0.67)
-        places = similarity(shape[front[near]], found[near])(shape)
+        places = likeness(shape[front[near]], found[near])(shape)
     return places
 
 
 def unlike(shape: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Measure how far points (n, 3) are from those of a shape (n, 3) that is turned, scaled and shifted, (n,) mm."""
-    return np.linalg.norm(similarity(shape, points)(shape) - points, axis=1)
+    return np.linalg.norm(likeness(shape, points)(shape) - points, axis=1)
 
 
-def similarity(source: np.ndarray, goal: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Find the turn, scale within a fifth, and shift that bring points (n, 3) nearest to others (Umeyama 1991)."""
-    a, b = source.mean(0), goal.mean(0)
-    u, s, vt = np.linalg.svd((goal - b).T @ (source - a))
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    scale = float(np.clip((s * sign).sum() / ((source - a) ** 2).sum(), 0.8, 1.25))
-    turn = scale * (u * sign) @ vt
-    return lambda points: (points - a) @ turn.T + b
+def likeness(source: np.ndarray, goal: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Find the turn, scale within a fifth, and shift that bring points (n, 3) nearest to others."""
+    scale = float(np.clip(similarity(source, goal)[0], 0.8, 1.25))
+    _, turn, shift = similarity(source, goal, scale=scale)
+    return lambda points: scale * points @ turn.T + shift
