@@ -17,7 +17,14 @@ from facetalk_hf.fitting.video.fit import FittedVideo, even_times, fit_video, re
 from facetalk_hf.fitting.video.landmarks import SCORES, FaceLandmarks, read_landmarks
 from facetalk_hf.fitting.video.person import FacePoints, landmark_map
 from facetalk_hf.fitting.video.reading import read_pictures
-from facetalk_hf.fitting.video.solver import FrameTerms, Solution, VideoConfig, solve_chain
+from facetalk_hf.fitting.video.solver import (
+    EYE_CORNERS,
+    INNER_LIPS,
+    FrameTerms,
+    Solution,
+    VideoConfig,
+    solve_chain,
+)
 from facetalk_hf.fitting.video.tracker import Track, choose_tracks, find_weights, join_mirrored, track_video
 from facetalk_hf.head.loading import load_head
 from facetalk_hf.rendering.video import write_mp4
@@ -218,3 +225,21 @@ def test_what_goes_together_in_speech_is_nearer_than_the_same_weights_apart() ->
         code[[names.index("mouthPucker"), names.index(shape)]] += 0.3
         cost[shape] = (code - terms.usual) @ terms.prior @ (code - terms.usual)
     assert cost["mouthFunnel"] < 0.5 * min(cost["mouthFrown_L"], cost["jawForward"])
+
+
+def test_lips_that_touch_for_the_tracker_touch_whatever_a_person_s_lips_are_off_by(filmed: tuple) -> None:
+    marks, _, _, aperture = filmed
+    points, shut = marks.points.copy(), aperture < 0.5
+    assert 3 < shut.sum() < FRAMES / 2
+    lower = [14, 15, 16, 17, 84, 85, 86, 87, 178, 179, 180, 181, 314, 315, 316, 317, 402, 403, 404, 405]
+    millimetre = np.linalg.norm(np.diff(marks.points[:, EYE_CORNERS, :2], axis=1)[:, 0], axis=1) / 89
+    points[:, lower, 1] += 4.0 * millimetre[:, None]  # this person's lower lip is lower than the model thinks
+    for upper, under in zip(*INNER_LIPS, strict=True):
+        points[shut, under] = points[shut, upper]
+    person = FaceLandmarks(points, np.full_like(marks.scores, np.nan), marks.confidence, marks.times, SIZE)
+    found = {
+        weight: fit_video(load_head(TINY), person, VideoConfig(contact=weight)).animation.lip_aperture
+        for weight in (0.0, 4.0)
+    }
+    assert found[4.0][shut].max() < 0.7 and found[4.0][shut].mean() < 0.6 * found[0.0][shut].mean()
+    assert found[4.0][aperture > 4].min() > 2

@@ -15,6 +15,7 @@ from ...animation.npz import write_npz
 from ...errors import FaceTalkError
 from ...files import atomic_path
 from ...head.blendshape_decoder import BlendshapeDecoder
+from ...head.decoder import aperture
 from ...models.nphm import NPHMModel
 from .camera import Camera, HeadPoses, join_poses
 from .identity import default_camera, fit_person, observe, start_poses
@@ -73,7 +74,8 @@ def fit_video(
     person = fit_person(head, marks, seen, camera, measured, config, identity, focal is not None)
     decoder, camera, code = BlendshapeDecoder(head), person.camera, person.code
     points = mesh_points(decoder, code, measured.places, measured.offsets + person.offsets)
-    terms = FrameTerms(names, points, measured, camera, config)
+    parting = aperture(decoder.geometry(code).landmark_targets)
+    terms = FrameTerms(names, points, measured, camera, config, parting=parting)
     parts, solutions = marks.segments(), []
     for number, part in enumerate(parts):
         solutions.append(solve_long(terms, seen.take(part), points, measured))

@@ -22,6 +22,10 @@ RARE = {
     "eyeWide": 4.0, "eyeSquint": 2.0, "mouthRoll": 2.0, "mouthClose": 2.0,
 }  # fmt: skip
 """Factors of the prior on codes while a person is found, by how names begin: shapes that resemble others."""
+INNER_LIPS = (13, 82, 312), (14, 87, 317)
+EYE_CORNERS = (33, 263)
+TOUCHING, APART = 1.2, 2.0
+"""Distances of a tracker's inner lips, mm: lips of rendered people touch below the first, and not above the other."""
 
 
 @dataclass
@@ -33,6 +37,7 @@ class VideoConfig:
         outlier: errors, in multiples of a landmark's noise, at which its IRLS weight has fallen to a quarter.
         scores: factor of the information of the blendshape scores.
         speech: factor of the covariance of codes in speech. code: 1 / variance of what is beside it.
+        contact: 1 / variance in mm of the lips' distance where the tracker's lips touch, whatever they are off by.
         box: of |outside 0..1|^2 / 2. symmetry: of |left - right|^2 / 2.
         temporal, huber: of Huber's loss of w_t - w_(t-1), and where it turns linear, at 25 frames a second.
         lid_inertia: factor of `temporal` for lids. gaze_inertia: for the shapes of gaze.
@@ -51,6 +56,7 @@ class VideoConfig:
     scores: float = 1.0
     speech: float = 4.0
     code: float = 400.0
+    contact: float = 4.0
     box: float = 300.0
     symmetry: float = 10.0
     temporal: float = 40.0
@@ -101,12 +107,15 @@ class FrameTerms:
     Args:
         names: of the W weights. points (`FacePoints`): the person's landmarks. measured (`LandmarkMap`).
         hold ((W,), *optional*): 1 / variance of codes about rest, times those of `RARE`, in place of speech's prior.
+        parting ((W,), *optional*): mm by which each weight parts the lips; without it, they need not touch.
     """
 
     def __init__(
         self, names: Sequence[str], points: FacePoints, measured: LandmarkMap, camera: Camera, config: VideoConfig,
-        hold: np.ndarray | None = None,
+        hold: np.ndarray | None = None, parting: np.ndarray | None = None,
     ) -> None:  # fmt: skip
+        corners = points.base[list(EYE_CORNERS)]
+        self.parting, self.eye_distance = parting, float(np.linalg.norm(corners[0] - corners[1]))
         self.used = np.flatnonzero(np.isfinite(measured.noise))
         self.base, self.targets = points.base[self.used], points.targets[:, self.used]
         self.normals, self.noise = points.normals[self.used], measured.noise[self.used]
@@ -175,12 +184,23 @@ class FrameTerms:
         shapes = np.einsum("tnkc,ncw->tnkw", local, self.targets.transpose(1, 2, 0).astype(np.float32), optimize=True)
         return np.concatenate([pose_rows(self.camera, points, poses, self.pivot), shapes], -1), error, weight
 
+    def contact(self, pixels: np.ndarray) -> np.ndarray:
+        """Tell where lips touch, (T,) 0..1, by pixels (T, N, 2) of the inner lips, beside those between the eyes."""
+        corners, lips = pixels[:, list(EYE_CORNERS)], pixels[:, np.array(INNER_LIPS)]
+        scale = self.eye_distance / np.maximum(np.linalg.norm(corners[:, 0] - corners[:, 1], axis=-1), 1e-9)
+        apart = np.linalg.norm(lips[:, 0] - lips[:, 1], axis=-1).mean(1) * scale
+        return np.nan_to_num(((APART - apart) / (APART - TOUCHING)).clip(0, 1))
+
     def _priors(self, seen: Seen, weights: np.ndarray, hessian: np.ndarray, gradient: np.ndarray) -> None:
         """Add scores, code, box and evenness of left and right, in place."""
         config, (count, size) = self.config, weights.shape
         diagonal = np.zeros((count, size))
         gradient += (weights - self.usual) @ self.prior
         hessian += self.prior
+        if self.parting is not None:
+            touch = config.contact * seen.trust * self.contact(seen.pixels)
+            gradient += (touch * (weights @ self.parting))[:, None] * self.parting
+            hessian += touch[:, None, None] * np.outer(self.parting, self.parting)
         outside = weights - weights.clip(0, 1)
         gradient += config.box * outside
         diagonal += config.box * (outside != 0)
