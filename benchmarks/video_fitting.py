@@ -2,9 +2,12 @@
 """Videos of rendered people whose motion is known, fitted: what comes back of mouth, lids, gaze and head.
 
     python benchmarks/video_fitting.py --recordings RECORDINGS --cache CACHE --tracker face_landmarker.task
+    python benchmarks/video_fitting.py --real VIDEOS --cache CACHE --tracker face_landmarker.task
 
 People, light, cameras and backgrounds differ and none of the people helped to make the map of landmarks; every video
 is 1280 x 720 h264. Videos and the tracker's landmarks are kept in --cache. The table goes to docs/fitting.md.
+With --real it is videos of people: the aperture against the tracker's own, and whether m, b, p of the words in
+NAME.txt beside a video close, timed by forced alignment (extra `align`).
 """
 
 import json
@@ -17,7 +20,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
-from facetalk_hf import TINY, FaceTalkPipeline
+from facetalk_hf import TINY, FaceTalkError, FaceTalkPipeline
 from facetalk_hf.animation.head_animation import HeadAnimation
 from facetalk_hf.audio.io import load_audio
 from facetalk_hf.blendshapes import INDEX
@@ -27,9 +30,11 @@ from facetalk_hf.fitting.video.camera import HeadPoses
 from facetalk_hf.fitting.video.fit import FittedVideo, fit_video, relative_poses
 from facetalk_hf.fitting.video.landmarks import FaceLandmarks, read_landmarks
 from facetalk_hf.fitting.video.reading import read_pictures
+from facetalk_hf.fitting.video.solver import EYE_CORNERS
 from facetalk_hf.fitting.video.tracker import find_weights, track_video
 from facetalk_hf.head.loading import load_head
 from facetalk_hf.mesh.pose import axis_rotations
+from facetalk_hf.phones.alignment import align
 from facetalk_hf.rendering.renderer import HeadRenderer, write_mp4
 from facetalk_hf.scripts import REQUIRED, option, parse_config, run_script
 
@@ -44,8 +49,9 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 class Options:
     """Options of this script."""
 
-    recordings: Path = option(REQUIRED, "folder with recordings of people talking, one for each head")
     cache: Path = option(REQUIRED, "folder that videos and landmarks are kept in, outside of the repository")
+    recordings: Path | None = option(None, "folder with recordings of people talking, one for each head")
+    real: Path | None = option(None, "folder with videos of people and their words in place of rendered ones")
     tracker: Path | None = option(None, "face_landmarker.task")
     heads: int = option(8, "people")
     seconds: float = option(3.0, "length of each video")
@@ -171,11 +177,51 @@ def summary(rows: list[dict]) -> list[tuple[str, str, str]]:
     ]  # fmt: skip
 
 
+def tracked(path: Path, options: Options, name: str) -> tuple[FaceLandmarks, float]:
+    """Landmarks of a video, kept in the cache, and the seconds of processor time that a frame took."""
+    kept, clock = options.cache / f"{name}.marks.npz", options.cache / f"{name}.seconds"
+    if not kept.is_file():
+        begin = time.process_time()
+        marks = track_video(read_pictures(path), find_weights(options.tracker))
+        clock.write_text(str((time.process_time() - begin) / len(marks.times)))
+        marks.save(kept)
+    return read_landmarks(kept), float(clock.read_text())
+
+
+def compare_real(options: Options) -> None:
+    """Fit videos of people: aperture against the tracker's, closures of the words that are said, jumps."""
+    head, table, closed = load_head(TINY), [], []
+    for path in sorted(item for item in options.real.iterdir() if item.suffix in (".mpg", ".mp4", ".mov", ".webm")):
+        marks, _ = tracked(path, options, path.stem)
+        fitted = fit_video(head, marks)
+        gap, lips = fitted.animation.lip_aperture, marks.points[:, 13, :2] - marks.points[:, 14, :2]
+        corners = marks.points[:, EYE_CORNERS, :2]
+        seen = np.linalg.norm(lips, axis=1) / np.linalg.norm(corners[:, 0] - corners[:, 1], axis=1)
+        count, least = min(len(gap), len(seen)), []
+        words = path.with_suffix(".txt")
+        if words.is_file():
+            for phone, start, end in align(load_audio(path), 16000, words.read_text()).phones:
+                first, last = int(start * marks.fps) - 1, int(np.ceil(end * marks.fps)) + 2
+                least += [float(gap[max(first, 0) : last].min())] if phone in ("m", "b", "p") else []
+        r, jump = np.corrcoef(seen[:count], gap[:count])[0, 1], np.abs(np.diff(gap)).max()
+        closed += [value < 1 for value in least]
+        shut = ", ".join(f"{value:.2f}" for value in least)
+        cost = f"{fitted.cpu_seconds / len(gap):.3f}"
+        table.append((path.name, f"{r:.3f}", shut, f"{jump:.1f}", f"{np.nanmean(fitted.residual):.2f}", cost))
+    heads = ("video", "aperture r", "least aperture at m, b, p, mm", "largest change a frame, mm", "off, mm", "CPU-s")
+    print(markdown_table(heads, table))
+    print(f"{sum(closed)} of {len(closed)} m, b, p come within 1 mm")
+
+
 def main(argv: list[str] | None = None) -> None:
     """Render, track, fit, compare."""
     options = parse_config(Options, __doc__, argv)
     torch.set_num_threads(1)
     options.cache.mkdir(parents=True, exist_ok=True)
+    if (options.real is None) == (options.recordings is None):
+        raise FaceTalkError("give either --recordings or --real")
+    if options.real is not None:
+        return compare_real(options)
     recordings = sorted(path for path in options.recordings.iterdir() if path.suffix in (".flac", ".wav", ".mp3"))
     chosen = recordings[:: max(1, len(recordings) // options.heads)][: options.heads]
     pipe, head, rows = None, load_head(TINY), []
@@ -186,17 +232,11 @@ def main(argv: list[str] | None = None) -> None:
                 pipe = FaceTalkPipeline.from_pretrained(TINY)
                 pipe.set_progress_bar_config(disable=True)
             film(speak(pipe, recording, number, options.seconds), path, number)
-        kept, clock = path.with_suffix(".marks.npz"), path.with_suffix(".seconds")
-        if not kept.is_file():
-            begin = time.process_time()
-            marks = track_video(read_pictures(path), find_weights(options.tracker))
-            clock.write_text(str((time.process_time() - begin) / len(marks.times)))
-            marks.save(kept)
-        marks = read_landmarks(kept)
+        marks, seconds = tracked(path, options, path.stem)
         fitted = fit_video(head, marks)
         with np.load(path.with_suffix(".truth.npz")) as file:
             row = score(fitted, dict(file), marks)
-        row |= {"fit s": fitted.cpu_seconds / len(fitted.animation), "track s": float(clock.read_text())}
+        row |= {"fit s": fitted.cpu_seconds / len(fitted.animation), "track s": seconds}
         rows.append(row)
         print(number, {name: round(value, 3) for name, value in row.items() if isinstance(value, float)})
     table = markdown_table([f"{len(rows)} videos of {options.seconds:g} s", "measured", "bar"], summary(rows))
