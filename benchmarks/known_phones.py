@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Motion that is steered by known phones: lip events, speed of the lips, cost, by `phone_strength`.
 
-    python benchmarks/known_phones.py --recordings phones.json --clips 12
+    python benchmarks/known_phones.py --recordings phones.json --clips 12 [--ear openai/whisper-base]
 
 The recordings are a list of training/align_speech.py; the table goes to docs/phones.md, between its markers.
 """
@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from facetalk_hf import FaceTalkPipeline
+from facetalk_hf import FaceTalkPipeline, LargeEar
 from facetalk_hf.blendshapes import INDEX
 from facetalk_hf.evaluation.recordings import RATE, RecordingScorer, read_recordings, rules_codes
-from facetalk_hf.evaluation.scores import phones_predictor, pipeline_predictor
+from facetalk_hf.evaluation.scores import large_ear_predictor, phones_predictor, pipeline_predictor
 from facetalk_hf.evaluation.studies import StudyResults, digest, markdown_table, write_between_markers
 from facetalk_hf.paths import FEW_STEPS, TINY
 from facetalk_hf.phones.visemes import RULED
@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, default=Path(TINY), help="folder of a pipeline")
     parser.add_argument("--output", type=Path, default=DOCS / "results" / "known_phones.json", help="all scores")
     parser.add_argument("--page", type=Path, default=DOCS / "phones.md", help="page with the table")
+    parser.add_argument("--ear", help="also phones that this Whisper encoder hears, by folder or Hub id")
     parser.add_argument("--clips", type=int, help="of the recordings, evenly spread; all if left out")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
@@ -50,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     results = StudyResults(args.output, settings | {"seed": args.seed})
     pipe = FaceTalkPipeline.from_pretrained(args.model)
     pipe.set_progress_bar_config(disable=True)
+    ear = LargeEar.from_pretrained(args.ear) if args.ear else None
     fps = float(pipe.config["fps"])
     scorer = RecordingScorer(pipe.head, recordings, fps)
     seconds = sum(len(item.samples()) for item in recordings) / RATE
@@ -86,6 +88,10 @@ def main(argv: list[str] | None = None) -> None:
         kinds: dict[str, Callable[[], Any]] = {
             "sound alone": lambda model=model: scorer.predict(pipeline_predictor(model), None, args.seed, 1)
         }
+        if ear is not None:
+            kinds["phones of the large ear"] = lambda model=model: scorer.predict(
+                large_ear_predictor(model, ear), None, args.seed, 1
+            )
         for strength in (1.0, 0.75, 0.5, 0.25, 0.0):
             predict = phones_predictor(model, phone_strength=strength)
             kinds[f"`phone_strength={strength:g}`" + ", the default" * (strength == 1)] = lambda predict=predict: (

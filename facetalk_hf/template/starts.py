@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import FaceTalkError
 from ..mesh.geometry import Surface, boundary_edges, similarity
-from .fitting import STIFFNESS, Fit, Target, fit_places, place_by
+from .fitting import STIFFNESS, Fit, Target, face_places, fit_places, place_by
 from .topology import Topology, split
 
 
@@ -78,14 +78,6 @@ def face_error(topology: Topology, fit: Fit, target: Target) -> float:
     off = np.linalg.norm(np.einsum("nc,ncd->nd", shares, flat.vertices[corners]) - target.vertices[used], axis=1)
     chosen = face_places(topology)[corners].all(1) & ~in_openings(topology, fit.open, target.vertices[used])
     return float(np.quantile(off[chosen], 0.99)) if chosen.any() else np.inf
-
-
-def face_places(topology: Topology) -> np.ndarray:
-    """Say which places are the skin of the face, (W,) bool: between the jaw's outline and the forehead, in front."""
-    marks, shape = topology.shape[topology.landmarks], topology.shape
-    high = marks[17:27, 1].max() + np.linalg.norm(marks[27] - marks[33])
-    jaw = np.interp(shape[:, 0], marks[:17, 0], marks[:17, 1], left=np.inf, right=np.inf)
-    return ~topology.socket & (shape[:, 1] > jaw) & (shape[:, 1] < high) & (shape[:, 2] > marks[[0, 16], 2].mean())
 
 
 def in_openings(topology: Topology, places: np.ndarray, points: np.ndarray) -> np.ndarray:
