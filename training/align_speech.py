@@ -6,7 +6,7 @@
 
 The folder holds name.wav with name.txt, LibriSpeech's *.trans.txt, LJ Speech's metadata.csv, or transcripts.json:
 docs/corpus.md. It needs pocketsphinx (pip install 'facetalk-hf[align]'), and espeak-ng for words that its dictionary
-lacks. Interrupt it when you like: the same command goes on.
+lacks; or, for every language alike, espeak-ng and --ear. Interrupt it when you like: the same command goes on.
 """
 
 import json
@@ -44,7 +44,8 @@ class Options:
     report: Path | None = option(None, "file for the report; OUTPUT_DIR/report.json, or beside the phones")
     language: str = option("en", "of the texts: a voice of espeak-ng, such as de or pt-br")
     speaker: str | None = option(None, "speaker of all recordings; else as the folder has it")
-    min_confidence: float = option(0.85, "recordings below it are left out")
+    ear: str | None = option(None, "a Whisper that aligns instead of pocketsphinx, such as openai/whisper-base")
+    min_confidence: float | None = option(None, "recordings below it are left out; 0.85, with --ear 0.6")
     longest: float = option(60.0, "seconds of a recording")
     validation_speakers: float = option(0.1, "share of the speakers in the split validation")
     test_speakers: float = option(0.1, "share of the speakers in the split test")
@@ -63,7 +64,7 @@ def main() -> None:
     if options.output_dir is not None and complete(options.output_dir):
         raise FaceTalkError(f"{options.output_dir} is complete; remove it to make it again")
     utterances = find_speech(options.input, options.speaker)
-    limits = AlignmentLimits(options.language, options.min_confidence, longest=options.longest)
+    limits = AlignmentLimits(options.language, options.ear, options.min_confidence, longest=options.longest)
     target = options.output_dir or options.phones
     work = target.with_name(f".{target.name}.alignments")
     with tqdm(total=len(utterances), desc="align", unit="clip", disable=None) as bar:

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,12 @@ import numpy as np
 from ..audio.io import load_audio
 from ..errors import FaceTalkError
 from ..files import atomic_path
-from ..phones.alignment import RATE, align, check_tools
+from ..phones.alignment import RATE, Alignment, Word, align, check_tools
 from ..phones.alphabets import SILENCE
+from ..phones.pronunciation import read_word, split_words
 from ..phones.segments import Segment
+from ..phones.visemes import split_diphthongs
+from ..pipeline.large_ear import LargeEar
 from ..synthetic.spoken_clips import make_row
 from .speech_folders import Utterance
 
@@ -28,6 +31,11 @@ PART = 8
 """Recordings that are aligned before a file is written: what an interruption may cost each process."""
 RATES = (4.0, 25.0)
 """Phones a second in speech, pauses left out, between which people speak."""
+LEAST = {False: 0.85, True: 0.6}
+"""Least confidence by default: of pocketsphinx; of a large ear, whose confidence is a mean probability of phones."""
+CLOSED = ("m", "b", "p")
+LEAST_CLOSED = 0.1
+"""Least probability of each lip sound that a large ear is told: others were swallowed, or said otherwise."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +44,16 @@ class AlignmentLimits:
 
     Args:
         language (`str`): of the texts, a voice of espeak-ng.
-        confidence (`float`): least confidence, see [`~facetalk_hf.phones.alignment.Alignment`].
+        ear (`str`, *optional*): folder or Hub id of a Whisper, whose phones align instead of pocketsphinx.
+        confidence (`float`, *optional*): least confidence, see [`~facetalk_hf.phones.alignment.Alignment`]; by default
+            of `LEAST`.
         shortest, longest (`float`): seconds of a recording.
         pause (`float`): longest pause between words, seconds: what is said there is not in the text.
     """
 
     language: str = "en"
-    confidence: float = 0.85
+    ear: str | None = None
+    confidence: float | None = None
     shortest: float = 0.5
     longest: float = 60.0
     pause: float = 4.0
@@ -80,13 +91,19 @@ def align_utterance(utterance: Utterance, limits: AlignmentLimits = AlignmentLim
         seconds = len(samples) / RATE
         if not limits.shortest <= seconds <= limits.longest:
             raise FaceTalkError(f"it lasts {seconds:.1f} s, not {limits.shortest:g} to {limits.longest:g}")
-        found = align(samples, RATE, utterance.text, limits.language)
+        by_ear = limits.ear is not None
+        found = (
+            align_by_ear(samples, utterance.text, limits)
+            if by_ear
+            else align(samples, RATE, utterance.text, limits.language)
+        )
         confidence, phones = found.confidence, found.phones
         doubtful = [(w.word, round(w.start, 2), round(w.end, 2), round(w.confidence, 3)) for w in found.words]
         doubtful = [row for row in doubtful if row[3] < 0.5]
-        if confidence < limits.confidence:
+        least = LEAST[by_ear] if limits.confidence is None else limits.confidence
+        if confidence < least:
             what = _fault(found.match, found.loud, found.moved)
-            raise FaceTalkError(f"the confidence {confidence:.3f} is below {limits.confidence:g}: {what}")
+            raise FaceTalkError(f"the confidence {confidence:.3f} is below {least:g}: {what}")
         inner = [s.end - s.start for s in phones[1:-1] if s.phone == SILENCE]
         if max(inner, default=0) > limits.pause:
             raise FaceTalkError(f"a pause of {max(inner):.1f} s is longer than {limits.pause:g} s")
@@ -97,6 +114,37 @@ def align_utterance(utterance: Utterance, limits: AlignmentLimits = AlignmentLim
     except FaceTalkError as error:
         reason = str(error)
     return Aligned(utterance, seconds, confidence, phones, reason, doubtful)
+
+
+def align_by_ear(samples: np.ndarray, text: str, limits: AlignmentLimits) -> Alignment:
+    """Find the phones of a text in samples (S,) at `RATE` by what a large ear hears; espeak-ng reads the words.
+
+    The confidence is the mean probability of the phones, pauses among them.
+
+    Raises:
+        FaceTalkError: no words, or a lip sound of the text that is not heard.
+    """
+    words = [(word, read_word(word, limits.language)) for word in split_words(text)]
+    words = [(word, phones) for word, phones in words if phones]
+    if not words:
+        raise FaceTalkError("there is no word in the text to align")
+    phones, likely = _ear(str(limits.ear)).align(samples, [phones for _, phones in words], RATE)
+    faint = [s for s, sure in zip(phones, likely, strict=True) if s.phone in CLOSED and sure < LEAST_CLOSED]
+    if faint:
+        raise FaceTalkError(f"{faint[0].phone} is not heard at {faint[0].start:.2f} s, where the text has it")
+    found, at = [], 0
+    inner = [(segment, sure) for segment, sure in zip(phones, likely, strict=True) if segment.phone != SILENCE]
+    for word, said in words:
+        halves = inner[at : (at := at + len(split_diphthongs([Segment(phone, 0, 1) for phone in said])))]
+        found.append(Word(word, halves[0][0].start, halves[-1][0].end, float(np.mean([sure for _, sure in halves]))))
+    match = float(np.average(likely, weights=[segment.end - segment.start for segment in phones]))
+    return Alignment(phones, found, match, match, 0.0, 0.0)
+
+
+@cache
+def _ear(name: str) -> LargeEar:
+    """Load a large ear, once a process."""
+    return LargeEar.from_pretrained(name)
 
 
 def _fault(match: float, loud: float, moved: float) -> str:
@@ -131,7 +179,12 @@ def align_utterances(
     Raises:
         FaceTalkError: pocketsphinx or espeak-ng is missing; or the folder is that of other recordings or limits.
     """
-    check_tools(limits.language)  # once, rather than as the fault of every recording
+    # Once, rather than as the fault of every recording.
+    if limits.ear is None:
+        check_tools(limits.language)
+    else:
+        read_word("a", limits.language)
+        _ear(limits.ear)
     work = Path(work)
     work.mkdir(parents=True, exist_ok=True)
     told = hashlib.sha256(repr([limits, *((u.name, u.text) for u in utterances)]).encode()).hexdigest()

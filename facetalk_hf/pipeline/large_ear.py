@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A large ear: the phones that a frozen Whisper encoder hears, told to a pipeline as known ones are."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from ..data.feature_cache import load_audio_encoder
 from ..errors import FaceTalkError
 from ..models.phone_recognizer import PhoneRecognizer
 from ..paths import PHONE_RECOGNIZER
-from ..phones.decoding import decode_phones
+from ..phones.decoding import align_phones, decode_phones
 from ..phones.segments import Segment
-from ..phones.visemes import PHONES
+from ..phones.visemes import PHONES, split_diphthongs
 
 
 PENALTY = 1.0
@@ -96,8 +97,32 @@ class LargeEar:
         Returns:
             list of [`Segment`]: the names of `phones.visemes.PHONES`, without gaps, from 0 s to the end of the sound.
         """
+        found, stride, seconds = self._guesses(audio, sampling_rate)
+        return decode_phones(found, PHONES, stride, seconds, self.penalty)
+
+    def align(
+        self, audio: Any, words: Sequence[Sequence[str]], sampling_rate: int | None = None
+    ) -> tuple[list[Segment], np.ndarray]:
+        """Find when each phone of known words is said: forced alignment, of any language.
+
+        Args:
+            audio, sampling_rate: as above. words: the phones of each word, in the alphabet of `phones.alphabets`.
+
+        Returns:
+            list of [`Segment`], diphthongs as their two halves, and how likely each is, (n,) float in 0..1: the
+            geometric mean of the recogniser's probabilities.
+
+        Raises:
+            FaceTalkError: the recording is too short for so many phones.
+        """
+        found, stride, seconds = self._guesses(audio, sampling_rate)
+        spoken = [split_diphthongs([Segment(phone, 0, 1) for phone in word]) for word in words]
+        halves = [[half.phone for half in word] for word in spoken]
+        return align_phones(found, PHONES, halves, stride, seconds)
+
+    def _guesses(self, audio: Any, sampling_rate: int | None) -> tuple[np.ndarray, float, float]:
+        """Guess phones of a recording: logarithms of probabilities (L, C), seconds of a guess, and of all."""
         rate = self.feature_extractor.sampling_rate
         samples = load_audio(audio, sampling_rate, rate)
         stride = self.feature_extractor.hop_length * STRIDE / rate
-        found = self.logits(samples).log_softmax(-1).cpu().numpy()
-        return decode_phones(found, PHONES, stride, len(samples) / rate, self.penalty)
+        return self.logits(samples).log_softmax(-1).cpu().numpy(), stride, len(samples) / rate

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from accelerate import Accelerator
 from command import assert_one_line, facetalk, needs_model, write_wav  # noqa: F401
@@ -16,6 +17,8 @@ from speech_rows import make_row
 from facetalk_hf import FaceTalkError, LargeEar
 from facetalk_hf.blendshapes import INDEX
 from facetalk_hf.data import corpus
+from facetalk_hf.importers import aligned_speech
+from facetalk_hf.importers.speech_folders import Utterance
 from facetalk_hf.learning.mouth_regression import phones_at
 from facetalk_hf.models.phone_recognizer import PhoneRecognizer
 from facetalk_hf.phones.segments import Segment
@@ -76,6 +79,23 @@ def test_a_voice_that_was_left_out_is_heard_with_its_times(trained):
     assert [item.phone for item in found] == [item.phone for item in wanted]
     assert max(abs(made.start - told.start) for made, told in zip(found, wanted, strict=True)) < 0.045
     assert found[-1].end == pytest.approx(wanted[-1].end, abs=1e-4)
+
+
+def test_known_words_are_aligned_by_it_and_words_that_nobody_said_are_left_out(trained, tmp_path, monkeypatch):
+    wanted = [Segment("pau", 0, 0.2), Segment("m", 0.2, 0.4), Segment("aa", 0.4, 0.64), Segment("pau", 0.64, 0.84),
+              Segment("aa", 0.84, 1.1), Segment("m", 1.1, 1.3)]  # fmt: skip
+    soundfile.write(tmp_path / "song.wav", sing(wanted, 3), RATE)
+    monkeypatch.setattr(aligned_speech, "read_word", lambda word, language: tuple(word.split("-")))
+    monkeypatch.setattr(aligned_speech, "split_words", str.split)
+    limits = aligned_speech.AlignmentLimits(ear=str(trained[0] / "whisper"))
+    soundfile.write(tmp_path / "tone.wav", sing([Segment("pau", 0, 0.2), Segment("aa", 0.2, 0.8)], 4), RATE)
+    texts = [("song", "m-aa aa-m"), ("tone", "aa-m-aa"), ("song", "m")]
+    told = [Utterance(f"{name} {text}", "anna", tmp_path / f"{name}.wav", text) for name, text in texts]
+    right, *others = aligned_speech.align_utterances(told, tmp_path / "work", limits)
+    assert right.kept, right.reason
+    assert [item.phone for item in right.phones] == [item.phone for item in wanted]
+    assert max(abs(made.start - true.start) for made, true in zip(right.phones, wanted, strict=True)) < 0.07
+    assert [item.reason[:14] for item in others] == ["m is not heard", "the confidence"]
 
 
 def test_the_lips_close_where_it_hears_m(trained):

@@ -2,8 +2,10 @@
 """Guesses of phones become segments: what is likely lasts, a flicker does not, times are those of the guesses."""
 
 import numpy as np
+import pytest
 
-from facetalk_hf.phones.decoding import decode_phones
+from facetalk_hf.errors import FaceTalkError
+from facetalk_hf.phones.decoding import align_phones, decode_phones
 
 
 NAMES = ("pau", "m", "aa")
@@ -42,3 +44,18 @@ def test_it_is_the_best_of_all_paths():
 def test_a_sound_shorter_than_its_guesses_ends_where_it_ends():
     found = decode_phones(guesses(1, 1, 2), NAMES, 0.02, 0.025, penalty=0.5)
     assert [(item.phone, item.start, item.end) for item in found] == [("m", 0.0, 0.025)]
+
+
+def test_known_words_are_found_with_the_pause_between_them_that_is_there():
+    words = [["m", "aa"], ["m"], ["aa"]]
+    # Nothing before the first word, a pause after it, none before the last: and one guess that is misheard.
+    found, likely = align_phones(guesses(1, 1, 2, 2, 0, 0, 1, 2, 1, 2, 2), NAMES, words, 0.02, 0.22)
+    assert [item.phone for item in found] == ["m", "aa", "pau", "m", "aa"]
+    np.testing.assert_allclose([item.start for item in found], [0, 0.03, 0.07, 0.11, 0.17])
+    assert found[-1].end == 0.22
+    np.testing.assert_allclose(likely, [0.9, 0.9, 0.9, (0.9 * 0.05 * 0.9) ** (1 / 3), 0.9], rtol=1e-6)
+
+
+def test_more_phones_than_guesses_are_refused():
+    with pytest.raises(FaceTalkError, match="3 phones cannot be found"):
+        align_phones(guesses(1, 2), NAMES, [["m", "aa", "m"]], 0.02, 0.04)
