@@ -33,7 +33,7 @@ def read_pictures(
 ) -> Iterator[Picture]:
     """Yield the frames of a video in the order of their times, turned as its rotation flag says.
 
-    HDR is brought to sRGB. A file that breaks off ends where it can no longer be decoded, and `log` is told if the file
+    HDR is brought to sRGB. A file that breaks off ends where it can no longer be decoded, and `log` is told if it
     says that it is longer. A frame that does not come later than the one before is left out.
 
     Raises:
