@@ -28,9 +28,8 @@ from facetalk_hf.evaluation.studies import markdown_table, write_between_markers
 from facetalk_hf.files import atomic_path
 from facetalk_hf.fitting.video.camera import HeadPoses
 from facetalk_hf.fitting.video.fit import FittedVideo, fit_video, relative_poses
-from facetalk_hf.fitting.video.landmarks import FaceLandmarks, read_landmarks
+from facetalk_hf.fitting.video.landmarks import EYE_CORNERS, FaceLandmarks, read_landmarks
 from facetalk_hf.fitting.video.reading import read_pictures
-from facetalk_hf.fitting.video.solver import EYE_CORNERS
 from facetalk_hf.fitting.video.tracker import find_weights, track_video
 from facetalk_hf.head.loading import load_head
 from facetalk_hf.mesh.pose import axis_rotations

@@ -66,7 +66,7 @@ def fit_one_video(request: VideoRequest) -> None:
     if ready is not None:
         marks = read_landmarks(ready)
     else:
-        pictures = read_pictures(request.source)
+        pictures = read_pictures(request.source, log=typer.echo)
         try:
             marks = track_video(pictures, find_weights(request.tracker), request.face, _count)
         except FaceTalkError as error:

@@ -14,12 +14,11 @@ from facetalk_hf.blendshapes import EXPRESSIONS, INDEX
 from facetalk_hf.cli.main import main
 from facetalk_hf.fitting.video.camera import Camera, HeadPoses
 from facetalk_hf.fitting.video.fit import FittedVideo, even_times, fit_video, relative_poses, resample
-from facetalk_hf.fitting.video.landmarks import SCORES, FaceLandmarks, read_landmarks
+from facetalk_hf.fitting.video.landmarks import EYE_CORNERS, INNER_LIPS, SCORES, FaceLandmarks, read_landmarks
+from facetalk_hf.fitting.video.looks import join_looks, raise_shadows
 from facetalk_hf.fitting.video.person import FacePoints, landmark_map
 from facetalk_hf.fitting.video.reading import read_pictures
 from facetalk_hf.fitting.video.solver import (
-    EYE_CORNERS,
-    INNER_LIPS,
     FrameTerms,
     Solution,
     VideoConfig,
@@ -212,6 +211,40 @@ def test_the_mirror_takes_out_what_a_tracker_is_off_by_to_one_side() -> None:
     np.testing.assert_allclose(faces[0][0], true, atol=1e-3)
     np.testing.assert_allclose(faces[0][1], scores)
     np.testing.assert_allclose(faces[1][0], stranger)
+
+
+def test_a_beard_that_misleads_the_plain_look_leaves_the_one_of_raised_shadows() -> None:
+    rng, count = np.random.default_rng(0), 60
+    opening = 6 + 4 * np.sin(np.arange(count) / 4)
+    points = np.repeat(rng.uniform(0, 100, (1, 478, 3)), count, 0).astype(np.float32)
+    points[:, EYE_CORNERS] = ((-44, 0, 0), (44, 0, 0))
+    points[:, INNER_LIPS[0]] = np.array([[(0, -60, 0), (3, -60, 0), (-3, -60, 0)]])
+    points[:, INNER_LIPS[1]] = points[:, INNER_LIPS[0]]
+    points[:, INNER_LIPS[1], 1] -= opening[:, None]
+    noisy = points + rng.normal(0, 0.3, points.shape).astype(np.float32)
+    noisy[:, INNER_LIPS[1], 1] += 1.5  # constantly less open: a matter of where lips begin
+    scores = np.full((count, len(SCORES)), 0.2, np.float32)
+    joined = join_looks((points, scores), (noisy, 2 * scores))
+    np.testing.assert_allclose(joined[0], (points + noisy) / 2, atol=1e-4)
+    np.testing.assert_allclose(joined[1], 0.3, atol=1e-6)
+
+    beard = points.copy()
+    beard[:, INNER_LIPS[1], 1] = -60 - 7 + 2 * rng.normal(size=(count, 1))
+    lost, noisy[7] = noisy[7].copy(), np.nan  # a frame that the second look does not see
+    joined = join_looks((beard, scores), (noisy, scores))
+    seen = np.arange(count) != 7
+    np.testing.assert_allclose(joined[0][seen], noisy[seen], atol=1e-4)
+    np.testing.assert_allclose(joined[0][7], beard[7])
+    noisy[7] = lost
+    one = join_looks((beard[:1], scores[:1]), (noisy[:1], scores[:1]))[0]  # a still does not tell
+    np.testing.assert_allclose(one, (beard[:1] + noisy[:1]) / 2, atol=1e-4)
+
+
+def test_raised_shadows_keep_colour_where_there_is_some() -> None:
+    dark, lips = raise_shadows(np.full((4, 4, 3), 12, np.uint8)), np.tile(np.uint8([110, 60, 55]), (4, 4, 1))
+    assert dark.min() > 100 and np.ptp(dark) <= 1
+    red = raise_shadows(lips).astype(int)
+    assert np.ptp(red[0, 0]) > np.ptp(lips[0, 0]) and red.min() > 100
 
 
 def test_what_goes_together_in_speech_is_nearer_than_the_same_weights_apart() -> None:

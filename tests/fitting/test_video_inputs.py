@@ -80,8 +80,10 @@ def test_a_file_that_breaks_off_ends_where_it_does(tmp_path):
     whole = write_video(tmp_path / "whole.mkv", images)
     half = tmp_path / "half.mkv"
     half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    count = sum(1 for _ in read_pictures(half))
-    assert 5 < count < 35 and sum(1 for _ in read_pictures(whole)) == 40
+    said: list[str] = []
+    count = sum(1 for _ in read_pictures(half, log=said.append))
+    assert 5 < count < 35 and len(said) == 1 and f"1.6 s long, and breaks off after {count / 25:.1f} s" in said[0]
+    assert sum(1 for _ in read_pictures(whole, log=said.append)) == 40 and len(said) == 1
 
 
 def test_sound_alone_is_one_line(tmp_path):

@@ -13,6 +13,8 @@ from ...files import atomic_path
 POINTS = 478
 """Landmarks of a face in the order of MediaPipe's face mesh: 468 on the skin, then five on each iris."""
 
+INNER_LIPS = (13, 82, 312), (14, 87, 317)
+EYE_CORNERS = (33, 263)
 LONGEST_GAP = 0.2
 """Seconds that a face may be lost for within a segment."""
 
@@ -28,6 +30,13 @@ SCORES: tuple[str, ...] = (
     "noseSneerLeft", "noseSneerRight", "tongueOut",
 )  # fmt: skip
 """ARKit's 52 names in the order of MediaPipe's scores, which have no tongueOut: it stays 0."""
+
+
+def openings(points: np.ndarray) -> np.ndarray:
+    """Measure how far the lips are apart, (T,), in distances of the eyes, by points (T, N, 2 or 3)."""
+    corners, lips = points[:, list(EYE_CORNERS), :2], points[:, np.array(INNER_LIPS), :2]
+    eyes = np.linalg.norm(corners[:, 0] - corners[:, 1], axis=-1)
+    return np.linalg.norm(lips[:, 0] - lips[:, 1], axis=-1).mean(1) / np.maximum(eyes, 1e-9)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Pictures of a video file, upright and in sRGB, one after the other."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,13 @@ class Picture:
     size: tuple[int, int]
 
 
-def read_pictures(path: Path, largest: int = LARGEST) -> Iterator[Picture]:
+def read_pictures(
+    path: Path, largest: int = LARGEST, log: Callable[[str], None] = lambda line: None
+) -> Iterator[Picture]:
     """Yield the frames of a video in the order of their times, turned as its rotation flag says.
 
-    HDR is brought to sRGB. A file that breaks off ends where it can no longer be decoded. A frame that does not come
-    later than the one before is left out.
+    HDR is brought to sRGB. A file that breaks off ends where it can no longer be decoded, and `log` is told if it
+    says that it is longer. A frame that does not come later than the one before is left out.
 
     Raises:
         FaceTalkError: no such file, no video in it, or no frame that can be decoded.
@@ -43,7 +45,7 @@ def read_pictures(path: Path, largest: int = LARGEST) -> Iterator[Picture]:
         raise FaceTalkError("reading videos needs PyAV: pip install av") from error
     if not path.is_file():
         raise FaceTalkError(f"no such file: {path}")
-    count, last = 0, -np.inf
+    count, last, whole = 0, -np.inf, 0.0
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
@@ -51,6 +53,10 @@ def read_pictures(path: Path, largest: int = LARGEST) -> Iterator[Picture]:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             start, rate = stream.start_time or 0, float(stream.average_rate or 25)
+            if stream.duration is not None and stream.time_base is not None:
+                whole = float(stream.duration * stream.time_base)
+            else:
+                whole = (container.duration or 0) / av.time_base
             for frame in container.decode(stream):
                 time = count / rate
                 if frame.pts is not None and frame.time_base is not None:
@@ -67,6 +73,8 @@ def read_pictures(path: Path, largest: int = LARGEST) -> Iterator[Picture]:
             raise FaceTalkError(f"{path} is no video that can be read: damaged, or not finished") from error
     if not count:
         raise FaceTalkError(f"{path} has no frame that can be decoded")
+    if last + 1 / rate < whole - max(0.5, 0.1 * whole):  # sound is often somewhat longer
+        log(f"{path} says that it is {whole:.1f} s long, and breaks off after {last + 1 / rate:.1f} s")
 
 
 def _picture(frame: Any, time: float, largest: int) -> Picture:

@@ -9,6 +9,7 @@ from scipy.linalg import solveh_banded
 from scipy.spatial.transform import Rotation
 
 from .camera import Camera, HeadPoses, join_poses, pose_rows
+from .landmarks import EYE_CORNERS, openings
 from .person import LIPS, FacePoints, LandmarkMap
 
 
@@ -22,8 +23,6 @@ RARE = {
     "eyeWide": 4.0, "eyeSquint": 2.0, "mouthRoll": 2.0, "mouthClose": 2.0,
 }  # fmt: skip
 """Factors of the prior on codes while a person is found, by how names begin: shapes that resemble others."""
-INNER_LIPS = (13, 82, 312), (14, 87, 317)
-EYE_CORNERS = (33, 263)
 TOUCHING, APART = 1.2, 2.0
 """Distances of a tracker's inner lips, mm: lips of rendered people touch below the first, and not above the other."""
 
@@ -186,9 +185,7 @@ class FrameTerms:
 
     def contact(self, pixels: np.ndarray) -> np.ndarray:
         """Tell where lips touch, (T,) 0..1, by pixels (T, N, 2) of the inner lips, beside those between the eyes."""
-        corners, lips = pixels[:, list(EYE_CORNERS)], pixels[:, np.array(INNER_LIPS)]
-        scale = self.eye_distance / np.maximum(np.linalg.norm(corners[:, 0] - corners[:, 1], axis=-1), 1e-9)
-        apart = np.linalg.norm(lips[:, 0] - lips[:, 1], axis=-1).mean(1) * scale
+        apart = openings(pixels) * self.eye_distance
         return np.nan_to_num(((APART - apart) / (APART - TOUCHING)).clip(0, 1))
 
     def _priors(self, seen: Seen, weights: np.ndarray, hessian: np.ndarray, gradient: np.ndarray) -> None:

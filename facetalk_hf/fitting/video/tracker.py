@@ -5,7 +5,7 @@ import hashlib
 import os
 import urllib.request
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ import numpy as np
 from ...errors import FaceTalkError
 from ...files import atomic_path
 from .landmarks import POINTS, SCORES, FaceLandmarks
+from .looks import join_looks, raise_shadows
 from .person import landmark_map
 from .reading import Picture
 
 
+Face = tuple[np.ndarray, np.ndarray]
+"""Points (478, 3) in pixels and scores (52,)."""
 VARIABLE = "FACETALK_FACE_LANDMARKER"
 """Environment variable: the tracker's weight file."""
 ADDRESS = (
@@ -80,7 +83,7 @@ class Track:
 def track_video(
     pictures: Iterable[Picture], weights: Path, face: int = 1, progress: Callable[[int], None] | None = None
 ) -> FaceLandmarks:
-    """Follow one face through a video.
+    """Follow one face through a video, each picture looked at plain and with raised shadows (looks.py).
 
     Args:
         pictures: frames in order, of one size. weights (`Path`): face_landmarker.task.
@@ -92,23 +95,33 @@ def track_video(
             `face`.
     """
     tracks: list[Track] = []
+    again: list[list[Face]] = []
     times, size = [], (0, 0)
-    with Landmarker(weights) as landmarker:
+    with Landmarker(weights) as landmarker, Landmarker(weights) as second:
         for number, picture in enumerate(pictures):
             if number and picture.size != size:
                 break  # another stream was appended: its pixels are not comparable
             size = picture.size
             times.append(picture.time)
-            _extend(tracks, number, times, landmarker.detect(picture))
+            seen = landmarker.detect(picture)
+            _extend(tracks, number, times, seen)
+            again.append(second.detect(replace(picture, image=raise_shadows(picture.image))) if seen else [])
             if progress is not None:
                 progress(number + 1)
     if not tracks:
         raise FaceTalkError(f"no face was found in any of {len(times)} frames")
     chosen = choose_tracks(tracks, face)
-    points = np.full((len(times), POINTS, 3), np.nan, np.float32)
-    scores = np.full((len(times), len(SCORES)), np.nan, np.float32)
+    looks = [
+        (np.full((len(times), POINTS, 3), np.nan, np.float32), np.full((len(times), len(SCORES)), np.nan, np.float32))
+        for _ in range(2)
+    ]
     for track in chosen:
-        points[track.frames], scores[track.frames] = np.stack(track.points), np.stack(track.scores)
+        looks[0][0][track.frames], looks[0][1][track.frames] = np.stack(track.points), np.stack(track.scores)
+        for frame, seen_there in zip(track.frames, track.points, strict=True):
+            same = find_face(seen_there, again[frame])
+            if same is not None:
+                looks[1][0][frame], looks[1][1][frame] = same
+    points, scores = join_looks(*looks)
     confidence = np.isfinite(points[:, 0, 0]).astype(np.float32)
     return FaceLandmarks(points, scores, confidence, np.array(times), size)
 
@@ -132,7 +145,7 @@ def choose_tracks(tracks: list[Track], face: int) -> list[Track]:
     return people[face - 1]
 
 
-def _extend(tracks: list[Track], number: int, times: list[float], seen: list[tuple[np.ndarray, np.ndarray]]) -> None:
+def _extend(tracks: list[Track], number: int, times: list[float], seen: list[Face]) -> None:
     """Give each face of a frame to the track that was nearest to it within half a second, or to a new one."""
     recent = [track for track in tracks if times[number] - times[track.frames[-1]] < 0.5]
     pairs = []
@@ -197,7 +210,7 @@ class Landmarker:
         for landmarker in self.landmarkers:
             landmarker.close()
 
-    def detect(self, picture: Picture) -> list[tuple[np.ndarray, np.ndarray]]:
+    def detect(self, picture: Picture) -> list[Face]:
         """Find the faces of a picture: of each the points (478, 3) in pixels of the file and the scores (52,)."""
         if self.follow:
             self.last = max(self.last + 1, round(1000 * picture.time))  # milliseconds that rise
@@ -207,7 +220,7 @@ class Landmarker:
         turned = self._look(self.landmarkers[1], np.ascontiguousarray(picture.image[:, ::-1]), picture.scale)
         return join_mirrored(seen, turned, picture.image.shape[1] / picture.scale)
 
-    def _look(self, landmarker: Any, pixels: np.ndarray, scale: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _look(self, landmarker: Any, pixels: np.ndarray, scale: float) -> list[Face]:
         image = self.mediapipe.Image(image_format=self.mediapipe.ImageFormat.SRGB, data=pixels)
         result = landmarker.detect_for_video(image, self.last) if self.follow else landmarker.detect(image)
         unit = np.array([pixels.shape[1], pixels.shape[0], pixels.shape[1]], np.float32) / np.float32(scale)
@@ -217,9 +230,14 @@ class Landmarker:
         ]
 
 
-def join_mirrored(
-    seen: list[tuple[np.ndarray, np.ndarray]], turned: list[tuple[np.ndarray, np.ndarray]], width: float
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def find_face(points: np.ndarray, faces: list[Face]) -> Face | None:
+    """Find the face among others that lies where points (478, 3) do, within a tenth of its size."""
+    reach = np.ptp(points[:, :2], axis=0).max()
+    away = [np.linalg.norm((points - other)[:, :2], axis=1).mean() / reach for other, _ in faces]
+    return faces[int(np.argmin(away))] if away and min(away) < 0.1 else None
+
+
+def join_mirrored(seen: list[Face], turned: list[Face], width: float) -> list[Face]:
     """Take the mean of each face, points (478, 3) and scores (52,), and of its image in a mirrored picture, if found.
 
     Args:
@@ -233,11 +251,9 @@ def join_mirrored(
         back.append((points, scores[sides]))
     result = []
     for points, scores in seen:
-        reach = np.ptp(points[:, :2], axis=0).max()
-        away = [np.linalg.norm((points - other)[:, :2], axis=1).mean() / reach for other, _ in back]
-        if away and min(away) < 0.1:  # farther: another face, or one of the two is wrong
-            other, told = back[int(np.argmin(away))]
-            points, scores = (points + other) / 2, (scores + told) / 2
+        image = find_face(points, back)
+        if image is not None:  # else another face, or one of the two is wrong
+            points, scores = (points + image[0]) / 2, (scores + image[1]) / 2
         result.append((points, scores))
     return result
 
