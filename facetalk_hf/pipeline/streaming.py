@@ -26,7 +26,9 @@ from ..blendshapes import INDEX, TONGUE
 from ..conditions import STYLE
 from ..errors import FaceTalkError
 from ..head.decoder import Identity
+from ..models.audio_encoder import LogMelEncoder
 from ..models.incremental import IncrementalDenoiser
+from ..models.live_encoder import LiveEncoder
 from ..motion.blinks import LidMemory
 from ..motion.controls import MotionControls
 from ..motion.emotions import told_conditions
@@ -137,7 +139,9 @@ class SpeechStream:
         self.sampling_rate, self.generator, self.hop = int(sampling_rate), generator, hop
         extractor = pipe.feature_extractor
         ahead = look_ahead_frames(pipe.audio_encoder, controls.look_ahead, pipe.config["fps"])
-        self.features = FeatureStream(pipe.audio_encoder, extractor, hop, look_ahead=ahead)
+        encoder = pipe.audio_encoder
+        live = LiveEncoder(encoder, ahead) if isinstance(encoder, LogMelEncoder) else encoder
+        self.features = FeatureStream(live, extractor, hop, look_ahead=ahead)
         if extractor.fps != pipe.config["fps"]:
             rates = f"{extractor.fps:g} frames a second, not {pipe.config['fps']:g}"
             raise FaceTalkError(f"the audio encoder works at {rates}")
@@ -337,8 +341,10 @@ class SpeechStream:
             noisy = (self.table[step, : step + 1] @ known[: step + 1]).view(self.hop, -1)
             clean = self.denoiser(step, noisy)
             known[step + 1] = (clean if steer is None else steer(clean[None])[0]).flatten()
-        expected = self.denoiser.expected
-        return (self.table[-1] @ known).view(self.hop, -1), expected if steer is None else steer(expected[None])[0]
+        expected = known[1].view(self.hop, -1)  # without guidance it is the first step's
+        if self.denoiser.copies > 1:
+            expected = self.denoiser.expected if steer is None else steer(self.denoiser.expected[None])[0]
+        return (self.table[-1] @ known).view(self.hop, -1), expected
 
     def _draw(self) -> torch.Tensor:
         while len(self.noise) < self.hop:
