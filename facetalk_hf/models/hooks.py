@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Where a model computes: as diffusers says it, which for that asks every module for hooks, several times a call."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -17,9 +19,9 @@ def hooked(model: nn.Module) -> bool:
     return False
 
 
-def placement(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Return a model's `device` and `dtype`."""
+def placement(model: Any) -> tuple[torch.device, torch.dtype]:
+    """Return `device` and `dtype` of a model of diffusers or transformers."""
     if hooked(model):
-        return model.device, model.dtype  # type: ignore[return-value]  # of diffusers and transformers
+        return model.device, model.dtype
     first = next(item for item in model.parameters() if item.is_floating_point())
     return first.device, first.dtype

@@ -188,8 +188,8 @@ def _block(block: FaceTalkDenoiserBlock) -> tuple:
     order = torch.arange(len(weight)).view(3, heads, channels).clone()
     order[:2] = order[:2, :, pairs]
     order = order.flatten().to(weight.device)
-    # gelu(x) = x / 2 (1 + erf(x / sqrt 2)) is y (1 + erf y) for y = x / sqrt 2 but for factors, which weights hold: that
-    # of torch takes three times as long on so few frames.
+    # gelu(x) = x / 2 (1 + erf(x / sqrt 2)) is y (1 + erf y), y = x / sqrt 2, but for a factor; weights hold both.
+    # That of torch takes three times as long on so few frames.
     half = math.sqrt(0.5)
     return (
         None if block.skip is None else _linear(block.skip),

@@ -5,7 +5,7 @@ The same arithmetic as `LogMelEncoder.encode_between`, with what depends on the 
 each operation one call: of so few frames the calls take as long as the arithmetic.
 """
 
-from typing import cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,15 +30,13 @@ class LiveEncoder:
         # A window of columns lies one after the other in memory, where the weights have value after value.
         kernel = encoder.stem_in.weight.unflatten(1, (config.input_size, -1)).transpose(1, 2).flatten(1)
         self.enter = encoder.stem_in.bias, kernel.T
-        bias = encoder.stem_out.bias
+        bias: torch.Tensor = encoder.stem_out.bias
         if config.look_ahead_choices:
             bias = bias + encoder.look_ahead_embedding.weight[encoder.look_aheads.index(self.ahead)]
         self.join = bias, encoder.stem_out.weight.T
-        stem, blocks = (encoder.stem_block, *encoder.stem_blocks), encoder.blocks
-        self.stem, self.blocks = (
-            [_layer(cast(LogMelBlock, block), right) for block, right in zip(group, rights, strict=True)]
-            for group, rights in zip((stem, blocks), encoder._rights(self.ahead), strict=True)
-        )
+        stem, blocks = [encoder.stem_block, *encoder.stem_blocks], list(encoder.blocks)
+        stem_rights, rights = encoder._rights(self.ahead)
+        self.stem, self.blocks = _layers(stem, stem_rights), _layers(blocks, rights)
         self.norm = encoder.norm.weight, encoder.norm.bias, encoder.norm.eps
         # What only the stem needs, before and after: frames, and half frames that not even the stem does.
         self.before, self.after = (
@@ -76,6 +74,15 @@ class LiveEncoder:
         if not mask.all():
             hidden = hidden * there[self.past : len(there) - self.ahead]
         return hidden.float().cpu().numpy()
+
+
+def live_encoder(encoder: Any, look_ahead: int | None = None) -> Any:
+    """Lay an encoder out for live use, if it is one that can be."""
+    return LiveEncoder(encoder, look_ahead) if isinstance(encoder, LogMelEncoder) else encoder
+
+
+def _layers(blocks: list[Any], rights: list[int]) -> list[tuple]:
+    return [_layer(block, right) for block, right in zip(blocks, rights, strict=True)]
 
 
 def _layer(block: LogMelBlock, right: int) -> tuple:

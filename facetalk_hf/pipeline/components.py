@@ -176,13 +176,12 @@ class FaceTalkComponents(HubPipeline):
 
     @torch.no_grad()
     def heard_lips(
-        self, features: torch.Tensor, frames: list[int], told: torch.Tensor | None = None,
-        phones: Sequence[torch.Tensor | None] | None = None,
-    ) -> list[MouthTarget | None]:  # fmt: skip
+        self, features: torch.Tensor, frames: list[int], told: torch.Tensor | None = None, phones: Any = None
+    ) -> list[MouthTarget | None]:
         """Find the lip closures and pauses that the audio encoder hears in features (B, N, A) of clips of some frames.
 
         Returns a target for each clip, `None` from an encoder that leaves them to the denoiser, or without a head with
-        named shapes. `told` (B, N, C) is of `prepare_acting`, `phones` those of `hear_phones`, where they are known.
+        named shapes. `told` (B, N, C) is of `prepare_acting`, `phones` a list from `hear_phones`, where known.
         """
         threshold = getattr(self.audio_encoder.config, "closure_threshold", None)
         if threshold is None or not steerable(self.head):

@@ -165,11 +165,11 @@ class FaceTalkPipeline(FaceTalkComponents):
         acting = (processor.intensity, told, emotion_scale)
         features = self.encode_audio(waveforms, rate, controls.look_ahead)
         conditions = self.prepare_conditions(features, samples, guidance_scale, *acting)
-        said = [hear_phones(self.audio_encoder, clip[:count]) for clip, count in zip(features, frames, strict=True)]
-        heard = self.heard_lips(features, frames, told, said)
+        logits = [hear_phones(self.audio_encoder, clip[:count]) for clip, count in zip(features, frames, strict=True)]
+        heard = self.heard_lips(features, frames, told, logits)
         tongues = [
-            hear_tongue(self.audio_encoder, self.head, phones) if known is None else known.tongue
-            for known, phones in zip(targets, said, strict=True)
+            hear_tongue(self.audio_encoder, self.head, item) if known is None else known.tongue
+            for known, item in zip(targets, logits, strict=True)
         ]
         targets = [known or found for known, found in zip(targets, heard, strict=True)]
         waveforms, frames = _repeat(waveforms, samples), _repeat(frames, samples)
@@ -237,8 +237,8 @@ class FaceTalkPipeline(FaceTalkComponents):
         self.maybe_free_model_hooks()
         if not return_dict:
             return expressions, animations if arkit is None else arkit
-        tongue = None if all(item is None for item in tongues) else tongues
-        return FaceTalkPipelineOutput(expressions, animations, arkit, poses, tongue)
+        said = None if all(item is None for item in tongues) else tongues
+        return FaceTalkPipelineOutput(expressions, animations, arkit, poses, said)
 
     @property
     def has_few_steps(self) -> bool:
