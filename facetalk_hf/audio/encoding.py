@@ -86,8 +86,9 @@ def encode_speech(
             raise FaceTalkError(f"the audio encoder works at {extractor.fps:g} frames a second, not {fps:g}")
         ahead = look_ahead_frames(model, look_ahead, fps)
         batch = extractor(list(waveforms), sampling_rate=sampling_rate, return_tensors="pt")
-        mask = batch["attention_mask"].to(model.device)
-        hidden_states = model(batch["input_features"].to(model.device, model.dtype), mask, look_ahead=ahead)
+        mask, padded = batch["attention_mask"].to(model.device), not batch["attention_mask"].all()
+        features = batch["input_features"].to(model.device, model.dtype)
+        hidden_states = model(features, mask if padded else None, look_ahead=ahead)
         hidden_states = hidden_states.last_hidden_state
         return hidden_states, mask
     look_ahead_frames(model, look_ahead, fps)

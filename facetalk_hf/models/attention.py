@@ -6,6 +6,7 @@ attends to itself and to the margin of its neighbours that the window reaches. T
 over all pairs of frames, which short clips use directly.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -62,6 +63,8 @@ def plan_attention(
     if left is not None and right is not None:
         block = max(MIN_BLOCK, left + right)
         if num_frames > 2 * (block + left + right):
+            if frame_mask is None:
+                return _plan_full_blocks(batch_size, num_frames, left, right, block, dtype, device)
             return _plan_blocks(batch_size, num_frames, left, right, block, frame_mask, dtype, device)
 
     index = torch.arange(num_frames, device=device)
@@ -83,7 +86,7 @@ def _plan_blocks(
     left: int,
     right: int,
     block: int,
-    frame_mask: torch.Tensor | None,
+    frame_mask: torch.Tensor,
     dtype: torch.dtype,
     device: torch.device | str | None,
 ) -> AttentionPlan:
@@ -93,12 +96,25 @@ def _plan_blocks(
     key = torch.arange(-left, block + right, device=device)
     offset = key[None, :] - query[:, None]
     band = (offset >= -left) & (offset <= right)
-    if frame_mask is None:
-        frame_mask = torch.ones(1, num_frames, dtype=torch.bool, device=device)
     valid = F.pad(frame_mask, (left, right + tail)).unfold(1, left + block + right, block)  # (1 or B, blocks, keys)
     allowed = band & valid[:, :, None] | (offset == 0)
     allowed = allowed.expand(batch_size, -1, -1, -1).flatten(0, 1)[:, None]
     return AttentionPlan(_additive(allowed, dtype), block=block, left=left, right=right)
+
+
+@lru_cache(maxsize=4)  # every step of a clip asks for the same
+def _plan_full_blocks(
+    batch_size: int,
+    num_frames: int,
+    left: int,
+    right: int,
+    block: int,
+    dtype: torch.dtype,
+    device: torch.device | str | None,
+) -> AttentionPlan:
+    with torch.inference_mode(False):  # what is kept may serve training later
+        frame_mask = torch.ones(1, num_frames, dtype=torch.bool, device=device)
+        return _plan_blocks(batch_size, num_frames, left, right, block, frame_mask, dtype, device)
 
 
 def _additive(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -152,6 +168,7 @@ def _fold(x: torch.Tensor, plan: AttentionPlan, tail: int) -> torch.Tensor:
     return x.unfold(1, plan.left + plan.block + plan.right, plan.block).movedim(-1, 2).flatten(0, 1)
 
 
+@lru_cache(maxsize=4)  # every step of a clip asks for the same
 def rotary_table(
     num_frames: int,
     channels: int,
@@ -167,9 +184,10 @@ def rotary_table(
     """
     # In double precision: in single, the angles of an hour's last frames would be 0.004 rad off. On the CPU, because
     # not every device has doubles.
-    exponent = torch.arange(0, channels, 2, dtype=torch.float64) / channels
-    angle = torch.arange(start, start + num_frames, dtype=torch.float64)[:, None] * theta**-exponent
-    return torch.stack((angle.cos(), angle.sin()))[:, :, None].to(device, dtype)
+    with torch.inference_mode(False):  # what is kept may serve training later
+        exponent = torch.arange(0, channels, 2, dtype=torch.float64) / channels
+        angle = torch.arange(start, start + num_frames, dtype=torch.float64)[:, None] * theta**-exponent
+        return torch.stack((angle.cos(), angle.sin()))[:, :, None].to(device, dtype)
 
 
 def rotate(x: torch.Tensor, table: torch.Tensor) -> torch.Tensor:

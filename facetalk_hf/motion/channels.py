@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Expression codes as weights of a head's named shapes, and back."""
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -31,6 +32,7 @@ class Channels:
         self.names = names
         self.basis = head.expression_basis.detach().double().cpu()
         self.mouth = torch.tensor([name in MOUTH for name in self.names])
+        self._kept: dict[tuple[str, torch.dtype, torch.device], torch.Tensor] = {}
 
     @cached_property
     def dual(self) -> torch.Tensor:
@@ -39,12 +41,22 @@ class Channels:
 
     def weights(self, codes: torch.Tensor) -> torch.Tensor:
         """Convert codes (..., D) to weights (..., W)."""
-        return codes @ self.basis.to(codes)
+        return codes @ self._as(codes, "basis", lambda: self.basis)
+
+    def _as(self, like: torch.Tensor, name: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Keep a matrix in the type of codes: a stream needs it several times for every few frames."""
+        key = name, like.dtype, like.device
+        if key not in self._kept:
+            self._kept[key] = make().to(like)
+        return self._kept[key]
 
     def change(
         self, codes: torch.Tensor, difference: torch.Tensor, columns: torch.Tensor | list[int] | slice = slice(None)
     ) -> torch.Tensor:
         """Change codes (..., D) so that the weights of `columns` are larger by `difference` (..., n)."""
+        if columns is self.mouth or isinstance(columns, slice) and columns == slice(None):
+            name = "mouth" if columns is self.mouth else "all"
+            return codes + difference @ self._as(codes, name, lambda: self.dual[:, columns].T)
         return codes + difference @ self.dual[:, columns].to(codes).T
 
 

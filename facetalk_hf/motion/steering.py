@@ -129,6 +129,7 @@ class MouthSteering:
         strength (`float`): share, 0 to 1, of the way from the mouth that the audio lets expect to the one that phones
             ask for.
         intensity (`float`, *optional*): that the denoiser is conditioned on.
+        channels ([`Channels`], *optional*): of the head, where they were made already.
 
     Raises:
         FaceTalkError: a head whose shapes have no names, or without those that speech needs.
@@ -136,9 +137,9 @@ class MouthSteering:
 
     def __init__(
         self, targets: Sequence[MouthTarget | None], frames: int, denoiser: FaceTalkDenoiser, head: NPHMModel | None,
-        strength: float, intensity: float | None = None,
+        strength: float, intensity: float | None = None, channels: Channels | None = None,
     ) -> None:  # fmt: skip
-        self.channels = channels = Channels(head, "phones")
+        self.channels = channels = channels or Channels(head, "phones")
         missing = [name for name in RULED if name not in channels.names]
         if missing:
             raise FaceTalkError(f"phones cannot steer this head: it has no shape {missing[0]}")

@@ -21,6 +21,7 @@ from ..head.decoder import HeadDecoder, Identity
 from ..head.decoding import make_decoder
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.guidance import guided_copies
+from ..models.hooks import placement
 from ..models.nphm import NPHMModel
 from ..motion.blinks import blinks
 from ..motion.channels import Channels, shape_names
@@ -175,20 +176,20 @@ class FaceTalkComponents(HubPipeline):
 
     @torch.no_grad()
     def heard_lips(
-        self, features: torch.Tensor, frames: list[int], told: torch.Tensor | None = None
+        self, features: torch.Tensor, frames: list[int], told: torch.Tensor | None = None, phones: Any = None
     ) -> list[MouthTarget | None]:
         """Find the lip closures and pauses that the audio encoder hears in features (B, N, A) of clips of some frames.
 
         Returns a target for each clip, `None` from an encoder that leaves them to the denoiser, or without a head with
-        named shapes. `told` (B, N, C) is of `prepare_acting`.
+        named shapes. `told` (B, N, C) is of `prepare_acting`, `phones` a list from `hear_phones`, where known.
         """
         threshold = getattr(self.audio_encoder.config, "closure_threshold", None)
         if threshold is None or not steerable(self.head):
             return [None] * len(frames)
         acting = [None if told is None else told[index, :count].numpy() for index, count in enumerate(frames)]
         return [
-            heard_target(self.audio_encoder, clip[:count], acted, SHORT_PAUSE)
-            for clip, count, acted in zip(features, frames, acting, strict=True)
+            heard_target(self.audio_encoder, clip[:count], acted, SHORT_PAUSE, said)
+            for clip, count, acted, said in zip(features, frames, acting, phones or [None] * len(frames), strict=True)
         ]
 
     def prepare_conditions(
@@ -216,9 +217,9 @@ class FaceTalkComponents(HubPipeline):
         features = features.repeat_interleave(num_samples, dim=0)
         told = None if told is None else told.repeat_interleave(num_samples, dim=0)
         keep, told = guided_copies(len(features), guidance_scale, emotion_scale, told)
-        copies, device, place = len(keep) // len(features), features.device, self.denoiser.device
+        copies, device, (place, dtype) = len(keep) // len(features), features.device, placement(self.denoiser)
         # Under offloading the denoiser still lies on the CPU here.
-        features = features.repeat(copies, 1, 1).to(place, self.denoiser.dtype)
+        features = features.repeat(copies, 1, 1).to(place, dtype)
         projected = self.denoiser.project_audio(features, keep.to(place), None if told is None else told.to(place))
         return {"projected_audio": [item.to(device) for item in projected], "intensity": intensity}
 

@@ -11,6 +11,7 @@ import torch
 
 from ..models.denoiser import FaceTalkDenoiser
 from ..models.guidance import guided
+from ..models.hooks import placement
 
 
 Generators = torch.Generator | list[torch.Generator] | None
@@ -98,7 +99,7 @@ def denoise(
             for index, (count, source) in enumerate(zip(frames, sources, strict=True))
         ]
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-    copies, dtype = 1 + (guidance_scale != 1) + (emotion_scale != 1), denoiser.dtype
+    copies, (_, dtype) = 1 + (guidance_scale != 1) + (emotion_scale != 1), placement(denoiser)
     if frame_mask is not None:
         frame_mask = frame_mask.repeat(copies, 1).to(latents.device)
 
@@ -108,11 +109,13 @@ def denoise(
         clean = denoiser(noisy, t, frame_mask=frame_mask, **conditions).sample.float()
         if i == 0:
             expected = clean[: len(latents)]
-            expected = expected if steer is None else steer(expected, math.inf)
         if copies > 1:
             clean = guided(clean.unflatten(0, (copies, -1)), guidance_scale, emotion_scale)
         if steer is not None:
             clean = steer(clean, noise_to_signal(scheduler, t))
+            if i == 0:  # at full strength the noise does not matter
+                same = copies == 1 and getattr(steer, "strength", None) == 1
+                expected = clean if same else steer(expected, math.inf)
         if constrain is not None:
             clean = constrain(clean)
 

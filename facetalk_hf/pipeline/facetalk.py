@@ -25,7 +25,7 @@ from .output import FaceTalkPipelineOutput
 from .spoken import Phones
 from .streaming import SpeechStream, SpeechStreamOutput, stream_outputs
 from .styles import style_folder, styled_denoiser
-from .tongue import hear_tongue, place_tongue
+from .tongue import hear_phones, hear_tongue, place_tongue
 
 
 Item = TypeVar("Item")
@@ -165,10 +165,11 @@ class FaceTalkPipeline(FaceTalkComponents):
         acting = (processor.intensity, told, emotion_scale)
         features = self.encode_audio(waveforms, rate, controls.look_ahead)
         conditions = self.prepare_conditions(features, samples, guidance_scale, *acting)
-        heard = self.heard_lips(features, frames, told)
+        logits = [hear_phones(self.audio_encoder, clip[:count]) for clip, count in zip(features, frames, strict=True)]
+        heard = self.heard_lips(features, frames, told, logits)
         tongues = [
-            hear_tongue(self.audio_encoder, self.head, clip[:count]) if known is None else known.tongue
-            for known, clip, count in zip(targets, features, frames, strict=True)
+            hear_tongue(self.audio_encoder, self.head, item) if known is None else known.tongue
+            for known, item in zip(targets, logits, strict=True)
         ]
         targets = [known or found for known, found in zip(targets, heard, strict=True)]
         waveforms, frames = _repeat(waveforms, samples), _repeat(frames, samples)
@@ -184,7 +185,7 @@ class FaceTalkPipeline(FaceTalkComponents):
         constrain = steer = None
         if any(targets):
             parts = (targets, max(frames), self.denoiser, self.head)
-            steer = MouthSteering(*parts, controls.phone_strength, processor.intensity)
+            steer = MouthSteering(*parts, controls.phone_strength, processor.intensity, processor.channels)
         if any(constraints):
             constrain = constrain_batch(constraints, frames, processor.to_codes, processor.from_codes)
         with self.progress_bar(total=self._num_timesteps) as progress_bar:

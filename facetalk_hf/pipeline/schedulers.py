@@ -36,7 +36,7 @@ def check_scheduler(scheduler: Any, num_inference_steps: int | None) -> None:
             f"{name} is not set up for this denoiser, which predicts x_0: make it by "
             'from_config(pipe.scheduler.config, prediction_type="sample")'
         )
-    key = (type(scheduler), scheduler.to_json_string(), num_inference_steps)
+    key = (type(scheduler), repr(dict(scheduler.config)), num_inference_steps)
     if key not in _TRIED:
         _TRIED[key] = _end(copy.deepcopy(scheduler), num_inference_steps)
     reached = _TRIED[key]

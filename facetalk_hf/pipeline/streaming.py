@@ -27,6 +27,7 @@ from ..conditions import STYLE
 from ..errors import FaceTalkError
 from ..head.decoder import Identity
 from ..models.incremental import IncrementalDenoiser
+from ..models.live_encoder import live_encoder
 from ..motion.blinks import LidMemory
 from ..motion.controls import MotionControls
 from ..motion.emotions import told_conditions
@@ -137,7 +138,7 @@ class SpeechStream:
         self.sampling_rate, self.generator, self.hop = int(sampling_rate), generator, hop
         extractor = pipe.feature_extractor
         ahead = look_ahead_frames(pipe.audio_encoder, controls.look_ahead, pipe.config["fps"])
-        self.features = FeatureStream(pipe.audio_encoder, extractor, hop, look_ahead=ahead)
+        self.features = FeatureStream(live_encoder(pipe.audio_encoder, ahead), extractor, hop, look_ahead=ahead)
         if extractor.fps != pipe.config["fps"]:
             rates = f"{extractor.fps:g} frames a second, not {pipe.config['fps']:g}"
             raise FaceTalkError(f"the audio encoder works at {rates}")
@@ -172,8 +173,7 @@ class SpeechStream:
     @property
     def delay(self) -> float:
         """Delay in seconds; see the class."""
-        extractor = self.features.extractor
-        samples = self.features.samples_for(self.hop) / extractor.sampling_rate
+        samples = self.features.samples_for(self.hop) / self.features.extractor.sampling_rate
         return samples + self.resampler.reach / self.sampling_rate
 
     def act(self, **options: Any) -> None:
@@ -322,12 +322,10 @@ class SpeechStream:
     @torch.inference_mode()
     def _denoise(self, features: torch.Tensor, phones: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Turn what was heard in the next frames into normalised codes (hop, D): a sample, and the expected one."""
-        heard = None
+        heard, first = None, self.num_frames
         if self._arousal is not None:
             # What these frames waited for and no more, so that the chunks of the sound do not matter.
-            samples = self.features.samples_for(self.num_frames + self.hop)
-            heard = self._arousal.at(self.num_frames / self.fps, samples)
-        first = self.num_frames
+            heard = self._arousal.at(first / self.fps, self.features.samples_for(first + self.hop))
         told = told_conditions(self.controls, self.condition_names, self.hop, self.fps, None, first, heard)
         self.denoiser.begin(features, None if told is None else torch.from_numpy(told))
         steer = self._aim(features, told, phones)
@@ -337,8 +335,10 @@ class SpeechStream:
             noisy = (self.table[step, : step + 1] @ known[: step + 1]).view(self.hop, -1)
             clean = self.denoiser(step, noisy)
             known[step + 1] = (clean if steer is None else steer(clean[None])[0]).flatten()
-        expected = self.denoiser.expected
-        return (self.table[-1] @ known).view(self.hop, -1), expected if steer is None else steer(expected[None])[0]
+        expected = known[1].view(self.hop, -1)  # without guidance it is the first step's
+        if self.denoiser.copies > 1:
+            expected = self.denoiser.expected if steer is None else steer(self.denoiser.expected[None])[0]
+        return (self.table[-1] @ known).view(self.hop, -1), expected
 
     def _draw(self) -> torch.Tensor:
         while len(self.noise) < self.hop:

@@ -26,16 +26,15 @@ def hear_phones(audio_encoder: Any, features: torch.Tensor) -> torch.Tensor | No
     return audio_encoder.predict_phones(features[None].to(audio_encoder.device, audio_encoder.dtype))[0].float().cpu()
 
 
-def hear_tongue(audio_encoder: Any, head: NPHMModel | None, features: torch.Tensor) -> np.ndarray | None:
+def hear_tongue(audio_encoder: Any, head: NPHMModel | None, phones: torch.Tensor | None) -> np.ndarray | None:
     """Find the motion of the tongue in the phones that the audio encoder hears.
 
     Args:
-        features: (N, A) float of `encode_audio`, of one clip.
+        phones ((2 N, P) float, *optional*): of `hear_phones`, of one clip.
 
     Returns: (N, 5) float32 in the order of `blendshapes.TONGUE`; `None` where `hears_tongue` says no.
     """
-    phones = hear_phones(audio_encoder, features) if hears_tongue(audio_encoder, head) else None
-    return None if phones is None else heard_tongue(phones.numpy())
+    return heard_tongue(phones.numpy()) if phones is not None and hears_tongue(audio_encoder, head) else None
 
 
 def place_tongue(channels: Channels, tongue: np.ndarray, expressions: torch.Tensor) -> np.ndarray:

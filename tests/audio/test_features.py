@@ -21,6 +21,7 @@ from facetalk_hf.audio.encoding import encode_speech, look_ahead_frames, resampl
 from facetalk_hf.audio.log_mel import LogMelFeatureExtractor, mel_filterbank
 from facetalk_hf.audio_features import LogMelEncoder
 from facetalk_hf.errors import FaceTalkError
+from facetalk_hf.models.live_encoder import LiveEncoder
 
 
 extract = LogMelFeatureExtractor()
@@ -179,6 +180,25 @@ def test_look_ahead_can_be_chosen(look_ahead):
     assert torch.equal(encoder(columns, look_ahead=look_ahead).last_hidden_state[:, 39:], after[:, 39:])
     with pytest.raises(FaceTalkError, match="1, 2, 5, 8 frames ahead, not 3"):
         encoder(columns, look_ahead=3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("config, look_ahead", [({}, None), (CHOICES, 8), (CHOICES, 2), (CHOICES, 1)])
+@pytest.mark.parametrize("first, last", [(0, 60), (30, 60), (0, 40), (28, 38)])
+def test_live_encoder_hears_what_the_whole_clip_tells(config, look_ahead, first, last):
+    """Of columns around a few frames, at the start and at the end of a clip too, nothing differs but rounding."""
+    encoder, columns, mask = make_encoder(**config), torch.randn(60, 4, 41), torch.arange(60)
+    mask = (mask >= first) & (mask < last)
+    live = LiveEncoder(encoder, look_ahead)
+    whole = encoder(columns[first:last].flatten(0, 1)[None], look_ahead=look_ahead).last_hidden_state[0]
+    for start, hop in ((32, 1), (33, 4)):
+        part = slice(start - live.past_frames(), start + hop + live.ahead)
+        assert part.start >= 0 and part.stop <= 60
+        heard = columns[part].flatten(0, 1).numpy(), mask[part].numpy(), live.ahead
+        expected = torch.zeros(60, 24)
+        expected[first:last] = whole
+        np.testing.assert_allclose(live.encode_columns(*heard), expected[start : start + hop], atol=1e-5)
+        np.testing.assert_allclose(encoder.encode_columns(*heard), live.encode_columns(*heard), atol=1e-5)
 
 
 def test_seconds_of_look_ahead():

@@ -44,3 +44,28 @@ def test_a_fixed_part_is_noised_as_the_training_did_it(name):
         torch.testing.assert_close(latents[:, 5], expected, atol=2e-2, rtol=1e-3)
     torch.testing.assert_close(final[:, 5], given.expand(2, -1), atol=1e-4, rtol=1e-4)
     assert torch.equal(final, seen[-1]) and len(seen) == 10
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("strength, guidance, calls", [(1, 1.0, 4), (0.5, 1.0, 5), (1, 1.5, 5)])
+def test_the_first_prediction_is_steered_once_where_that_is_enough(strength, guidance, calls):
+    scheduler, denoiser = make_scheduler(), make_denoiser()
+    scheduler.set_timesteps(4)
+    torch.manual_seed(0)
+    features, start, seen = torch.randn(1, 12, 24), torch.randn(1, 12, CODE_DIM), []
+
+    class Steer:
+        def __init__(self):
+            self.strength = strength
+
+        def __call__(self, clean, noise):
+            seen.append(noise)
+            return clean + self.strength
+
+    keep = torch.tensor([True, False])[: 1 + (guidance != 1)]
+    conditions = {"projected_audio": denoiser.project_audio(features.repeat(len(keep), 1, 1), keep)}
+    _, expected = denoise(denoiser, scheduler, start, [12], conditions, guidance, steer=Steer())
+    scheduler.set_timesteps(4)
+    _, free = denoise(denoiser, scheduler, start, [12], conditions, guidance)
+    torch.testing.assert_close(expected, free + strength)
+    assert len(seen) == calls

@@ -35,6 +35,7 @@ from facetalk_hf.audio.io import resample
 from facetalk_hf.audio.streaming import FeatureStream, RunningStatistics, StreamingResampler
 from facetalk_hf.errors import FaceTalkError
 from facetalk_hf.evaluation.metrics import correlation
+from facetalk_hf.models.live_encoder import LiveEncoder
 from facetalk_hf.pipeline.streaming import sampling_table
 
 
@@ -231,8 +232,8 @@ def test_statistics_become_those_of_the_clip():
 def test_silence_is_encoded_once(live, monkeypatch):
     """Between turns nothing is to be heard for minutes: what was made of nothing serves again."""
     clip, calls = np.concatenate((speech_like(0.5), np.zeros(4 * RATE, np.float32), speech_like(0.5))), []
-    encode, counts = live.audio_encoder.encode_columns, []
-    monkeypatch.setattr(live.audio_encoder, "encode_columns", lambda *given: calls.append(1) or encode(*given))
+    encode, counts = LiveEncoder.encode_columns, []
+    monkeypatch.setattr(LiveEncoder, "encode_columns", lambda *given: calls.append(1) or encode(*given))
     made = stream_codes(live, clip)
     counts.append(len(calls))
     monkeypatch.setattr(np, "array_equal", lambda *_: False)
