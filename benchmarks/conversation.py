@@ -9,7 +9,7 @@ which is the time on the clock of a core that does nothing else. A chunk has
 come when its last sample was spoken and a delay of the network, drawn anew for each, has passed. Computation begins
 when the chunk is there and the one before has been dealt with; a frame is late by what passed between the moment
 that its own sound began to be spoken and the moment that its weights were there. One thread. The table goes to
-docs/live.md between its markers.
+docs/live.md between its markers (--place).
 """
 
 import argparse
@@ -121,6 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--jitter", type=float, default=0.02, help="a chunk comes up to so many s late")
     add("--seed", type=int, default=0)
     add("--page", type=Path, default=ROOT / "docs" / "live.md")
+    add("--place", default="conversation", help="name of the markers on the page")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     pipe, note = load(args.model, args.choices)
@@ -139,7 +140,7 @@ def main(argv: list[str] | None = None) -> None:
         f"{args.seconds:g} s of sound in chunks of {low:g} to {high:g} ms, up to {1000 * args.jitter:g} ms late, seed "
         f"{args.seed}; s from sound to weights.{note} `{command()}`; {machine()}."
     )
-    write_between_markers(args.page, "conversation", f"{text}\n\n{markdown_table(head, rows)}")
+    write_between_markers(args.page, args.place, f"{text}\n\n{markdown_table(head, rows)}")
 
 
 if __name__ == "__main__":
