@@ -127,8 +127,8 @@ class LocalEnsemble(nn.Module):
         local = points.unsqueeze(2) - centres.flatten(0, 1)[key]
         local = local * self.mirror[index] * self.coordinate_scale
 
-        # Rows that share a network are put next to each other, so that each layer is one matrix product a network. Where
-        # there are many, those of one member are: its codes are then one bias for all of them, not one gathered for each.
+        # Rows that share a network are put next to each other, so that each layer is one matrix product a network.
+        # Where there are many, those of one member are: its codes are then one bias, not one gathered for each row.
         members = batch * (self.num_anchors + 1)
         alone = key.numel() >= ROWS_ALONE * members
         group = key.flatten() if alone else self.network[index].flatten()
@@ -140,7 +140,8 @@ class LocalEnsemble(nn.Module):
         keys = range(members) if alone else key.flatten()[order].split(sizes)
         results = [
             self._member(networks[which[i]], inputs[i], [bias[keys[i]] for bias in biases])
-            for i, n in enumerate(sizes) if n
+            for i, n in enumerate(sizes)
+            if n
         ]
         values = torch.cat(results).squeeze(-1)
         values = torch.empty_like(values).index_copy(0, order, values).view_as(weight)
