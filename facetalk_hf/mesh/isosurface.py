@@ -36,7 +36,7 @@ def graded_axis(
 
 
 def sample_field(
-    field: Field, axes: list[np.ndarray], levels: int = 4, safety: float = 0.8, narrow: float = 0.6
+    field: Field, axes: list[np.ndarray], levels: int = 4, safety: float = 0.8, narrow: float = 0.2
 ) -> np.ndarray:
     """Sample a signed distance field on a grid, evaluating it only near its zero level.
 
@@ -45,15 +45,16 @@ def sample_field(
     is filled by interpolation, which keeps its sign. The others are halved, `levels` times. This needs a field whose
     values are (nearly) distances.
 
-    On the finest level interpolation says well enough where zero is: only nodes where it gives less than `narrow`
-    diagonals are evaluated, and then both ends of every edge that the surface turns out to cut.
+    In the others interpolation says well enough where zero is, the better the smaller they are: its error is of second
+    order. Only nodes where it gives less than `narrow` diagonals are evaluated on the finest level, twice as many
+    diagonals on the next, and so on; and then both ends of every edge that the surface turns out to cut.
 
     Args:
         field (`Field`): the signed distance.
         axes (`list` of three arrays): grid lines, each with a multiple of 2 ** levels cells.
 
     Returns:
-        (nx, ny, nz) float32.
+        (nx, ny, nz) float32, those of the field at both ends of every edge that changes sign.
     """
     step = 2**levels
     if any((len(axis) - 1) % step for axis in axes):
@@ -63,21 +64,16 @@ def sample_field(
     coarsest = step
     while step >= 1:
         lines = [axis[::step].astype(np.float32) for axis in axes]
-        shape = tuple(len(line) for line in lines)
         if step < coarsest:
             active = _cell_minimum(np.abs(values)) < safety * _diagonals([np.diff(axis[:: 2 * step]) for axis in axes])
-            values, known = _refine(values), _known(known.shape)
-            wanted = _nodes_of_cells(active) & ~known
-        narrowed = step == 1 and levels > 0
-        if narrowed:
+            values, known = _refine(values), _known(known)
             wide = [np.maximum(np.diff(line, prepend=line[0]), np.diff(line, append=line[-1])) for line in lines]
-            wanted &= np.abs(values) < narrow * _diagonals(wide)
+            wanted = _nodes_of_cells(active) & ~known & (np.abs(values) < narrow * step * _diagonals(wide))
         while wanted.any():
             index = np.nonzero(wanted)
             values[index] = field(np.stack([line[i] for line, i in zip(lines, index, strict=True)], axis=1))
             known |= wanted
-            wanted = ends_of_crossing_edges(values < 0) & ~known if narrowed else np.zeros_like(wanted)
-        known = np.ones(shape, bool)
+            wanted = ends_of_crossing_edges(values < 0) & ~known
         step //= 2
     return values
 
@@ -200,8 +196,8 @@ def _refine(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values)
 
 
-def _known(coarse_shape: tuple[int, ...]) -> np.ndarray:
-    """Mark the nodes of the finer grid that the coarser one has evaluated already."""
-    known = np.zeros(tuple(2 * size - 1 for size in coarse_shape), bool)
-    known[::2, ::2, ::2] = True
+def _known(coarse: np.ndarray) -> np.ndarray:
+    """Mark the nodes of the finer grid that were evaluated on the coarser one."""
+    known = np.zeros(tuple(2 * size - 1 for size in coarse.shape), bool)
+    known[::2, ::2, ::2] = coarse
     return known

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 
+ROWS_ALONE = 100  # rows a member, on average, from which each has matrix products of its own
 ACTIVATIONS = {"silu": F.silu, "softplus": lambda x: F.softplus(x, beta=100.0)}
 
 
@@ -127,19 +128,24 @@ class LocalEnsemble(nn.Module):
         local = local * self.mirror[index] * self.coordinate_scale
 
         # Rows that share a network are put next to each other, so that each layer is one matrix product a network.
-        network = self.network[index].flatten()
-        order = network.argsort()
-        sizes = torch.bincount(network, minlength=len(self.input_weight)).tolist()
+        # Where there are many, those of one member are: its codes are then one bias, not one gathered for each row.
+        members = batch * (self.num_anchors + 1)
+        alone = key.numel() >= ROWS_ALONE * members
+        group = key.flatten() if alone else self.network[index].flatten()
+        order = group.argsort()
+        sizes = torch.bincount(group, minlength=members if alone else len(self.input_weight)).tolist()
         inputs = encode(local.reshape(-1, 3)[order], self.num_octaves).split(sizes)
-        keys = key.flatten()[order].split(sizes)
-        biases = self.code_biases(codes)
-        networks = self._networks()
+        biases, networks = self.code_biases(codes), self._networks()
+        which = self.network.repeat(batch).tolist() if alone else range(len(sizes))
+        keys = range(members) if alone else key.flatten()[order].split(sizes)
         results = [
-            self._member(networks[i], inputs[i], [bias[keys[i]] for bias in biases]) for i, n in enumerate(sizes) if n
+            self._member(networks[which[i]], inputs[i], [bias[keys[i]] for bias in biases])
+            for i, n in enumerate(sizes)
+            if n
         ]
         values = torch.cat(results).squeeze(-1)
-        members = torch.empty_like(values).index_copy(0, order, values).view(batch, count, self.num_neighbors + 1)
-        return (weight * members).sum(-1) / weight.sum(-1)
+        values = torch.empty_like(values).index_copy(0, order, values).view_as(weight)
+        return (weight * values).sum(-1) / weight.sum(-1)
 
     def _networks(self) -> list[dict]:
         # One unbind a tensor instead of one index a network: the gradient is then stacked once, not padded 24 times.

@@ -43,7 +43,7 @@ def test_coarse_to_fine_equals_the_dense_grid_and_asks_for_less():
     asked = field.points
     dense = Sphere()(np.stack(np.meshgrid(*AXES, indexing="ij"), -1).reshape(-1, 3)).reshape(65, 65, 65)
     expected, expected_faces, _, _ = marching_cubes(dense, 0.0)
-    assert asked < 0.45 * dense.size
+    assert asked < 0.12 * dense.size
     np.testing.assert_allclose(vertices, expected / 64 - 0.5, atol=1e-6)
     assert len(faces) == len(expected_faces)
 

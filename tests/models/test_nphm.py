@@ -213,3 +213,12 @@ def test_save_and_load(tmp_path, deformation):
     torch.testing.assert_close(again.sdf(points, identity), model.sdf(points, identity))
     torch.testing.assert_close(again.deform(points, identity, expression), model.deform(points, identity, expression))
     assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
+
+
+def test_many_points_at_once_have_the_distances_that_few_have():
+    """Rows are then sorted by member, in place of by network, with the codes of two identities."""
+    model = make()
+    points = torch.randn(2, 1200, 3) * 0.3
+    codes = torch.randn(2, model.identity_dim) * 0.3
+    few = torch.cat([model.sdf(part, codes) for part in points.split(60, dim=1)], 1)
+    torch.testing.assert_close(model.sdf(points, codes), few, rtol=1e-5, atol=1e-6)
