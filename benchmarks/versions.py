@@ -6,7 +6,8 @@
 a0b6dc7 is of before emotion, poses, tongue, and an ear of twice the size.
 
 The two take turns, --repeat times, in processes of their own: what else the machine does meets both. Processor time of
-one thread; of a call the least of three (24 of few steps), of a stream the least median portion; then the least of all turns.
+one thread; of a call the least of three (24 of few steps), of a stream the least median portion; then the least of all
+turns.
 """
 
 import argparse

@@ -264,6 +264,7 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         projected_audio: list[torch.Tensor] | None = None,
         intensity: torch.Tensor | float | None = None,
         conditions: torch.Tensor | None = None,
+        film: torch.Tensor | None = None,
         return_dict: bool = True,
     ) -> FaceTalkDenoiserOutput | tuple[torch.Tensor]:
         """Predict the clean codes.
@@ -281,6 +282,7 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
                 open. Only with an `intensity_range`.
             conditions ((B, C) or (B, N, C) float, *optional*): of `condition_names`, for whole clips or for each
                 frame; `None` or NaN where they are not told.
+            film (`torch.Tensor`, *optional*): of this timestep and intensity, from `film_tables`.
             return_dict (`bool`, *optional*, defaults to `True`): whether to return a [`FaceTalkDenoiserOutput`].
 
         Returns:
@@ -299,11 +301,12 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
 
         splits = self.config.window is not None and self.config.alignment_width == 0
         if num_frames > 2 * SEGMENT and splits and not torch.is_grad_enabled():
-            output = self._in_segments(sample, timestep, frame_mask, projected_audio, intensity)
+            film = self._film_tables(timestep, intensity, sample) if film is None else film
+            output = self._in_segments(sample, timestep, frame_mask, projected_audio, film)
             return FaceTalkDenoiserOutput(sample=output) if return_dict else (output,)
 
         hidden_states = self.sample_in(sample)
-        film = self._film_tables(timestep, intensity, sample)
+        film = self._film_tables(timestep, intensity, sample) if film is None else film
         if self.config.timestep_conditioning == "additive":
             hidden_states, film = hidden_states + film[:, None], self._neutral_film(sample)
         rotary = self._rotary(num_frames, hidden_states)
@@ -336,7 +339,7 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         timestep: torch.Tensor | float | int,
         frame_mask: torch.Tensor | None,
         projected_audio: list[torch.Tensor],
-        intensity: torch.Tensor | float | None,
+        film: torch.Tensor,
     ) -> torch.Tensor:
         """Compute the result of a long sample piece by piece, so that memory does not grow with its length.
 
@@ -351,10 +354,25 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
                 timestep,
                 frame_mask=None if frame_mask is None else frame_mask[:, first:end],
                 projected_audio=[item[:, first:end] for item in projected_audio],
-                intensity=intensity,
+                film=film,
             ).sample
             parts.append(part[:, start - first : start - first + SEGMENT])
         return torch.cat(parts, dim=1)
+
+    def film_tables(
+        self, timesteps: torch.Tensor, intensity: torch.Tensor | float | None, like: torch.Tensor
+    ) -> Sequence[torch.Tensor]:
+        """Compute `film` of `forward` for each of timesteps (S,): its large matrix is read once for all of them.
+
+        Args:
+            intensity ((B,) or scalar, *optional*): as in `forward`. like: a tensor of the device and type of samples.
+        """
+        count = 1
+        if intensity is not None:
+            intensity = torch.as_tensor(intensity, device=like.device, dtype=torch.float32).reshape(-1)
+            count, intensity = len(intensity), intensity.repeat(len(timesteps))
+        tables = self._film_tables(timesteps.repeat_interleave(count), intensity, like)
+        return tables.split(count, dim=0 if self.config.timestep_conditioning == "additive" else 3)
 
     def _film_tables(
         self, timestep: torch.Tensor | float | int, intensity: torch.Tensor | float | None, sample: torch.Tensor

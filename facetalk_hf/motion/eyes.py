@@ -58,11 +58,16 @@ def sharpen_blinks(
     memory = memory or LidMemory()
     mean = (weights[..., column["eyeBlink_L"]] + weights[..., column["eyeBlink_R"]]) / 2
     rise = smootherstep(((mean - LID_DECISION) / LID_SOFTNESS + 0.5).clip(0, 1))
-    reopening = np.zeros(mean.shape, bool)
-    for frame in range(mean.shape[-1]):
-        now = mean[..., frame]
-        reopening[..., frame] = (memory.shut | memory.reopening) & (now < memory.mean)
-        memory.mean, memory.shut, memory.reopening = now, rise[..., frame] > 0.5, reopening[..., frame]
+    # Lids reopen while they fall, if they were shut at some frame since they began to.
+    before = np.concatenate([np.broadcast_to(memory.mean, mean.shape[:-1])[..., None], mean[..., :-1]], axis=-1)
+    up = np.broadcast_to(np.asarray(memory.shut) | np.asarray(memory.reopening), mean.shape[:-1])
+    frame = np.arange(1, mean.shape[-1] + 1)
+    shut = np.concatenate([np.where(up, 0, -1)[..., None], np.where(rise > 0.5, frame, -1)], axis=-1)
+    last_shut = np.maximum.accumulate(shut, axis=-1)
+    last_rise = np.maximum.accumulate(np.where(mean < before, 0, frame), axis=-1)
+    reopening = last_shut[..., :-1] >= last_rise
+    if mean.shape[-1]:
+        memory.mean, memory.shut, memory.reopening = mean[..., -1], rise[..., -1] > 0.5, reopening[..., -1]
     for side in "LR":
         old = weights[..., column[f"eyeBlink_{side}"]]
         rest = np.where(reopening, old, np.minimum(old, LID_REST))

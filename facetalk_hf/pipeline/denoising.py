@@ -103,10 +103,11 @@ def denoise(
     if frame_mask is not None:
         frame_mask = frame_mask.repeat(copies, 1).to(latents.device)
 
+    films = denoiser.film_tables(scheduler.timesteps, conditions.get("intensity"), latents.to(dtype))
     for i, t in enumerate(scheduler.timesteps):
         noisy = torch.cat([part[2].scale_model_input(latents[part[0]], t) for part in parts])
         noisy = noisy.repeat(copies, 1, 1).to(dtype)
-        clean = denoiser(noisy, t, frame_mask=frame_mask, **conditions).sample.float()
+        clean = denoiser(noisy, t, frame_mask=frame_mask, film=films[i], **conditions).sample.float()
         if i == 0:
             expected = clean[: len(latents)]
         if copies > 1:

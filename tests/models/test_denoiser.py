@@ -187,6 +187,18 @@ def test_additive_timestep_enters_before_the_blocks_only():
 
 
 @pytest.mark.parametrize("conditioning", ["film", "additive"])
+@pytest.mark.parametrize("intensity", [None, 0.8, torch.tensor([0.7, float("nan")])])
+def test_tables_of_all_steps_are_those_of_each(conditioning, intensity):
+    model = make(timestep_conditioning=conditioning, intensity_range=(0.5, 1.5))
+    sample, audio = inputs()
+    steps = torch.tensor([990, 500, 20])
+    with torch.no_grad():
+        for step, film in zip(steps, model.film_tables(steps, intensity, sample), strict=True):
+            one = model(sample, step, audio, intensity=intensity).sample
+            torch.testing.assert_close(model(sample, step, audio, intensity=intensity, film=film).sample, one)
+
+
+@pytest.mark.parametrize("conditioning", ["film", "additive"])
 def test_timesteps(conditioning):
     model = make(timestep_conditioning=conditioning)
     sample, audio = inputs()
