@@ -14,7 +14,7 @@ from torch import nn
 
 from ..errors import FaceTalkError
 from .attention import AttentionPlan, plan_attention, rotary_table
-from .denoiser_blocks import FaceTalkDenoiserBlock
+from .denoiser_blocks import FaceTalkDenoiserBlock, intensity_features
 
 
 SEGMENT = 4096
@@ -382,28 +382,12 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         With additive conditioning: what the timestep adds to every frame, (B or 1, hidden_size).
         """
         timestep = torch.as_tensor(timestep, device=sample.device).reshape(-1)
-        condition = self._intensity_features(intensity, sample)
+        condition = intensity_features(self.config.intensity_range, intensity, sample)
         embedding = self.time_embedding(self.time_proj(timestep).to(sample.dtype), condition)
         table = self.film(embedding)
         if self.config.timestep_conditioning == "additive":
             return table
         return table.unflatten(-1, (len(self.blocks), 3, 2, 1, -1)).movedim(0, 3)
-
-    def _intensity_features(self, intensity: torch.Tensor | float | None, sample: torch.Tensor) -> torch.Tensor | None:
-        """Encode r for the embedding: -1 ... 1 over the range, and a 1 for "known"; zeros where r is open.
-
-        So the embedding of the timestep alone is the learned null condition. (B or 1, 2) float.
-        """
-        if self.config.intensity_range is None:
-            if intensity is not None:
-                raise FaceTalkError("this denoiser was not trained with an intensity, see intensity_range")
-            return None
-        low, high = self.config.intensity_range
-        intensity = float("nan") if intensity is None else intensity
-        intensity = torch.as_tensor(intensity, device=sample.device, dtype=torch.float32).reshape(-1)
-        position = (2 * intensity - low - high) / (high - low)
-        features = torch.stack((position, torch.ones_like(position)), dim=-1)
-        return torch.where(intensity.isnan()[:, None], 0.0, features).to(sample.dtype)
 
     def _neutral_film(self, sample: torch.Tensor) -> torch.Tensor:
         """Make scales of 1 and shifts of 0 in the shape of `_film_tables`."""

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
 """The blocks of the denoiser: self-attention, audio, feed-forward, each followed by FiLM (FaceTalk, section 3)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
+from ..errors import FaceTalkError
 from .attention import AttentionPlan, attend, rotate
 
 
@@ -110,3 +113,26 @@ class FaceTalkDenoiserBlock(nn.Module):
         hidden_states = hidden_states + torch.addcmul(film[1, 1], part, film[1, 0])
         part = self.ff_out(self.ff_act(self.ff_in(self.norm_ff(hidden_states))))
         return hidden_states + torch.addcmul(film[2, 1], part, film[2, 0])
+
+
+def intensity_features(
+    between: Sequence[float] | None, intensity: torch.Tensor | float | None, like: torch.Tensor
+) -> torch.Tensor | None:
+    """Encode the factor r of codes for the embedding of timesteps: (B or 1, 2) float of the type of `like`.
+
+    -1 ... 1 over the range `between`, and a 1 for "known"; zeros where r is open, so that the embedding of the
+    timestep alone is the learned null condition. `None` for a denoiser that was not trained with an intensity.
+
+    Raises:
+        FaceTalkError: such a denoiser is told one.
+    """
+    if between is None:
+        if intensity is not None:
+            raise FaceTalkError("this denoiser was not trained with an intensity, see intensity_range")
+        return None
+    low, high = between
+    intensity = float("nan") if intensity is None else intensity
+    intensity = torch.as_tensor(intensity, device=like.device, dtype=torch.float32).reshape(-1)
+    position = (2 * intensity - low - high) / (high - low)
+    features = torch.stack((position, torch.ones_like(position)), dim=-1)
+    return torch.where(intensity.isnan()[:, None], 0.0, features).to(like.dtype)
