@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from facetalk_hf.importers.aligned_speech import CLOSED, AlignmentLimits, align_utterance
+from facetalk_hf.importers.aligned_speech import AlignmentLimits, align_utterance
 from facetalk_hf.importers.speech_folders import Utterance
+from facetalk_hf.phones.visemes import STOPS
 from facetalk_hf.scripts import run_script
 
 
@@ -32,8 +33,8 @@ def main() -> None:
             print(f"left out: {name}: {found.reason}")
             left += 1
             continue
-        known = [(start + end) / 2 for phone, start, end in told["phones"] if phone.lower() in CLOSED]
-        made = [(segment.start + segment.end) / 2 for segment in found.phones if segment.phone in CLOSED]
+        known = [(start + end) / 2 for phone, start, end in told["phones"] if phone.lower() in STOPS]
+        made = [(segment.start + segment.end) / 2 for segment in found.phones if segment.phone in STOPS]
         if len(known) == len(made):
             errors += (1e3 * (np.array(made) - known)).tolist()
         else:

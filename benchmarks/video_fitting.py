@@ -34,6 +34,7 @@ from facetalk_hf.fitting.video.tracker import find_weights, track_video
 from facetalk_hf.head.loading import load_head
 from facetalk_hf.mesh.pose import axis_rotations
 from facetalk_hf.phones.alignment import align
+from facetalk_hf.phones.visemes import STOPS
 from facetalk_hf.rendering.renderer import HeadRenderer, write_mp4
 from facetalk_hf.scripts import REQUIRED, option, parse_config, run_script
 
@@ -201,7 +202,7 @@ def compare_real(options: Options) -> None:
         if words.is_file():
             for phone, start, end in align(load_audio(path), 16000, words.read_text()).phones:
                 first, last = int(start * marks.fps) - 1, int(np.ceil(end * marks.fps)) + 2
-                least += [float(gap[max(first, 0) : last].min())] if phone in ("m", "b", "p") else []
+                least += [float(gap[max(first, 0) : last].min())] if phone in STOPS else []
         r, jump = np.corrcoef(seen[:count], gap[:count])[0, 1], np.abs(np.diff(gap)).max()
         closed += [value < 1 for value in least]
         shut = ", ".join(f"{value:.2f}" for value in least)

@@ -64,7 +64,7 @@ def main() -> None:
     if options.output_dir is not None and complete(options.output_dir):
         raise FaceTalkError(f"{options.output_dir} is complete; remove it to make it again")
     utterances = find_speech(options.input, options.speaker)
-    limits = AlignmentLimits(options.language, options.ear, options.min_confidence, longest=options.longest)
+    limits = AlignmentLimits(options.language, options.min_confidence, longest=options.longest, ear=options.ear)
     target = options.output_dir or options.phones
     work = target.with_name(f".{target.name}.alignments")
     with tqdm(total=len(utterances), desc="align", unit="clip", disable=None) as bar:

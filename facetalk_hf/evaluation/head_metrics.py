@@ -43,81 +43,42 @@ def fit_identities(
 
     Loss: 50 (mean |f - d| on the surface + mean w |f - d| off it) + prior |z|^2, w = 1 / (1 + |d| / 5 mm). Adam from
     zero, 1e-2 with a cosine. Landmarks and anchors are not used. Which hair is worn is given, as in training.
-
-    Then a third more steps than that for the local codes alone, with a tenth of the prior, and with more samples of
-    ears, whose error on the surface is |f| / |grad f|: there the field grows by a third of the distance only, so that
-    |f| says too little. Global code and predicted landmarks, which the motion follows, are held where they were.
     """
     code = torch.zeros(len(scans), head.identity_dim)
     if head.config.hair_dim:
         code[:, head.hair] = torch.from_numpy(np.stack([scan["hair"] for scan in scans]))
-    free = torch.ones(head.identity_dim, dtype=torch.bool)
-    free[head.hair] = False
+    code.requires_grad_()
+    optimizer = torch.optim.Adam([code], lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, 2e-4)
     generator = np.random.default_rng(seed)
+    kinds = [np.searchsorted(scan["kind"], [0, 1, 2, 3]) for scan in scans]
+    counts = (points // 2, points // 3, points // 8)
     frozen = [p for p in head.parameters() if p.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(False)
-    code = _descend(head, scans, code, free, steps, points, prior, generator)
-    free[: head.config.glob_dim] = False
-    ears = [_on_ears(scan) for scan in scans]
-    code = _descend(head, scans, code, free, steps * 4 // 3, points, prior / 10, generator, ears)
-    for parameter in frozen:
-        parameter.requires_grad_(True)
-    return code
-
-
-def _on_ears(scan: dict) -> list[np.ndarray]:
-    """Find the samples of a scan on bare ears and near them: rows of `points`, none where no ear is bare."""
-    if "coat" not in scan or not (scan["coat"] == 2).any():
-        return [np.zeros(0, int)] * 2
-    ear = scan["coat"][cKDTree(scan["surface"]).query(scan["points"])[1]] == 2
-    return [np.flatnonzero(ear & (scan["kind"] == kind)) for kind in (0, 1)]
-
-
-def _descend(
-    head: NPHMModel, scans: list[dict], start: torch.Tensor, free: torch.Tensor, steps: int, points: int, prior: float,
-    generator: np.random.Generator, ears: list[list[np.ndarray]] | None = None,
-) -> torch.Tensor:  # fmt: skip
-    """Improve codes (n, Z) where they are free (Z,), as in [`fit_identities`]; with ears, hold the landmarks."""
-    code = start.clone().requires_grad_()
-    optimizer = torch.optim.Adam([code], lr=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, 2e-4)
-    kinds = [np.searchsorted(scan["kind"], [0, 1, 2, 3]) for scan in scans]
-    counts = (points // 2, points // 3, points // 8)
-    everywhere, extra = sum(counts), (points // 4, points // 8)
-    bare = torch.tensor([float(len(ear[0]) > 0) for ear in ears]) if ears else None
-    held = head.feature_points(start) if ears else None
     for _ in range(steps):
         rows = [
             np.concatenate(
                 [generator.integers(a, b, n) for a, b, n in zip(bound[:-1], bound[1:], counts, strict=True)]
-                + [
-                    part[generator.integers(0, len(part), n)] if len(part) else np.zeros(n, int)
-                    for part, n in zip(ears[number] if ears else (), extra, strict=bool(ears))
-                ]
             )
-            for number, bound in enumerate(kinds)
+            for bound in kinds
         ]
         where, truth = (
             torch.from_numpy(np.stack([scan[name][row] for scan, row in zip(scans, rows, strict=True)]))
             for name in ("points", "distance")
         )
-        field = head.sdf(where.requires_grad_(ears is not None), code)
-        error = (field.clamp(-0.2, 0.2) - truth.clamp(-0.15, 0.15)).abs()
+        error = (head.sdf(where, code).clamp(-0.2, 0.2) - truth.clamp(-0.15, 0.15)).abs()
         weight = 1 / (1 + truth.abs() / 0.02)
-        loss = error[:, : counts[0]].mean() + (weight * error)[:, counts[0] : everywhere].mean()
-        if bare is not None and held is not None:
-            slope = torch.autograd.grad(field.sum(), where, retain_graph=True)[0].norm(dim=-1).clamp(0.2, 1)
-            on, off = (error / slope)[:, everywhere : everywhere + extra[0]], (weight * error)[:, -extra[1] :]
-            loss = loss + (bare * (on.mean(1) + 0.3 * off.mean(1))).mean()
-            loss = loss + (head.feature_points(code) - held).abs().sum(-1).mean()
-        loss = 50 * loss + prior * code.square().sum(-1).mean()
+        loss = 50 * (error[:, : counts[0]].mean() + (weight * error)[:, counts[0] :].mean())
+        loss = loss + prior * code.square().sum(-1).mean()
         optimizer.zero_grad()
         loss.backward()
         assert code.grad is not None
-        code.grad[:, ~free] = 0
+        code.grad[:, head.hair] = 0
         optimizer.step()
         schedule.step()
+    for parameter in frozen:
+        parameter.requires_grad_(True)
     return code.detach()
 
 

@@ -17,9 +17,9 @@ import scipy.stats
 from ..errors import FaceTalkError
 from ..phones.alphabets import SILENCE
 from ..phones.reading import Row, to_segments
+from ..phones.visemes import STOPS
 
 
-STOPS = ("m", "b", "p")
 BITES = ("f", "v")
 OPEN = frozenset({"aa", "ae", "ao", "aw", "ay"})
 NARROW = frozenset({"iy", "uw", "s", "z", "sh", "t", "d", "n", "ih"})

@@ -21,7 +21,7 @@ from ..phones.alignment import RATE, Alignment, Word, align, check_tools
 from ..phones.alphabets import SILENCE
 from ..phones.pronunciation import read_word, split_words
 from ..phones.segments import Segment
-from ..phones.visemes import split_diphthongs
+from ..phones.visemes import STOPS, split_diphthongs
 from ..pipeline.large_ear import LargeEar
 from ..synthetic.spoken_clips import make_row
 from .speech_folders import Utterance
@@ -31,10 +31,9 @@ PART = 8
 """Recordings that are aligned before a file is written: what an interruption may cost each process."""
 RATES = (4.0, 25.0)
 """Phones a second in speech, pauses left out, between which people speak."""
-LEAST = {False: 0.85, True: 0.6}
+LEAST, LEAST_BY_EAR = 0.85, 0.6
 """Least confidence by default: of pocketsphinx; of a large ear, whose confidence is a mean probability of phones."""
-CLOSED = ("m", "b", "p")
-LEAST_CLOSED = 0.1
+LEAST_STOP = 0.1
 """Least probability of each lip sound that a large ear is told: others were swallowed, or said otherwise."""
 
 
@@ -44,19 +43,19 @@ class AlignmentLimits:
 
     Args:
         language (`str`): of the texts, a voice of espeak-ng.
-        ear (`str`, *optional*): folder or Hub id of a Whisper, whose phones align instead of pocketsphinx.
         confidence (`float`, *optional*): least confidence, see [`~facetalk_hf.phones.alignment.Alignment`]; by default
-            of `LEAST`.
+            `LEAST` or `LEAST_BY_EAR`.
         shortest, longest (`float`): seconds of a recording.
         pause (`float`): longest pause between words, seconds: what is said there is not in the text.
+        ear (`str`, *optional*): folder or Hub id of a Whisper, whose phones align instead of pocketsphinx.
     """
 
     language: str = "en"
-    ear: str | None = None
     confidence: float | None = None
     shortest: float = 0.5
     longest: float = 60.0
     pause: float = 4.0
+    ear: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,16 +90,14 @@ def align_utterance(utterance: Utterance, limits: AlignmentLimits = AlignmentLim
         seconds = len(samples) / RATE
         if not limits.shortest <= seconds <= limits.longest:
             raise FaceTalkError(f"it lasts {seconds:.1f} s, not {limits.shortest:g} to {limits.longest:g}")
-        by_ear = limits.ear is not None
-        found = (
-            align_by_ear(samples, utterance.text, limits)
-            if by_ear
-            else align(samples, RATE, utterance.text, limits.language)
-        )
+        if limits.ear is None:
+            found, least = align(samples, RATE, utterance.text, limits.language), LEAST
+        else:
+            found, least = align_by_ear(samples, utterance.text, limits.language, _ear(limits.ear)), LEAST_BY_EAR
+        least = least if limits.confidence is None else limits.confidence
         confidence, phones = found.confidence, found.phones
         doubtful = [(w.word, round(w.start, 2), round(w.end, 2), round(w.confidence, 3)) for w in found.words]
         doubtful = [row for row in doubtful if row[3] < 0.5]
-        least = LEAST[by_ear] if limits.confidence is None else limits.confidence
         if confidence < least:
             what = _fault(found.match, found.loud, found.moved)
             raise FaceTalkError(f"the confidence {confidence:.3f} is below {least:g}: {what}")
@@ -116,7 +113,7 @@ def align_utterance(utterance: Utterance, limits: AlignmentLimits = AlignmentLim
     return Aligned(utterance, seconds, confidence, phones, reason, doubtful)
 
 
-def align_by_ear(samples: np.ndarray, text: str, limits: AlignmentLimits) -> Alignment:
+def align_by_ear(samples: np.ndarray, text: str, language: str, ear: LargeEar) -> Alignment:
     """Find the phones of a text in samples (S,) at `RATE` by what a large ear hears; espeak-ng reads the words.
 
     The confidence is the mean probability of the phones, pauses among them.
@@ -124,12 +121,12 @@ def align_by_ear(samples: np.ndarray, text: str, limits: AlignmentLimits) -> Ali
     Raises:
         FaceTalkError: no words, or a lip sound of the text that is not heard.
     """
-    words = [(word, read_word(word, limits.language)) for word in split_words(text)]
+    words = [(word, read_word(word, language)) for word in split_words(text)]
     words = [(word, phones) for word, phones in words if phones]
     if not words:
         raise FaceTalkError("there is no word in the text to align")
-    phones, likely = _ear(str(limits.ear)).align(samples, [phones for _, phones in words], RATE)
-    faint = [s for s, sure in zip(phones, likely, strict=True) if s.phone in CLOSED and sure < LEAST_CLOSED]
+    phones, likely = ear.align(samples, [phones for _, phones in words], RATE)
+    faint = [s for s, sure in zip(phones, likely, strict=True) if s.phone in STOPS and sure < LEAST_STOP]
     if faint:
         raise FaceTalkError(f"{faint[0].phone} is not heard at {faint[0].start:.2f} s, where the text has it")
     found, at = [], 0

@@ -22,7 +22,7 @@ from ..errors import FaceTalkError
 from ..files import atomic_path
 from ..models.digest import weights_digest
 from ..phones.segments import Segment
-from ..phones.visemes import PHONES
+from ..phones.visemes import PHONES, STOPS
 from ..scripts import REQUIRED, option
 from .loop import TrainingOptions
 from .mouth_regression import RATE, phones_at
@@ -170,8 +170,8 @@ def phone_accuracy(model: torch.nn.Module, clips: Sequence[Heard]) -> dict[str, 
     if not told:
         return {}
     made, right = np.concatenate(told), np.concatenate(wanted)
-    lips = np.isin(right, [PHONES.index(name) for name in ("m", "b", "p")])
-    closed = np.isin(made, [PHONES.index(name) for name in ("m", "b", "p")])
+    lips = np.isin(right, [PHONES.index(name) for name in STOPS])
+    closed = np.isin(made, [PHONES.index(name) for name in STOPS])
     hits = (lips & closed).sum()
     return {
         "accuracy": float((made == right).mean()),

@@ -371,7 +371,7 @@ class FaceTalkDenoiser(ModelMixin, ConfigMixin):
         if intensity is not None:
             intensity = torch.as_tensor(intensity, device=like.device, dtype=torch.float32).reshape(-1)
             count, intensity = len(intensity), intensity.repeat(len(timesteps))
-        tables = self._film_tables(timesteps.repeat_interleave(count), intensity, like)
+        tables = self._film_tables(timesteps.to(like.device).repeat_interleave(count), intensity, like)
         return tables.split(count, dim=0 if self.config.timestep_conditioning == "additive" else 3)
 
     def _film_tables(

@@ -85,9 +85,9 @@ class IncrementalDenoiser:
         self.project = torch.cat([weight for weight, _ in layers], 1), torch.cat([bias for _, bias in layers])
         self.silent = denoiser.null_audio.new_zeros(1, 1, size)
         self.untold = denoiser.tell(self.silent, None)
-        self.told, self.telling = torch.zeros(0), self.untold  # conditions of the frames before, what they add
-        timesteps = torch.as_tensor(timesteps, device=device)
-        film = torch.stack([denoiser._film_tables(t, intensity, denoiser.norm_out.weight) for t in timesteps]).float()
+        self.told: torch.Tensor | None = None  # conditions of the frames before
+        self.telling = self.untold  # what they add
+        film = torch.stack(tuple(denoiser.film_tables(timesteps, intensity, denoiser.norm_out.weight))).float()
         film = film[..., 0, :]  # (S, L, 3, 2, 1, C): the bias of a part's last layer joins the shift after it
         for index, block in enumerate(denoiser.layers()):
             for part, layer in ((0, block.attention.to_out), (2, block.ff_out)):
@@ -105,7 +105,7 @@ class IncrementalDenoiser:
             keep, told = guided_copies(1, self.guidance_scale, self.emotion_scale, told)
             silent = denoiser.null_audio.to(audio.dtype)
             audio = torch.where(keep[:, None, None].to(self.device), audio, silent)
-        if told is not None and not torch.equal(told, self.told):
+        if told is not None and (self.told is None or not torch.equal(told, self.told)):
             self.told, self.telling = told, denoiser.tell(self.silent, told)
         audio = (audio + (self.untold if told is None else self.telling)).flatten(0, 1).float()
         audio = torch.addmm(self.project[1], audio, self.project[0]).unflatten(1, (-1, *self.size)).transpose(0, 1)

@@ -82,6 +82,8 @@ _TARGET = {phone: np.array(row.split(), float) for phone, (row, _) in _TABLE.ite
 _GROUP = [0, 1, 1, 2, 2, 3, 3, 3, 3, 3]
 _DOMINANCE = {phone: np.array(row.split(), float)[_GROUP] for phone, (_, row) in _TABLE.items()}
 PHONES = tuple(_TABLE)
+STOPS = ("m", "b", "p")
+"""Phones that shut the lips."""
 
 # Seconds over which a phone's pull falls to 1/e before (anticipation) and after (carry-over) it.
 _ANTICIPATION = np.array([0.040, 0.070, 0.070, 0.045, 0.045, 0.030, 0.030, 0.025, 0.025, 0.040])
@@ -192,7 +194,7 @@ def lip_contact(segments: Sequence[Segment], frames: int, fps: float = 24) -> np
         segments, frames, fps: as in `mouth_weights`, which meets its targets there whatever the neighbours are.
     """
     times = (np.arange(int(np.ceil(frames * RATE / fps)) + 2) + 0.5) / RATE
-    contact = _closure(times, segments, ("m", "b", "p", "f", "v"))
+    contact = _closure(times, segments, (*STOPS, "f", "v"))
     return _pool(contact, frames, fps, maximum=True).astype(np.float32)
 
 
@@ -282,7 +284,7 @@ def mouth_weights(
     gate = _activity(times, early)
     blended, pull = _blend(times, early)
     blend = _pool(blended * gate[:, None], frames, fps, maximum=False)
-    closure = _pool(_closure(times, segments, ("m", "b", "p")), frames, fps, maximum=True)
+    closure = _pool(_closure(times, segments, STOPS), frames, fps, maximum=True)
     bite = _pool(_closure(times, segments, ("f", "v")), frames, fps, maximum=True)
     near = np.maximum(closure, _NEAR * _pool(_closure(times, segments, ("bh",)), frames, fps, maximum=True))
     track = dict(zip(SHAPES, blend.T, strict=True))

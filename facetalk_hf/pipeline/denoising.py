@@ -99,11 +99,13 @@ def denoise(
             for index, (count, source) in enumerate(zip(frames, sources, strict=True))
         ]
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
-    copies, (_, dtype) = 1 + (guidance_scale != 1) + (emotion_scale != 1), placement(denoiser)
+    copies, (place, dtype) = 1 + (guidance_scale != 1) + (emotion_scale != 1), placement(denoiser)
     if frame_mask is not None:
         frame_mask = frame_mask.repeat(copies, 1).to(latents.device)
 
-    films = denoiser.film_tables(scheduler.timesteps, conditions.get("intensity"), latents.to(dtype))
+    # Under offloading the denoiser still lies on the CPU here.
+    films = denoiser.film_tables(scheduler.timesteps, conditions.get("intensity"), latents.to(place, dtype))
+    films = [film.to(latents.device) for film in films]
     for i, t in enumerate(scheduler.timesteps):
         noisy = torch.cat([part[2].scale_model_input(latents[part[0]], t) for part in parts])
         noisy = noisy.repeat(copies, 1, 1).to(dtype)

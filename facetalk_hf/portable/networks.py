@@ -101,7 +101,7 @@ class Motion(nn.Module):
         self.denoiser, self.head, self.steering, self.table, self.hop = denoiser, head, steering, table.tolist(), hop
         self.temperature, self.size, self.heads = temperature, config.code_dim, config.num_heads
         self.scale = (config.hidden_size / config.num_heads) ** -0.5
-        film = torch.stack([denoiser._film_tables(t, intensity, denoiser.norm_out.weight) for t in timesteps])
+        film = torch.stack(tuple(denoiser.film_tables(timesteps, intensity, denoiser.norm_out.weight)))
         self.register_buffer("film", film.detach()[..., 0, :])  # (S, L, 3, 2, 1, C)
         self.channels = Channels(head, "ONNX")
 
