@@ -57,36 +57,6 @@ def remove_handles(values: np.ndarray, largest: int = 400, largest_cut: int = 24
             # Most boxes hold no handle to begin with.
             if before and _handles(changed) < before and _parts(changed) <= _parts(result[around]):
                 result[around] = changed
-    return _plug(result) if _handles(result) else result
-
-
-def _plug(values: np.ndarray, largest: int = 120, widest: int = 1200) -> np.ndarray:
-    """Fill wider tunnels, such as one from a nostril through the wing of the nose, by as few grid points as do it.
-
-    A wider closing would fill the nostril with them. Of what it adds, up to `widest` points a piece (between locks of
-    hair it is more), a ball of up to `largest` is taken, the smallest that leaves fewer handles.
-    """
-    from scipy import ndimage
-
-    result, inside = values.copy(), values < 0
-    filled = ndimage.binary_closing(inside, ndimage.generate_binary_structure(3, 2), 3) & ~inside
-    label, _ = ndimage.label(filled, ndimage.generate_binary_structure(3, 3))
-    for number, box in enumerate(ndimage.find_objects(label), start=1):
-        wide = tuple(slice(max(side.start - 2, 0), side.stop + 2) for side in box)
-        around = result[wide]
-        places = np.argwhere((label[wide] == number) & (around >= 0))
-        if len(places) > widest or not (before := _handles(around)):
-            continue
-        offset = ((places[:, None] - places[::8]) ** 2).sum(2)
-        balls = [ball for radius in (6, 12, 20) for ball in (offset <= radius).T]
-        for ball in sorted((ball for ball in balls if ball.sum() <= largest), key=np.sum):
-            changed = around.copy()
-            points = tuple(places[ball].T)
-            changed[points] = -np.maximum(np.abs(changed[points]), 1e-4)
-            if (after := _handles(changed)) < before and _parts(changed) <= _parts(around):
-                around[...], before = changed, after
-            if not before:
-                break
     return result
 
 

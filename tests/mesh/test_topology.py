@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import trimesh
 
-from facetalk_hf.mesh import topology
 from facetalk_hf.mesh.isosurface import triangulate
 from facetalk_hf.mesh.topology import genus, remove_handles
 
@@ -51,19 +50,6 @@ def test_a_strand_is_cut():
     mended = remove_handles(values)
     assert genus(*triangulate(mended, AXES)) == 0
     assert (mended[mended != values] > 0).all() and (mended != values).sum() <= 24
-
-
-def test_the_wall_of_a_nostril_is_mended_and_the_nostril_stays():
-    """A block with a wide pit from below, whose side wall is pierced."""
-    x, y, z = np.moveaxis(POINTS, -1, 0)
-    block = np.maximum(np.maximum(np.abs(x), np.abs(y)), np.abs(z)) - 0.7
-    pit = np.maximum(np.hypot(x, y) - 0.2, np.maximum(z - 0.3, -z - 1))
-    hole = np.maximum(np.hypot(y, z) - 0.13, np.maximum(-x, x - 1))
-    values = np.maximum(block, -np.minimum(pit, hole)).astype(np.float32)
-    assert genus(*triangulate(values, AXES)) == 1
-    mended = topology._plug(values)
-    assert genus(*triangulate(mended, AXES)) == 0 and genus(*triangulate(remove_handles(values), AXES)) == 0
-    assert 0 < (mended != values).sum() <= 120 and (mended[(pit < 0) & (x < 0)] > 0).all()
 
 
 def test_a_wide_hole_and_a_groove_stay():
