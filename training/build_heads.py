@@ -6,6 +6,10 @@
 OUTPUT_DIR gets train_*.npz, of which the first is the mean head, test_*.npz for evaluation, and template.npz, what all
 identities share; facetalk_hf/synthetic/head_scans.py says what they hold. What is there already is kept. Every person
 is scanned with --hairs styles of hair, one file each, so that a head learns what is the person and what is the hair.
+
+Heads to choose settings on, none of which is a test head or a training one (another --seed would repeat test heads):
+
+    python training/build_heads.py --ict ... --output-dir data/dev-heads --identities 0 --first-held-out 8
 """
 
 import argparse
@@ -52,6 +56,7 @@ def main() -> None:
         "--hairs", type=int, default=2, help="styles of hair a training identity is scanned with, 1 to 8"
     )
     parser.add_argument("--held-out", type=int, default=8, help="further identities, for evaluation only")
+    parser.add_argument("--first-held-out", type=int, default=0, help="number of the first of them; tests are 0 to 7")
     parser.add_argument("--samples", type=int, default=60_000, help="size of the shared pool of surface samples")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -62,10 +67,12 @@ def main() -> None:
         with atomic_path(template) as temporary:
             np.savez(temporary, **pool)
     jobs = []
-    for kind, number, hairs, offset in (
-        ("train", options.identities, options.hairs, 0), ("test", options.held_out, 1, 100_000)
-    ):  # fmt: skip
-        for i in range(number):
+    first = options.first_held_out
+    for kind, numbers, hairs, offset in (
+        ("train", range(options.identities), options.hairs, 0),
+        ("test", range(first, first + options.held_out), 1, 100_000),
+    ):
+        for i in numbers:
             worn = styles(i + offset, hairs, options.seed)
             if kind == "train" and i == 0:
                 worn[0] = HairStyle()  # the mean head, whose code is zero
