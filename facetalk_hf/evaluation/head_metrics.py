@@ -19,6 +19,7 @@ from ..head.decoder import aperture
 from ..models.nphm import NUM_LANDMARKS, NPHMModel
 from ..synthetic.expressions import sample_weights
 from ..units import MILLIMETRES
+from .second_look import refine_identity
 
 
 REGIONS = {"face": (1, 2, 3), "lips": (2,), "lids": (3,)}
@@ -37,12 +38,15 @@ def read_scans(folder: Path) -> tuple[list[dict[str, np.ndarray]], dict[str, np.
 
 
 def fit_identities(
-    head: NPHMModel, scans: list[dict], steps: int = 600, points: int = 400, prior: float = 1e-3, seed: int = 0
-) -> torch.Tensor:
+    head: NPHMModel, scans: list[dict], steps: int = 600, points: int = 400, prior: float = 1e-3, seed: int = 0,
+    refinements: int = 0,
+) -> torch.Tensor:  # fmt: skip
     """Fit codes (n, Z) to scans, from points with signed distances: auto-decoding as in training, the networks frozen.
 
     Loss: 50 (mean |f - d| on the surface + mean w |f - d| off it) + prior |z|^2, w = 1 / (1 + |d| / 5 mm). Adam from
     zero, 1e-2 with a cosine. Landmarks and anchors are not used. Which hair is worn is given, as in training.
+
+    Then `refinements` steps of [`refine_identity`], three of which bring ears out; none, and motion stays as it is.
     """
     code = torch.zeros(len(scans), head.identity_dim)
     if head.config.hair_dim:
@@ -77,9 +81,13 @@ def fit_identities(
         code.grad[:, head.hair] = 0
         optimizer.step()
         schedule.step()
+    code = code.detach()
+    if refinements:
+        refined = [refine_identity(head, *pair, refinements, seed=seed) for pair in zip(scans, code, strict=True)]
+        code = torch.stack(refined)
     for parameter in frozen:
         parameter.requires_grad_(True)
-    return code.detach()
+    return code
 
 
 def even_samples(vertices: np.ndarray, faces: np.ndarray, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
