@@ -46,7 +46,7 @@ def fit_identities(
     Loss: 50 (mean |f - d| on the surface + mean w |f - d| off it) + prior |z|^2, w = 1 / (1 + |d| / 5 mm). Adam from
     zero, 1e-2 with a cosine. Landmarks and anchors are not used. Which hair is worn is given, as in training.
 
-    Then `refinements` steps of [`refine_identity`], three of which bring ears out; none, and motion stays as it is.
+    Then `refinements` steps of [`refine_identity`], eight of which bring ears out; motion stays as it is.
     """
     code = torch.zeros(len(scans), head.identity_dim)
     if head.config.hair_dim:

@@ -3,7 +3,7 @@
 
 Where folds are thin, as on ears, the field of a head grows by a third of the true distance or less: a fit of its
 values hardly sees them. |f| / |grad f| is the distance to first order, and second-order steps on many points do in
-three steps what Adam does not in a thousand. Nothing but points and their distances is used: where ears are is said by
+eight steps what Adam does not in a thousand. Nothing but points and their distances is used: where ears are is said by
 the head's own anchors.
 """
 
@@ -19,11 +19,11 @@ from ..units import MILLIMETRES
 
 MM = 1 / MILLIMETRES
 SHARES = (9, 5, 1.5, 4.5, 2)  # of a step's points: on the surface, near it, anywhere, on and near ears
-LEAST_SLOPE, LEAST_SLOPE_EARS = 0.5, 0.2  # |f| is divided by no less: locks and curls, which no code meets, have none
+LEAST_SLOPE, LEAST_SLOPE_EARS = 0.5, 0.1  # |f| is divided by no less: locks and curls, which no code meets, have none
 ON_EARS, NEAR_EARS = 0.7, 0.25  # weights, as against 1 for the whole surface and 1 for what is off it
 EAR_REACH, NEAR = 22 * MM, 3 * MM
 SOFT = 0.1 * MM  # errors count linearly beyond it, and landmarks are held to it
-PRIOR = 6e-6
+PRIOR, PRIOR_EARS = 1e-5, 1e-6
 KEEP = 0.7  # of what earlier steps' points said
 
 
@@ -34,14 +34,14 @@ def ear_anchors(head: NPHMModel) -> list[int]:
 
 
 def refine_identity(
-    head: NPHMModel, scan: dict[str, np.ndarray], code: torch.Tensor, steps: int = 3, samples: int = 22_000,
+    head: NPHMModel, scan: dict[str, np.ndarray], code: torch.Tensor, steps: int = 8, samples: int = 22_000,
     seed: int = 0, ears: Sequence[int] | None = None,
 ) -> torch.Tensor:  # fmt: skip
     """Improve a fitted code (Z,) by Gauss-Newton steps on its scan's points and signed distances.
 
     Minimises the mean of smooth |e| over the surface, plus that of w |e| off it, w = 1 / (1 + |d| / 5 mm), plus 0.7 and
-    0.25 of the same on and within 3 mm of ears, plus 6e-6 |z|^2. e = f - d where not on the surface, f / |grad f| on it
-    and f / |grad f| - d at ears; the slope is held in a step, and counted as at least 0.5, at ears 0.2. Landmarks,
+    0.25 of the same on and within 3 mm of ears, plus 1e-5 |z|^2 (1e-6 of the codes at ears). e = f - d where not on the surface, f / |grad f| on it
+    and f / |grad f| - d at ears; the slope is held in a step, and counted as at least 0.5, at ears 0.1. Landmarks,
     points of eyes and teeth and the other anchors, which the motion follows, are held to about 0.1 mm; the hair stays.
 
     Args:
@@ -59,6 +59,9 @@ def refine_identity(
     def held(code: torch.Tensor) -> torch.Tensor:
         return torch.cat([head.feature_points(code[None])[0], head.anchors(code[None])[0, others]]).flatten()
 
+    prior = torch.full((head.identity_dim,), PRIOR)
+    for anchor in ears:
+        prior[config.glob_dim + anchor * config.loc_dim :][: config.loc_dim] = PRIOR_EARS
     generator = np.random.default_rng(seed)
     code, before = code.clone(), held(code).detach()
     matrix, vector, total = torch.zeros(1), torch.zeros(1), 0.0
@@ -86,7 +89,7 @@ def refine_identity(
         ties = torch.autograd.functional.jacobian(held, code)[:, free]
         tie = 1 / (82 * SOFT)
         system = matrix / total + tie * ties.T @ ties
-        system.diagonal().add_(2 * PRIOR)
+        system.diagonal().add_(2 * prior[free])
         right = vector / total + tie * ties.T @ (ties @ now - held(code).detach() + before)
         code[free] = torch.linalg.solve(system, right)
     return code
