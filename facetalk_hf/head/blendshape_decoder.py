@@ -32,6 +32,7 @@ FOCUS = ((-0.19, 0.19), (-0.25, 0.2), (0.04, 0.36))  # where eyes, nose and mout
 # Ears stick out to both sides and behind the face, and a helix is 3 mm thick: coarser lines tear it to shards.
 EARS = (((-0.4, -0.28, 3.0), (0.28, 0.4, 3.0)), (), ((-0.37, -0.17, 2.6),))
 CELLS = (1.33, 1.0, 1.29)  # for the ears, in excess of a grid that is fine at the face alone
+DEEPEST_REPAIR = 1.0 / MILLIMETRES  # a handle that takes more than a millimetre is no error of the field
 
 
 class BlendshapeDecoder(HeadDecoder):
@@ -147,10 +148,10 @@ class BlendshapeDecoder(HeadDecoder):
 
         def extract() -> dict[str, np.ndarray]:
             values, axes = self.sample_grid(code)
-            vertices, faces = triangulate(remove_handles(values), axes)
+            vertices, faces = triangulate(remove_handles(values, DEEPEST_REPAIR), axes)
             return {"vertices": smooth_surface(vertices, faces) if len(faces) else vertices, "faces": faces}
 
-        grid = self.resolution, FOCUS, EARS, CELLS
+        grid = self.resolution, FOCUS, EARS, CELLS, DEEPEST_REPAIR
         found = kept_arrays("surface", self._digest(repr(grid), code), extract)
         return found["vertices"], found["faces"]
 
