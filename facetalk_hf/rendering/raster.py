@@ -24,13 +24,13 @@ def project(
     """Move and project vertices, sum their normals, and list the faces that look at the camera.
 
     Args:
-        vertices ((V, 3) float32), pose ((3, 4) float32), faces ((F, 3) int32): the head, mm, and its rigid motion.
+        vertices ((V, 3) float32), pose ((3, 4) float32), faces ((F, 3) uint32): the head, mm, and its rigid motion.
         eye ((3,) float32), axes ((3, 3) float32): place of the camera, and its right, up and backward axes.
         lens ((4,) float32): `fx, fy, cx, cy` in pixels.
         world ((V, 3) float32): written: vertices in mm.
         screen ((V, 2) int32), near ((V,) float32): written: x, y in 1/256 pixels, and 1 / distance.
         normals ((V, 3) float32): written: vertex normals, weighted by area, not of length one.
-        seen ((V,) bool), front ((F,) int32): written: vertices and numbers of faces that look at the camera.
+        seen ((V,) bool), front ((F,) uint32): written: vertices and numbers of faces that look at the camera.
 
     Returns: how many faces look at the camera. Those that reach behind it are left out.
     """
@@ -76,7 +76,7 @@ def rasterize(
     """Find the face that each sample of a picture sees, by a buffer of depths.
 
     Args:
-        faces ((F, 3) int32), front ((n,) int32): triangles, and the numbers of those to be drawn.
+        faces ((F, 3) uint32), front ((n,) uint32): triangles, and the numbers of those to be drawn.
         screen ((V, 2) int32), near ((V,) float32): as `project` writes them.
         offsets ((S, 2) int32): where in a pixel its samples lie, in 1/256 pixels.
         buffer ((height, width, S) int64): zeros at first. Written where a face is seen: its number in the lower half,

@@ -118,7 +118,7 @@ def resolve(
 
     Args:
         buffer ((height, width, S) int64): as `raster.rasterize` writes it; cleared for the next picture.
-        box (four `int`), offsets ((S, 2) int32), faces ((F, 3) int32): what `rasterize` returned, and was given.
+        box (four `int`), offsets ((S, 2) int32), faces ((F, 3) uint32): what `rasterize` returned, and was given.
         values ((V, 16) float32), face_tone ((F,) float32): as `light_vertices` writes them.
         eye ((3,) float32), lights ((3, 2, 3) float32): camera; directions and colours of key, fill and rim.
         lobes ((P, n, 2) float32): what `highlights` returns. shoulder ((n,) float32): how light in 0..4 is shown.
@@ -132,17 +132,17 @@ def resolve(
     see_through, per_unit = image.shape[2] == 4, np.float32(len(shoulder) / 4)
     one, zero = np.float32(1), np.float32(0)
     color, total, value = np.empty(3, np.float32), np.empty(3, np.float32), np.empty(12, np.float32)
-    owner = np.empty(samples, np.int64)
+    owner, nobody = np.empty(samples, np.uint32), np.uint32(0xFFFFFFFF)
     for row in range(box[0], box[1]):
         for column in range(box[2], box[3]):
             covered = 0
             low_tone, high_tone, low_near, high_near = np.float32(99), zero, np.int64(1 << 40), np.int64(0)
             for s in range(samples):
                 entry = buffer[row, column, s]
-                owner[s] = -1
+                owner[s] = nobody
                 if entry:
                     covered += 1
-                    owner[s] = entry & 0xFFFFFFFF
+                    owner[s] = np.uint32(entry & 0xFFFFFFFF)
                     buffer[row, column, s] = 0
                     tone = face_tone[owner[s]]
                     low_tone, high_tone = min(low_tone, tone), max(high_tone, tone)
@@ -156,7 +156,7 @@ def resolve(
             total[:] = 0
             for s in range(first, end):
                 f = owner[s]
-                if f < 0:
+                if f == nobody:
                     continue
                 a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
                 x, y = np.float32((column << 8) + offsets[s, 0]), np.float32((row << 8) + offsets[s, 1])
@@ -178,7 +178,7 @@ def resolve(
                 nx, ny, nz = nx * scale, ny * scale, nz * scale
                 edge = one - min(max(nx * vx + ny * vy + nz * vz, zero), one)
                 fresnel = np.float32(0.45) + np.float32(0.55) * edge * edge * edge * edge
-                part = int(face_tone[f] * np.float32(0.1))
+                part = np.uint32(face_tone[f] * np.float32(0.1))
                 if part == EYES:
                     fresnel *= np.float32(1.6)
                 broad = GLOSS[part, 0] * (one + np.float32(1.2) * value[8])
