@@ -95,7 +95,7 @@ class Rays:
         self._new_scene, self._new_mesh, self._device = EmbreeScene, TriangleMesh, EmbreeDevice()
         # embreex reads faces one Python object at a time; tuples are five times faster to read than array rows.
         self._faces = np.empty(len(faces), object)
-        self._faces[:] = [tuple(face) for face in faces.tolist()]
+        self._faces[:] = list(zip(*faces.T.tolist(), strict=True))
 
     def build(self, vertices: np.ndarray) -> None:
         """Build the tree for vertices (V, 3) float32."""
