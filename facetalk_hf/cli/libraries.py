@@ -5,6 +5,7 @@ A quarter of the command's processor time was theirs. Each shortcut gives what t
 is left out where a version of it has no such place.
 """
 
+import atexit
 import gc
 import importlib.metadata
 import sys
@@ -35,6 +36,7 @@ def import_libraries() -> None:
     finally:
         gc.freeze()
         gc.enable()
+    atexit.register(gc.freeze)  # nor on the way out, when nothing of it is used any more
 
 
 @contextmanager
