@@ -8,7 +8,6 @@ is left out where a version of it has no such place.
 import atexit
 import gc
 import importlib.metadata
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache

@@ -3,7 +3,6 @@
 
 import gc
 import importlib.metadata
-import sys
 from types import SimpleNamespace
 
 from transformers.utils import import_utils

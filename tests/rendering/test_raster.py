@@ -8,7 +8,7 @@ from facetalk_hf.rendering.raster import rasterize
 
 
 def in_turn(faces, screen, near, offsets, shape):
-    """Ask of every sample and every triangle whether one lies in the other: the face in front, -1 where there is none."""
+    """Ask every sample which triangles hold it: the face in front, -1 where there is none."""
     height, width = shape
     y, x = np.mgrid[:height, :width] * 256
     seen = np.full((height, width, len(offsets)), -1)
