@@ -14,7 +14,7 @@ from ..files import kept_arrays
 from ..mesh.geometry import Surface, unit
 from ..mesh.parts import EYES, HAIR, MOUTH, SKIN, TEETH
 from ..rendering.ambient import ambient_occlusion
-from ..template.baking import bake
+from ..template.baking import bake, enlarged
 from ..template.fitting import Fit, Target, fit_template
 from ..template.starts import face_error, fit_unmarked, in_openings
 from ..template.thinning import thin
@@ -180,7 +180,7 @@ def _kept(animation: HeadAnimation) -> _Kept:
         rows, corners, shares, hidden = (found.pop(name) for name in ("rows", "corners", "shares", "hidden"))
         error = float(found.pop("error")) if "error" in found else None
         matrix = csr_matrix((shares, corners, rows), (len(rows) - 1, len(opened)))
-        pictures = {name: _picture(value) for name, value in found.items()}
+        pictures = {name: enlarged(_picture(value)) for name, value in found.items()}
         _FITS[key] = _Kept(Fit(matrix, matrix @ opened, hidden), pictures, error)
         while len(_FITS) > 4:
             _FITS.popitem(last=False)

@@ -5,14 +5,12 @@ A quarter of the command's processor time was theirs. Each shortcut gives what t
 is left out where a version of it has no such place.
 """
 
+import atexit
 import gc
-import hashlib
 import importlib.metadata
-import json
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,8 @@ def import_libraries() -> None:
     # They make a million objects that stay: the collector would walk through these again and again, then and later.
     gc.disable()
     try:
-        with _replaced(importlib.metadata, "packages_distributions", _kept_packages):
+        # diffusers would read every installed file's name for what it asks about packages that few have.
+        with _replaced(importlib.metadata, "packages_distributions", lambda find: lambda: _Later(find)):
             import diffusers.utils
         import transformers.utils.import_utils as structure
 
@@ -36,6 +35,7 @@ def import_libraries() -> None:
     finally:
         gc.freeze()
         gc.enable()
+    atexit.register(gc.freeze)  # nor on the way out, when nothing of it is used any more
 
 
 @contextmanager
@@ -52,23 +52,20 @@ def _replaced(place: Any, name: str, wrap: Callable[[Callable], Callable]) -> It
         setattr(place, name, function)
 
 
-def _kept_packages(find: Callable[[], Any]) -> Callable[[], dict[str, list[str]]]:
-    """Keep on disk which distribution a package is of: diffusers reads every installed file's name for it.
+class _Later(Mapping):
+    """A mapping that is made when somebody first looks into it."""
 
-    What is installed or removed changes the folder that it lies in, and is looked up anew.
-    """
+    def __init__(self, make: Callable[[], Mapping[str, list[str]]]) -> None:
+        self._make = cache(make)
 
-    def packages() -> dict[str, list[str]]:
-        import numpy as np
+    def __getitem__(self, key: str) -> list[str]:
+        return self._make()[key]
 
-        from ..files import kept_arrays
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._make())
 
-        folders = [(path, os.stat(path).st_mtime_ns) for path in sys.path if os.path.isdir(path)]
-        key = hashlib.sha256(repr((sys.version, folders)).encode()).digest()
-        kept = kept_arrays("packages", key, lambda: {"json": np.array(json.dumps(dict(find())))})
-        return json.loads(str(kept["json"]))
-
-    return packages
+    def __len__(self) -> int:
+        return len(self._make())
 
 
 def _by_folder(scan: Callable[[Any], Any]) -> Callable[[Any], Any]:

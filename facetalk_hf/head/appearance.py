@@ -198,14 +198,17 @@ def scalp(vertices: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 def _brow(vertices: np.ndarray, line: np.ndarray, scale: float) -> np.ndarray:
     """Compute the density of a brow along a polyline that runs from its outer to its inner end."""
     curve = spline(line, closed=False)
-    offset = vertices[:, None] - curve
+    density, reach = np.zeros(len(vertices)), 1.5 * 4.2 * scale  # beyond which there is none of the widest part
+    close = np.flatnonzero(((vertices > curve.min(0) - reach) & (vertices < curve.max(0) + reach)).all(1))
+    offset = vertices[close, None] - curve
     distance = np.sqrt(np.einsum("vci,vci->vc", offset, offset))
     nearest = distance.argmin(1)
     along = nearest / (len(curve) - 1)
     half = (1.6 + 2.6 * smoothstep(0.0, 0.75, along)) * scale
     body = smoothstep(1.5, 0.45, distance.min(1) / half)
     # Thin at both ends, not cut off.
-    return body * (0.45 + 0.55 * smoothstep(0, 0.25, along)) * (1 - 0.35 * smoothstep(0.85, 1.0, along))
+    density[close] = body * (0.45 + 0.55 * smoothstep(0, 0.25, along)) * (1 - 0.35 * smoothstep(0.85, 1.0, along))
+    return density
 
 
 def spline(points: np.ndarray, closed: bool, fine: int = 8) -> np.ndarray:

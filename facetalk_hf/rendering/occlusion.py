@@ -37,11 +37,15 @@ class BakedLight:
         # opening of the lips, leave darker than this would be shaded twice.
         self.light[:, mouth] = np.maximum(self.light[:, mouth], 0.72)
 
-    def at(self, vertices: np.ndarray) -> np.ndarray:
-        """Return the share of ambient and of key light that reaches every vertex, (V, 2) float32 in 0..1."""
-        result = np.empty((len(vertices), 2), np.float32)
+    def at(self, vertices: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
+        """Return the share of ambient and of key light that reaches every vertex, (V, 2) float32 in 0..1.
+
+        Args: vertices ((V, 3) float32, mm), seen ((V,) bool, *optional*): those that it is told of; all where absent.
+        """
+        result = np.ones((len(vertices), 2), np.float32)
+        seen = np.ones(len(vertices), bool) if seen is None else seen
         places = self.places
-        _blend(vertices, self.poses, self.light, self.parts, places.low, places.step, places.grid, result)
+        _blend(vertices, seen, self.poses, self.light, self.parts, places.low, places.step, places.grid, result)
         return result
 
     def _bake(self, cast: "Rays", vertices: np.ndarray, ambient: int = 20, shadow: int = 8) -> np.ndarray:
@@ -91,7 +95,7 @@ class Rays:
         self._new_scene, self._new_mesh, self._device = EmbreeScene, TriangleMesh, EmbreeDevice()
         # embreex reads faces one Python object at a time; tuples are five times faster to read than array rows.
         self._faces = np.empty(len(faces), object)
-        self._faces[:] = [tuple(face) for face in faces.tolist()]
+        self._faces[:] = list(zip(*faces.T.tolist(), strict=True))
 
     def build(self, vertices: np.ndarray) -> None:
         """Build the tree for vertices (V, 3) float32."""
@@ -143,6 +147,7 @@ class EyeLight:
 @compiled
 def _blend(
     vertices: np.ndarray,
+    seen: np.ndarray,
     poses: np.ndarray,
     light: np.ndarray,
     parts: np.ndarray,
@@ -151,7 +156,7 @@ def _blend(
     grid: np.ndarray,
     result: np.ndarray,
 ) -> None:
-    """Blend the light (K, V, 2) of key poses (K, V, 3) by how close each vertex is to where it was in them."""
+    """Blend the light (K, V, 2) of key poses (K, V, 3) by how close each vertex seen is to where it was in them."""
     count = len(poses)
     share, mouth, inside = np.empty(count, np.float32), np.zeros(count, np.float32), 0
     for v in range(len(vertices)):
@@ -162,6 +167,8 @@ def _blend(
                     mouth[k] += (vertices[v, c] - poses[k, v, c]) ** 2
     rows, columns = grid.shape[:2]
     for v in range(len(vertices)):
+        if not seen[v]:
+            continue
         if parts[v] == EYES and rows:
             x = min(max((vertices[v, 0] - low[0]) / step, np.float32(0)), np.float32(columns - 1.001))
             y = min(max((vertices[v, 1] - low[1]) / step, np.float32(0)), np.float32(rows - 1.001))

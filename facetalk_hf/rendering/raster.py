@@ -24,13 +24,13 @@ def project(
     """Move and project vertices, sum their normals, and list the faces that look at the camera.
 
     Args:
-        vertices ((V, 3) float32), pose ((3, 4) float32), faces ((F, 3) int32): the head, mm, and its rigid motion.
+        vertices ((V, 3) float32), pose ((3, 4) float32), faces ((F, 3) uint32): the head, mm, and its rigid motion.
         eye ((3,) float32), axes ((3, 3) float32): place of the camera, and its right, up and backward axes.
         lens ((4,) float32): `fx, fy, cx, cy` in pixels.
         world ((V, 3) float32): written: vertices in mm.
         screen ((V, 2) int32), near ((V,) float32): written: x, y in 1/256 pixels, and 1 / distance.
         normals ((V, 3) float32): written: vertex normals, weighted by area, not of length one.
-        seen ((V,) bool), front ((F,) int32): written: vertices and numbers of faces that look at the camera.
+        seen ((V,) bool), front ((F,) uint32): written: vertices and numbers of faces that look at the camera.
 
     Returns: how many faces look at the camera. Those that reach behind it are left out.
     """
@@ -76,7 +76,7 @@ def rasterize(
     """Find the face that each sample of a picture sees, by a buffer of depths.
 
     Args:
-        faces ((F, 3) int32), front ((n,) int32): triangles, and the numbers of those to be drawn.
+        faces ((F, 3) uint32), front ((n,) uint32): triangles, and the numbers of those to be drawn.
         screen ((V, 2) int32), near ((V,) float32): as `project` writes them.
         offsets ((S, 2) int32): where in a pixel its samples lie, in 1/256 pixels.
         buffer ((height, width, S) int64): zeros at first. Written where a face is seen: its number in the lower half,
@@ -85,6 +85,13 @@ def rasterize(
     Returns: the rows and columns that may have been written to, `(top, bottom, left, right)`; ends are not among them.
     """
     height, width, samples = buffer.shape
+    lanes = 16
+    across = lanes // samples  # pixels of a row that are tested at a time
+    comb_x, comb_y = np.empty(lanes, np.int32), np.empty(lanes, np.int32)
+    for j in range(lanes):
+        comb_x[j] = ((j // samples) << 8) + offsets[j % samples, 0]
+        comb_y[j] = offsets[j % samples, 1]
+    fits, flat = lanes % samples == 0, buffer.reshape(-1)
     first_row, last_row, first_column, last_column = height, -1, width, -1
     for index in range(len(front)):
         f = front[index]
@@ -103,6 +110,26 @@ def rasterize(
         za = near[a] * np.float32(2147483648.0)
         scale = np.float32(2147483648.0) / np.float32(area)
         zb, zc = (near[b] - near[a]) * scale, (near[c] - near[a]) * scale
+        if fits and high_x - low_x < 1 << 14 and high_y - low_y < 1 << 14:
+            # Small enough for 32 bits: a loop of fixed length, without a branch, becomes instructions for many lanes.
+            side_bx, side_by, side_cx, side_cy = np.int32(bc_x), np.int32(bc_y), np.int32(ca_x), np.int32(ca_y)
+            left, right = max(0, low_x >> 8), min(width - 1, high_x >> 8)
+            for row in range(max(0, low_y >> 8), min(height - 1, high_y >> 8) + 1):
+                y = row << 8
+                for start in range(left, right + 1, across):
+                    column = min(start, width - across)  # some are tested twice, none beyond the row
+                    x = column << 8
+                    base_a = np.int32(bc_x * (y - yb) - bc_y * (x - xb))
+                    base_b = np.int32(ca_x * (y - yc) - ca_y * (x - xc))
+                    line = flat[(row * width + column) * samples :][:lanes]
+                    for j in range(lanes):
+                        in_a = np.int32(base_a + np.int32(side_bx * comb_y[j]) - np.int32(side_by * comb_x[j]))
+                        in_b = np.int32(base_b + np.int32(side_cx * comb_y[j]) - np.int32(side_cy * comb_x[j]))
+                        in_c = np.int32(np.int32(area) - in_a - in_b)
+                        close = np.int32(za + np.float32(in_b) * zb + np.float32(in_c) * zc)
+                        outside = np.int64((in_a | in_b | in_c) >> 31)  # all bits, or none
+                        line[j] = max(line[j], ((np.int64(close) << 32) | f) & ~outside)
+            continue
         for s in range(samples):
             ox, oy = np.int64(offsets[s, 0]), np.int64(offsets[s, 1])
             left, right = max(0, (low_x - ox + 255) >> 8), min(width - 1, (high_x - ox) >> 8)

@@ -68,7 +68,8 @@ class HeadRenderer:
             raise FaceTalkError(f"samples must be 0 to 64, not {samples}")
         self.animation = animation
         self._background = draw_background(background, self.width, self.height)
-        self._faces = np.ascontiguousarray(animation.faces, np.int32)
+        # Whole numbers without a sign: the loops need not ask whether an index counts from the end.
+        self._faces = np.ascontiguousarray(animation.faces, np.uint32)
         self._parts = np.ascontiguousarray(animation.parts, np.uint8)
         self._poses = animation.pose_matrices()
         self._camera = Camera.framing(
@@ -132,7 +133,7 @@ class HeadRenderer:
         front = room.front[:count]
         box = rasterize(faces, front, room.screen, room.near, self._offsets, room.buffer)
         # Baked light belongs to the face, wherever the head has turned.
-        light = self._light.at(vertices)
+        light = self._light.at(vertices, room.seen)
         light_vertices(
             room.seen, faces, front, room.world, room.screen, room.near, room.normals,
             light, self._albedo, self._lips, self._parts,
@@ -151,7 +152,7 @@ class HeadRenderer:
         if len(getattr(room, "world", ())) != count:
             room.world, room.normals = np.empty((count, 3), np.float32), np.empty((count, 3), np.float32)
             room.screen, room.near = np.empty((count, 2), np.int32), np.empty(count, np.float32)
-            room.seen, room.front = np.empty(count, bool), np.empty(len(self._faces), np.int32)
+            room.seen, room.front = np.empty(count, bool), np.empty(len(self._faces), np.uint32)
             room.tone = np.empty(len(self._faces), np.float32)
             # A row is a line of the cache, if it begins where one begins.
             values = np.empty(16 * count + 16, np.float32)

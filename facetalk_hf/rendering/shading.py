@@ -118,7 +118,7 @@ def resolve(
 
     Args:
         buffer ((height, width, S) int64): as `raster.rasterize` writes it; cleared for the next picture.
-        box (four `int`), offsets ((S, 2) int32), faces ((F, 3) int32): what `rasterize` returned, and was given.
+        box (four `int`), offsets ((S, 2) int32), faces ((F, 3) uint32): what `rasterize` returned, and was given.
         values ((V, 16) float32), face_tone ((F,) float32): as `light_vertices` writes them.
         eye ((3,) float32), lights ((3, 2, 3) float32): camera; directions and colours of key, fill and rim.
         lobes ((P, n, 2) float32): what `highlights` returns. shoulder ((n,) float32): how light in 0..4 is shown.
@@ -127,37 +127,50 @@ def resolve(
         image ((height, width, C) uint8): the background as sRGB at first, written where the head is; with four
             channels its last is the head's coverage, and the colour is the head's alone.
     """
-    samples = buffer.shape[2]
+    width, samples = buffer.shape[1], buffer.shape[2]
     last, steps = np.float32(len(encode) - 1), np.float32(lobes.shape[1] - 1) / np.sqrt(np.float32(0.5))
     see_through, per_unit = image.shape[2] == 4, np.float32(len(shoulder) / 4)
     one, zero = np.float32(1), np.float32(0)
-    color, total, value = np.empty(3, np.float32), np.empty(3, np.float32), np.empty(12, np.float32)
-    owner = np.empty(samples, np.int64)
+    # Of a row: how many samples of each pixel are covered, how many are shaded, and the sum of their colours.
+    cover, shaded, total = np.zeros(width, np.int32), np.zeros(width, np.int32), np.zeros((width, 3), np.float32)
+    owner, place = np.empty(width * samples, np.uint32), np.empty((width * samples, 2), np.int32)
+    # Twelve values of sixteen samples, side by side: what is done to all of them alike needs a sixteenth of the steps.
+    lanes = 16
+    eye_x, eye_y, eye_z = eye[0], eye[1], eye[2]
+    key_x, key_y, key_z = lights[0, 0, 0], lights[0, 0, 1], lights[0, 0, 2]
+    fill_x, fill_y, fill_z = lights[1, 0, 0], lights[1, 0, 1], lights[1, 0, 2]
+    block = np.zeros(12 * lanes, np.float32)
     for row in range(box[0], box[1]):
+        count = 0
         for column in range(box[2], box[3]):
-            covered = 0
+            covered, begin = 0, count
             low_tone, high_tone, low_near, high_near = np.float32(99), zero, np.int64(1 << 40), np.int64(0)
             for s in range(samples):
                 entry = buffer[row, column, s]
-                owner[s] = -1
                 if entry:
-                    covered += 1
-                    owner[s] = entry & 0xFFFFFFFF
+                    f = np.uint32(entry & 0xFFFFFFFF)
+                    owner[count], place[count, 0], place[count, 1] = f, column, s
+                    count, covered = count + 1, covered + 1
                     buffer[row, column, s] = 0
-                    tone = face_tone[owner[s]]
+                    tone = face_tone[f]
                     low_tone, high_tone = min(low_tone, tone), max(high_tone, tone)
                     low_near, high_near = min(low_near, entry >> 32), max(high_near, entry >> 32)
+            cover[column] = covered
             if covered == 0:
                 continue
             differs = covered < samples or high_tone - low_tone > 0.045 or high_near - low_near > low_near >> 8
             # Highlights on eyes are smaller than a pixel.
             differs |= int(high_tone * np.float32(0.1)) == EYES
-            first, end = (0, samples) if differs else (samples // 2, samples // 2 + 1)
-            total[:] = 0
-            for s in range(first, end):
-                f = owner[s]
-                if f < 0:
-                    continue
+            if not differs:  # one sample stands for all
+                middle = begin + samples // 2
+                owner[begin], place[begin, 1] = owner[middle], place[middle, 1]
+                count = begin + 1
+            shaded[column] = count - begin
+            total[column, 0] = total[column, 1] = total[column, 2] = zero
+        for start in range(0, count, lanes):
+            used = min(lanes, count - start)
+            for j in range(used):
+                f, column, s = owner[start + j], place[start + j, 0], place[start + j, 1]
                 a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
                 x, y = np.float32((column << 8) + offsets[s, 0]), np.float32((row << 8) + offsets[s, 1])
                 xa, ya = values[a, 12] - x, values[a, 13] - y
@@ -169,39 +182,49 @@ def resolve(
                 scale = one / (of_a + of_b + of_c)
                 of_a, of_b, of_c = of_a * scale, of_b * scale, of_c * scale
                 for k in range(12):
-                    value[k] = of_a * values[a, k] + of_b * values[b, k] + of_c * values[c, k]
-                vx, vy, vz = eye[0] - value[9], eye[1] - value[10], eye[2] - value[11]
+                    block[k * lanes + j] = of_a * values[a, k] + of_b * values[b, k] + of_c * values[c, k]
+            for j in range(lanes):
+                vx, vy, vz = eye_x - block[9 * 16 + j], eye_y - block[10 * 16 + j], eye_z - block[11 * 16 + j]
                 scale = one / np.sqrt(vx * vx + vy * vy + vz * vz)
                 vx, vy, vz = vx * scale, vy * scale, vz * scale
-                nx, ny, nz = value[0], value[1], value[2]
+                nx, ny, nz = block[j], block[16 + j], block[2 * 16 + j]
                 scale = one / np.sqrt(max(nx * nx + ny * ny + nz * nz, np.float32(1e-24)))
                 nx, ny, nz = nx * scale, ny * scale, nz * scale
                 edge = one - min(max(nx * vx + ny * vy + nz * vz, zero), one)
-                fresnel = np.float32(0.45) + np.float32(0.55) * edge * edge * edge * edge
-                part = int(face_tone[f] * np.float32(0.1))
+                # In the place of the normal and the view: what the lobes are to be looked up by.
+                block[j] = np.float32(0.45) + np.float32(0.55) * edge * edge * edge * edge
+                hx, hy, hz = vx + key_x, vy + key_y, vz + key_z
+                cosine = (nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz)
+                block[9 * 16 + j] = np.sqrt(max(one - cosine, zero)) * steps
+                hx, hy, hz = vx + fill_x, vy + fill_y, vz + fill_z
+                cosine = (nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz)
+                block[10 * 16 + j] = np.sqrt(max(one - cosine, zero)) * steps
+            for j in range(used):
+                column, part = place[start + j, 0], np.uint32(face_tone[owner[start + j]] * np.float32(0.1))
+                fresnel, lips = block[j], block[8 * 16 + j]
                 if part == EYES:
                     fresnel *= np.float32(1.6)
-                broad = GLOSS[part, 0] * (one + np.float32(1.2) * value[8])
-                sharp = GLOSS[part, 2] * (one + np.float32(5.0) * value[8])
-                color[0], color[1], color[2] = value[3], value[4], value[5]
+                broad = GLOSS[part, 0] * (one + np.float32(1.2) * lips)
+                sharp = GLOSS[part, 2] * (one + np.float32(5.0) * lips)
                 for light in range(2):
-                    hx, hy, hz = vx + lights[light, 0, 0], vy + lights[light, 0, 1], vz + lights[light, 0, 2]
-                    cosine = (nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz)
-                    place = int(np.sqrt(max(one - cosine, zero)) * steps)
-                    if place < lobes.shape[1]:
-                        lobe = broad * lobes[part, place, 0] + sharp * lobes[part, place, 1]
-                        lobe *= fresnel * max(value[7 - light], zero)
+                    at = int(block[(9 + light) * 16 + j])
+                    if at < lobes.shape[1]:
+                        lobe = broad * lobes[part, at, 0] + sharp * lobes[part, at, 1]
+                        lobe *= fresnel * max(block[(7 - light) * 16 + j], zero)
                         for c in range(3):
-                            color[c] += lobe * lights[light, 1, c]
+                            block[(3 + c) * 16 + j] += lobe * lights[light, 1, c]
                 for c in range(3):
+                    color = block[(3 + c) * 16 + j]
                     # A shoulder instead of a hard clip: highlights roll off, mid-tones stay as painted.
-                    if color[c] > 0.6:
-                        color[c] = shoulder[min(int(color[c] * per_unit), len(shoulder) - 1)]
-                    total[c] += max(color[c], zero)
-            count = np.float32(covered if differs else 1)
-            alpha = np.float32(covered) / np.float32(samples)
+                    if color > 0.6:
+                        color = shoulder[min(int(color * per_unit), len(shoulder) - 1)]
+                    total[column, c] += max(color, zero)
+        for column in range(box[2], box[3]):
+            if cover[column] == 0:
+                continue
+            alpha = np.float32(cover[column]) / np.float32(samples)
             for c in range(3):
-                mean = total[c] / count
+                mean = total[column, c] / np.float32(shaded[column])
                 if not see_through:
                     mean = mean * alpha + background[row, column, c] * (one - alpha)
                 image[row, column, c] = encode[int(min(mean, one) * last + np.float32(0.5))]

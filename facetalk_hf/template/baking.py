@@ -71,26 +71,24 @@ def nearest_shares(tree: "cKDTree", key: np.ndarray, count: int, neighbours: int
 
 def bake(
     topology: Topology, places: dict[str, np.ndarray], surface: dict[str, np.ndarray], faces: np.ndarray,
-    colors: np.ndarray, occlusion: np.ndarray, size: int = 1024,
+    colors: np.ndarray, occlusion: np.ndarray, size: int = 512,
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Bake the maps of a surface of V vertices on which the template's W places lie.
 
-    Texels find their vertices where the mouth is open, and by normals too, so that lips do not mix. They are baked at
-    half the size, which has several texels a vertex, and enlarged.
+    Texels find their vertices where the mouth is open, and by normals too, so that lips do not mix.
 
     Args:
         topology (`Topology`): the template.
         places, surface: "open" and "rest", (W, 3) and (V, 3) float: the template and the surface in both poses.
         faces ((F, 3) int): of the surface. colors ((V, 3) uint8), occlusion ((V,) float): what is baked.
-        size (`int`): the pictures' edge.
+        size (`int`): the pictures' edge; 512 has several texels a vertex. [`enlarged`] makes them twice as large.
 
     Returns: pictures (size, size, 3) uint8: "color" (sRGB), "normal" (tangent space, glTF's axes); and "occlusion"
     (size, size) uint8.
     """
-    from PIL import Image
     from scipy.spatial import cKDTree
 
-    grid = texels(size // 2)
+    grid = texels(size)
     quads, corners = split(topology.quads), topology.owner[grid.corners]
     coarse, fine = Surface(quads, len(topology.shape)), Surface(faces, len(colors))
     used = np.unique(faces)
@@ -107,9 +105,7 @@ def bake(
         return np.einsum("nk,nkd->nd", share, values[index].astype(np.float32))
 
     def picture(values: np.ndarray) -> np.ndarray:
-        small = np.round(values[grid.nearest]).clip(0, 255).astype(np.uint8)
-        small = small.reshape(size // 2, size // 2, -1).squeeze()
-        return np.asarray(Image.fromarray(small).resize((size, size), Image.Resampling.BICUBIC))
+        return np.round(values[grid.nearest]).clip(0, 255).astype(np.uint8).reshape(size, size, -1).squeeze()
 
     axis, side = tangents_of(topology, places["rest"])
     normal = unit(on_texels(coarse.normals(places["rest"])[0]))
@@ -125,6 +121,14 @@ def bake(
         "normal": picture(127.5 * (unit(local) + 1)),
         "occlusion": picture(255 * of_surface(occlusion[:, None])),
     }
+
+
+def enlarged(picture: np.ndarray) -> np.ndarray:
+    """Double the edges of a picture (size, size, ..) uint8, smoothly."""
+    from PIL import Image
+
+    size = 2 * len(picture)
+    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def tangents_of(topology: Topology, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..mesh.geometry import Surface, boundary_edges
+from .closest import closest_on_faces
 from .topology import Topology, split
 
 
@@ -43,7 +44,7 @@ class Target:
     def __init__(self, vertices: np.ndarray, faces: np.ndarray) -> None:
         from scipy.spatial import cKDTree  # 0.3 s of import that other formats do without
 
-        self.vertices, self.faces = vertices.astype(np.float64), faces
+        self.vertices, self.faces = vertices.astype(np.float64), np.ascontiguousarray(faces, np.int32)
         self.normals = Surface(faces, len(vertices)).normals(self.vertices)[0]
         order = np.argsort(faces.ravel(), kind="stable")
         self._around = order // 3
@@ -62,15 +63,12 @@ class Target:
         The nearest point of the faces around the vertex that is nearest in place and direction.
         """
         near = self.used[self._tree.query(self._key(points, normals))[1]]
-        count = self._start[near + 1] - self._start[near]
-        row = np.repeat(np.arange(len(points)), count)
-        step = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-        face = self.faces[self._around[np.repeat(self._start[near], count) + step]]
-        shares = closest_shares(points[row], *(self.vertices[face[:, corner]] for corner in range(3)))
-        found = np.einsum("nc,ncd->nd", shares, self.vertices[face])
-        order = np.lexsort((((found - points[row]) ** 2).sum(1), row))
-        best = order[np.searchsorted(row[order], np.arange(len(points)))]
-        return face[best], shares[best]
+        corners, shares = np.empty((len(points), 3), np.int64), np.empty((len(points), 3))
+        closest_on_faces(
+            np.ascontiguousarray(points, np.float64), near, self._start, self._around, self.faces, self.vertices,
+            corners, shares,
+        )  # fmt: skip
+        return corners, shares
 
     def are_nearest(self, chosen: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
         """Say of points (n, 3) whether what lies before them is among the chosen vertices (V,) bool; (n,) bool.
@@ -90,37 +88,6 @@ class Target:
 
         rows = np.arange(0, corners.size + 1, 3)
         return csr_matrix((shares.ravel(), corners.ravel(), rows), (len(corners), len(self.vertices)))
-
-
-def closest_shares(points: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """Compute barycentric shares (n, 3) of the point of each triangle a, b, c that is nearest to a point.
-
-    trimesh's closest_point does not say where on the triangle its result lies.
-    """
-    ab, ac, ap = b - a, c - a, points - a
-    d00, d01, d11 = (np.einsum("ij,ij->i", p, q) for p, q in ((ab, ab), (ab, ac), (ac, ac)))
-    d20, d21 = (np.einsum("ij,ij->i", ap, q) for q in (ab, ac))
-    area = np.maximum(d00 * d11 - d01 * d01, 1e-18)
-    v, w = (d11 * d20 - d01 * d21) / area, (d00 * d21 - d01 * d20) / area
-    inside = np.stack([1 - v - w, v, w], 1)
-    outside = (inside < 0).any(1)
-    if not outside.any():
-        return inside
-    # Beyond the triangle: the nearest point of its three sides.
-    best, least = inside[outside], np.full(int(outside.sum()), np.inf)
-    corners = [corner[outside] for corner in (a, b, c)]
-    for first in range(3):
-        second = (first + 1) % 3
-        side = corners[second] - corners[first]
-        offset = points[outside] - corners[first]
-        t = np.einsum("ij,ij->i", offset, side) / np.maximum(np.einsum("ij,ij->i", side, side), 1e-18)
-        t = t.clip(0, 1)
-        gap = ((offset - t[:, None] * side) ** 2).sum(1)
-        shares = np.zeros((len(t), 3))
-        shares[:, first], shares[:, second] = 1 - t, t
-        best, least = np.where((gap < least)[:, None], shares, best), np.minimum(gap, least)
-    inside[outside] = best
-    return inside
 
 
 def fit_template(

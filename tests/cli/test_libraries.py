@@ -3,8 +3,6 @@
 
 import gc
 import importlib.metadata
-import os
-import sys
 from types import SimpleNamespace
 
 from transformers.utils import import_utils
@@ -12,23 +10,12 @@ from transformers.utils import import_utils
 from facetalk_hf.cli import libraries
 
 
-def test_packages_are_looked_up_once_for_what_is_installed(tmp_path, monkeypatch):
-    monkeypatch.setenv("FACETALK_CACHE", str(tmp_path / "kept"))
-    installed = tmp_path / "installed"
-    installed.mkdir()
-    monkeypatch.setattr(sys, "path", [str(installed), *sys.path])
-    asked = []
-
-    def find():
-        asked.append(1)
-        return {"PIL": ["pillow"], "yaml": ["PyYAML", "other"]}
-
-    for _ in range(2):
-        assert libraries._kept_packages(find)() == {"PIL": ["pillow"], "yaml": ["PyYAML", "other"]}
-    assert len(asked) == 1
-    os.utime(installed, ns=(1, 1))  # something was installed or removed
-    libraries._kept_packages(find)()
-    assert len(asked) == 2
+def test_what_is_wanted_later_is_made_once_and_only_if_it_is_wanted():
+    made = []
+    packages = libraries._Later(lambda: made.append(1) or {"PIL": ["pillow"], "yaml": ["PyYAML", "other"]})
+    assert made == []
+    assert "PIL" in packages and packages["yaml"] == ["PyYAML", "other"] and packages.get("absent") is None
+    assert dict(packages) == {"PIL": ["pillow"], "yaml": ["PyYAML", "other"]} and made == [1]
 
 
 def test_the_structure_of_a_folder_is_that_of_a_file_in_it(tmp_path):

@@ -174,3 +174,18 @@ def test_what_is_no_head_keeps_its_surface_and_one_line_says_so(tmp_path, capsys
     glb = Glb((tmp_path / "a.glb").read_bytes())
     (primitive,) = glb.json["meshes"][0]["primitives"]
     assert glb.json["accessors"][primitive["attributes"]["POSITION"]]["count"] == len(ball.vertices)
+
+
+def test_a_projection_ends_at_the_nearest_point_of_the_faces_around():
+    ball = trimesh.creation.icosphere(subdivisions=2, radius=50)
+    target = Target(ball.vertices, ball.faces)
+    rng = np.random.default_rng(0)
+    ways = rng.normal(size=(400, 3))
+    ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+    points = ways * rng.uniform(44, 60, (400, 1))
+    corners, shares = target.project(points, ways)
+    assert np.allclose(shares.sum(1), 1) and shares.min() >= 0
+    assert {tuple(sorted(face)) for face in corners} <= {tuple(sorted(face)) for face in ball.faces}
+    found = np.einsum("nc,ncd->nd", shares, ball.vertices[corners])
+    nearest = trimesh.proximity.closest_point_naive(ball, points)[1]
+    assert np.allclose(np.linalg.norm(found - points, axis=1), nearest, atol=1e-6)
