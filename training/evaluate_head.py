@@ -124,7 +124,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="all scores as JSON")
     parser.add_argument("--resolution", type=int, default=192, help="cells along the height of the head")
     parser.add_argument("--fit-steps", type=int, default=600)
-    parser.add_argument("--refinements", type=int, default=8, help="steps of the second look at each scan; 0: a plain fit")
+    parser.add_argument(
+        "--refinements", type=int, default=8, help="steps of the second look at a scan; 0: a plain fit"
+    )
     parser.add_argument("--expressions", type=int, default=64, help="random expressions an identity")
     parser.add_argument("--sampled", type=int, default=16, help="identities to draw")
     parser.add_argument("--seed", type=int, default=0)

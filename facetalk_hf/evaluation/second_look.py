@@ -2,9 +2,8 @@
 """A second look of a fitted head at its scan, by Gauss-Newton steps on distances in place of values of the field.
 
 Where folds are thin, as on ears, the field of a head grows by a third of the true distance or less: a fit of its
-values hardly sees them. |f| / |grad f| is the distance to first order, and second-order steps on many points do in
-eight steps what Adam does not in a thousand. Nothing but points and their distances is used: where ears are is said by
-the head's own anchors.
+values hardly sees them. |f| / |grad f| is the distance to first order, and a few second-order steps on many points
+suffice. Nothing but points and their distances is used: where ears are is said by the head's own anchors.
 """
 
 from collections.abc import Sequence
@@ -39,10 +38,11 @@ def refine_identity(
 ) -> torch.Tensor:  # fmt: skip
     """Improve a fitted code (Z,) by Gauss-Newton steps on its scan's points and signed distances.
 
-    Minimises the mean of smooth |e| over the surface, plus that of w |e| off it, w = 1 / (1 + |d| / 5 mm), plus 0.7 and
-    0.25 of the same on and within 3 mm of ears, plus 1e-5 |z|^2 (1e-6 of the codes at ears). e = f - d where not on the surface, f / |grad f| on it
-    and f / |grad f| - d at ears; the slope is held in a step, and counted as at least 0.5, at ears 0.1. Landmarks,
-    points of eyes and teeth and the other anchors, which the motion follows, are held to about 0.1 mm; the hair stays.
+    Minimises the mean of smooth |e| over the surface, plus that of w |e| off it, w = 1 / (1 + |d| / 5 mm), plus 0.7
+    and 0.25 of the same on and within 3 mm of ears, plus 1e-5 |z|^2 (1e-6 of the codes at ears). e = f - d where not
+    on the surface, f / |grad f| on it and f / |grad f| - d at ears; the slope is held in a step, and counted as at
+    least 0.5, at ears 0.1. Landmarks, points of eyes and teeth and the other anchors, which the motion follows, are
+    held to about 0.1 mm; the hair stays.
 
     Args:
         head ([`NPHMModel`]), scan (`dict`): of build_heads.py; "points", "distance" and "kind" are used.
@@ -81,7 +81,7 @@ def refine_identity(
         weight = share[group] / (1 + distance.abs() / torch.where(at_ears, MM, 5 * MM))
         root = (weight / (error.square() + SOFT**2).sqrt()).sqrt()
         rows_of, target = jacobian * (root / slope)[:, None], error * root
-        # The normal equations of earlier steps stay, less and less: each step's points alone are few for so many codes.
+        # The normal equations of earlier steps stay, less and less: a step's points are few for so many codes.
         now = code[free]
         matrix = KEEP * matrix + rows_of.T @ rows_of
         vector = KEEP * vector + rows_of.T @ (rows_of @ now - target)
@@ -98,7 +98,7 @@ def refine_identity(
 def linearize(
     head: NPHMModel, points: torch.Tensor, code: torch.Tensor, chunk: int = 500
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Compute the field (n,) of a code (Z,) at points (n, 3), its slope (n,), and its derivatives by the code (n, Z)."""
+    """Compute the field (n,) of a code (Z,) at points (n, 3), its slope (n,), its derivatives by the code (n, Z)."""
     parts = []
     for part in points.split(chunk):
         # As many heads as points, of a point each: one gradient of their sum has the derivatives of each.
@@ -120,7 +120,8 @@ def _draw(
     parts = [np.flatnonzero(kind == number) for number in range(3)]
     nearest = torch.cdist(torch.from_numpy(scan["points"]), head.anchors(code[None])[0]).min(1)
     there = np.isin(nearest.indices.numpy(), ears) & (nearest.values.numpy() < EAR_REACH)
-    parts += [np.flatnonzero(there & (kind == 0)), np.flatnonzero(there & (kind == 1) & (abs(scan["distance"]) < NEAR))]
+    beside = there & (kind == 1) & (abs(scan["distance"]) < NEAR)
+    parts += [np.flatnonzero(there & (kind == 0)), np.flatnonzero(beside)]
     drawn = [
         part[generator.integers(0, len(part), round(samples * share / sum(SHARES)))] if len(part) else part
         for part, share in zip(parts, SHARES, strict=True)

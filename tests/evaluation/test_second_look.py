@@ -12,7 +12,7 @@ from facetalk_hf.evaluation.second_look import ear_anchors, linearize, refine_id
 
 
 def person(head):  # noqa: F811
-    """A ball with members' own dents, whose field grows by a third of the distance; the scan of a stranger; its code."""
+    """A ball with members' own dents, whose field grows by a third of the distance; the scan of a stranger."""
     other = copy.deepcopy(head)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
