@@ -18,7 +18,7 @@ from ..units import MILLIMETRES
 
 MM = 1 / MILLIMETRES
 SHARES = (9, 5, 1.5, 4.5, 2)  # of a step's points: on the surface, near it, anywhere, on and near ears
-LEAST_SLOPE, LEAST_SLOPE_EARS = 0.5, 0.1  # |f| is divided by no less: locks and curls, which no code meets, have none
+LEAST_SLOPE = 0.1  # |f| is divided by no less
 ON_EARS, NEAR_EARS = 0.7, 0.25  # weights, as against 1 for the whole surface and 1 for what is off it
 EAR_REACH, NEAR = 22 * MM, 3 * MM
 SOFT = 0.1 * MM  # errors count linearly beyond it, and landmarks are held to it
@@ -39,10 +39,10 @@ def refine_identity(
     """Improve a fitted code (Z,) by Gauss-Newton steps on its scan's points and signed distances.
 
     Minimises the mean of smooth |e| over the surface, plus that of w |e| off it, w = 1 / (1 + |d| / 5 mm), plus 0.7
-    and 0.25 of the same on and within 3 mm of ears, plus 1e-5 |z|^2 (1e-6 of the codes at ears). e = f - d where not
-    on the surface, f / |grad f| on it and f / |grad f| - d at ears; the slope is held in a step, and counted as at
-    least 0.5, at ears 0.1. Landmarks, points of eyes and teeth and the other anchors, which the motion follows, are
-    held to about 0.1 mm; the hair stays.
+    and 0.25 of the same on and within 3 mm of ears, plus 1e-5 |z|^2 (1e-6 of the codes at ears). e = f - d, and at
+    ears f / |grad f| - d; the slope is held in a step, and counted as at least 0.1. Not in hair: what no code can
+    meet there would count for more. Landmarks, points of eyes and teeth and the other anchors, which the motion
+    follows, are held to about 0.1 mm; the hair's numbers stay.
 
     Args:
         head ([`NPHMModel`]), scan (`dict`): of build_heads.py; "points", "distance" and "kind" are used.
@@ -71,11 +71,8 @@ def refine_identity(
         field, slope, jacobian = linearize(head, points[rows], code)
         jacobian, distance = jacobian[:, free], truth[rows]
         at_ears = group >= 3
-        least = torch.where(at_ears, LEAST_SLOPE_EARS, LEAST_SLOPE)
-        slope = torch.where(at_ears | (group == 0), slope.clamp(max=1).maximum(least), 1.0)
-        error = torch.where(
-            at_ears, field / slope - distance, (field / slope).clamp(-0.2, 0.2) - distance.clamp(-0.15, 0.15)
-        )
+        slope = torch.where(at_ears, slope.clamp(LEAST_SLOPE, 1), 1.0)
+        error = torch.where(at_ears, field / slope - distance, field.clamp(-0.2, 0.2) - distance.clamp(-0.15, 0.15))
         off = count[1] + count[2]
         share = torch.stack([1 / count[0], 1 / off, 1 / off, ON_EARS / count[3], NEAR_EARS / count[4]])
         weight = share[group] / (1 + distance.abs() / torch.where(at_ears, MM, 5 * MM))
