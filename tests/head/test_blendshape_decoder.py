@@ -7,10 +7,12 @@ import torch
 import trimesh
 from ball_head import NAMES, head  # noqa: F401
 
-from facetalk_hf import FaceTalkError
+from facetalk_hf import TINY, FaceTalkError, NPHMModel
 from facetalk_hf.blendshapes import TONGUE
 from facetalk_hf.head.blendshape_decoder import BlendshapeDecoder
 from facetalk_hf.head.decoder import aperture
+from facetalk_hf.mesh.isosurface import triangulate
+from facetalk_hf.mesh.topology import genus
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +103,10 @@ def test_bad_identities_get_one_line(head, decoder, identity, message):
 def test_bad_codes_get_one_line(head, decoder):
     with pytest.raises(FaceTalkError, match="shape \\(frames, 64\\)"):
         decoder(torch.zeros(2, 10))
+
+
+def test_a_named_head_with_a_pierced_nose_comes_whole():
+    decoder = BlendshapeDecoder(NPHMModel.from_pretrained(TINY, subfolder="head"), resolution=128)
+    code = torch.from_numpy(decoder.identity_code(9))[None]
+    assert genus(*triangulate(*decoder.sample_grid(code))) == 2  # through the wings
+    assert genus(*decoder.canonical_surface(code)) == 0
