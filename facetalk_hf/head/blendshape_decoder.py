@@ -23,7 +23,7 @@ from .eyelids import seal_blink
 from .eyes import cut_eye_openings, eyeballs, finish_lids
 from .facial_weights import facial_weights
 from .field_values import CHUNK, evaluate
-from .hair_styles import HairStyle, even_stubble, loose_hair, without_flecks
+from .hair_styles import HairStyle, even_stubble, loose_hair, without_flecks, without_patches
 from .lips import seal_lips
 from .teeth import JAW_MAPS, teeth
 
@@ -121,7 +121,7 @@ class BlendshapeDecoder(HeadDecoder):
         person[head.hair] = 0  # who changes the hair keeps the skin
         tones = palette(person, self.look)
         iris = tones.pop("iris")
-        depth = self._hair_depth(canonical / MILLIMETRES, faces, code, nose=float(open_mouth[33, 1]) / MILLIMETRES)
+        depth = self._hair_depth(canonical, faces, code, open_mouth[:, 1])
         colors, parts = paint_head(base, landmarks, centers, radius, faces=faces, hair_depth=depth, **tones)
 
         if depth is not None:
@@ -192,11 +192,17 @@ class BlendshapeDecoder(HeadDecoder):
         fields *= MILLIMETRES
         return fields
 
-    def _hair_depth(self, points: np.ndarray, faces: np.ndarray, code: torch.Tensor, nose: float) -> np.ndarray | None:
-        """Measure how far (V,) mm the surface's vertices (V, 3) are off the same head without hair, if it has any."""
+    def _hair_depth(
+        self, vertices: np.ndarray, faces: np.ndarray, code: torch.Tensor, heights: np.ndarray
+    ) -> np.ndarray | None:
+        """Measure how far (V,) mm vertices (V, 3), mm, are off the same head without hair, if it has any.
+
+        Heights (68,) mm are those of the landmarks.
+        """
         hair = self.head.hair
         if not self.head.config.hair_dim:
             return None
+        points, worn = vertices / MILLIMETRES, HairStyle.of_vector(code[0, hair].float().cpu().numpy())
         bald = code.clone()
         bald[0, hair] = torch.from_numpy(HairStyle("none").vector()).to(code)
 
@@ -205,9 +211,11 @@ class BlendshapeDecoder(HeadDecoder):
 
         key = self._digest("", bald, torch.from_numpy(points))
         depth = kept_arrays("hair", key, measure)["depth"] * MILLIMETRES
-        bearded = float(code[0, hair][-1]) > 0.05
-        beard = bearded & (points[:, 1] < nose)
-        return even_stubble(without_flecks(depth, faces, beard), faces, beard)
+        beard = (worn.beard > 0.05) & (vertices[:, 1] < heights[33])
+        depth = without_flecks(depth, faces, beard)
+        if worn.kind == "receding":
+            depth = without_patches(depth, faces, vertices, vertices[:, 1] > heights[27])
+        return even_stubble(depth, faces, beard)
 
     def _seal_blinks(
         self, fields: np.ndarray, base: np.ndarray, faces: np.ndarray, centers: np.ndarray, radius: np.ndarray

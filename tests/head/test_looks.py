@@ -13,10 +13,12 @@ from facetalk_hf.head.hair_styles import (
     HAIR_DIM,
     HAIR_KINDS,
     HairStyle,
+    even_stubble,
     hair_slice,
     loose_hair,
     random_style,
     without_flecks,
+    without_patches,
 )
 from facetalk_hf.head.looks import Look
 
@@ -99,3 +101,37 @@ def test_thin_flecks_are_no_hair_unless_there_is_a_beard():
     faces = np.array([[0, 1, 2], [2, 1, 3], [3, 4, 5], [4, 5, 6]])
     assert without_flecks(depth, faces, np.zeros(7, bool)).tolist() == [0, 6, 1.2, 0, 0, 0, 0]
     assert without_flecks(depth, faces, np.arange(7) > 3).tolist() == [0, 6, 1.2, 0, 1.4, 1.1, 0.6]
+
+
+def strip(length: int) -> tuple[np.ndarray, np.ndarray]:
+    """A strip of two rows of vertices, 2 mm apart, upwards: vertices (2 length, 3) mm, row after row, and faces."""
+    vertices = np.array([[2.0 * side, 2.0 * row, 0] for row in range(length) for side in range(2)])
+    start = 2 * np.arange(length - 1)[:, None]
+    return vertices, np.concatenate([start + [0, 1, 2], start + [1, 3, 2]])
+
+
+def test_a_bald_crown_keeps_thin_hair_at_the_edge_of_thick_hair_only():
+    vertices, faces = strip(40)
+    height = vertices[:, 1]
+    depth = np.where(height < 30, 5.0, 2.0)
+    left = without_patches(depth, faces, vertices, height > 10)
+    assert (left[height < 31.5] == depth[height < 31.5]).all()  # thick hair, and the first 3 mm of its rim
+    assert (left[height > 36] == 0).all()
+    cropped = without_patches(np.full(80, 2.0), faces, vertices, height > 10)
+    assert (cropped == 2.0).all()  # as thin as that all over
+    assert (without_patches(depth, faces, vertices, height > 100) == depth).all()
+    assert not without_patches(np.zeros(80), faces, vertices, height > 10).any()
+
+
+def test_stubble_fades_on_bare_cheeks_and_goes_on_where_it_has_a_rest_above():
+    vertices, faces = strip(60)
+    height = vertices[:, 1]
+    beard = height < 60
+    ragged = np.where(np.arange(120) % 3, 1.3, 0.4)
+    fading = even_stubble(np.where(beard, ragged, 0), faces, beard)
+    whole = even_stubble(np.where(height < 66, ragged, 6.0), faces, beard)
+    inside, end = height < 30, (height > 54) & beard
+    assert np.ptp(fading[inside]) < 0.2 * np.ptp(ragged)
+    assert fading[end].max() < 0.7 < 0.9 < whole[end].min()
+    assert (whole[~beard] == np.where(height < 66, ragged, 6.0)[~beard]).all()
+    assert whole[beard].max() < 1.3  # the hair above lends it nothing
