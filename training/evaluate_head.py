@@ -35,6 +35,7 @@ BARS = {  # name -> what it is, the bar, its unit
     "chamfer_head": ("Chamfer-L1, head", "<= 0.35", "mm"),
     "chamfer_face": ("Chamfer-L1, face", "<= 0.30", "mm"),
     "chamfer_ears": ("Chamfer-L1, ears", "<= 0.35", "mm"),
+    "chamfer_ears_by_area": ("Chamfer-L1, ears, each head by how much of them it has bare", "", "mm"),
     "chamfer_hair": ("Chamfer-L1, hair and beards", "", "mm"),
     "normals_head": ("normal consistency, head", ">= 0.985", ""),
     "normals_face": ("normal consistency, face", ">= 0.985", ""),
@@ -102,6 +103,15 @@ def by_head(scores: list[dict], scans: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def ears_by_area(scores: list[dict]) -> dict[str, float]:
+    """The ears' error of all held-out heads, each counted by what it has bare: a bob leaves no more than a rim."""
+    ears = [(row["chamfer_ears"], row["points_ears"]) for row in scores if "chamfer_ears" in row]
+    if not ears:
+        return {}
+    errors, points = zip(*ears, strict=True)
+    return {"chamfer_ears_by_area": float(np.average(errors, weights=points))}
+
+
 def people(head: NPHMModel, sampled: int) -> dict:
     scores = {}
     draws = [head.sample_identity(torch.Generator().manual_seed(seed)) for seed in range(sampled)]
@@ -143,9 +153,10 @@ def main() -> None:
     each = [
         surface_scores(head, code, scan, pool, options.resolution) for code, scan in zip(codes, scans, strict=True)
     ]
-    names = {name for row in each for name in row if name != "handles"}  # bald heads have no score of hair
+    names = {name for row in each for name in row} - {"handles", "points_ears"}  # bald heads have no score of hair
     scores |= {name: float(np.mean([row[name] for row in each if name in row])) for name in sorted(names)}
     scores["handles"] = [row["handles"] for row in each]
+    scores |= ears_by_area(each)
     scores |= motion_scores(head, codes, scans, pool, options.expressions, options.seed)
     shapes = sorted(scores["shapes"].items(), key=lambda item: -item[1])
     scores |= {"worst_shape": shapes[0][1], "mean_shape": float(np.mean([value for _, value in shapes]))}

@@ -126,13 +126,14 @@ def surface_scores(head: NPHMModel, code: torch.Tensor, scan: dict, pool: dict, 
     normal consistency = the same mean of |n . n'|. Head: all above the neck plane, with eyeballs and mouth bag. Face:
     where the pool sample nearest to the point is one of face, lips or lids, and the skin is bare. Hair, ears: where
     the nearest sample of the scan is, by its `coat`, on hair or a beard, or on a bare ear; left out without any.
+    `points_ears`: how many samples of the scan are on a bare ear.
     """
     vertices, faces = BlendshapeDecoder(head, resolution=resolution).canonical_surface(code[None])
     ours, ours_normals = even_samples(vertices * MILLIMETRES, faces, 200_000)
     theirs, theirs_normals = scan["surface"] * MILLIMETRES, scan["normals"]
     coat = scan.get("coat", np.zeros(len(theirs), np.uint8))
     skin = cKDTree(positions(pool, scan["coefficients"]) * MILLIMETRES)
-    result: dict[str, float] = {"handles": handles(vertices, faces)}
+    result: dict[str, float] = {"handles": handles(vertices, faces), "points_ears": int((coat == 2).sum())}
     sides = []
     for points, own, samples, normals, worn in (
         (ours, ours_normals, theirs, theirs_normals, None), (theirs, theirs_normals, ours, ours_normals, coat),

@@ -114,12 +114,28 @@ def test_script_prints_the_table(head, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     scores = json.loads(output.read_text())
     # A ball has neither ears nor hair, and the table no rows of them.
-    bars = {name: bar for name, bar in script.BARS.items() if not name.endswith(("_ears", "_hair"))}
+    bars = {name: bar for name, bar in script.BARS.items() if "_ears" not in name and "_hair" not in name}
     assert set(bars) <= set(scores)
     assert all(text in printed for text, _, _ in bars.values())
     # A ball whose code was hardly fitted, with motion that it predicts itself.
     assert "| Chamfer-L1, head |" in printed and "**missed**" in printed
     assert script.passes(0.3, "<= 0.3") and not script.passes(0.5, "< 0.5") and script.passes(30, ">= 25")
+
+
+def test_a_head_counts_by_as_much_of_its_ears_as_is_bare(head, tmp_path):
+    write_scans(head, tmp_path)
+    scans, pool = head_metrics.read_scans(tmp_path)
+    code = torch.zeros(head.identity_dim)
+    for scan, bare in zip(scans, (4000, 1000), strict=True):
+        scan["coat"] = (np.arange(len(scan["surface"])) < bare).astype(np.uint8) * 2
+    each = [head_metrics.surface_scores(head, code, scan, pool, 32) for scan in scans]
+    assert [row["points_ears"] for row in each] == [4000, 1000]
+    script = load_script("training/evaluate_head.py")
+    small, large = (row["chamfer_ears"] for row in each)  # the code is that of the small ball
+    assert large > small + 3
+    assert script.ears_by_area([*each, {"chamfer_head": 1.0}]) == {
+        "chamfer_ears_by_area": pytest.approx(0.8 * small + 0.2 * large)
+    }
 
 
 def test_folders_without_scans_or_normals_get_one_line(head, tmp_path):
