@@ -12,9 +12,9 @@ import numpy as np
 from ..errors import FaceTalkError, FaceTalkWarning
 from ..files import kept_arrays
 from ..mesh.geometry import Surface, unit
-from ..mesh.parts import EYES, HAIR, MOUTH, SKIN, TEETH
+from ..mesh.parts import EYES, HAIR, MOUTH, PUPIL, SKIN, TEETH
 from ..rendering.ambient import ambient_occlusion
-from ..template.baking import bake, enlarged
+from ..template.baking import bake, enlarged, shaded
 from ..template.fitting import Fit, Target, fit_template
 from ..template.starts import face_error, fit_unmarked, in_openings
 from ..template.thinning import thin
@@ -105,7 +105,8 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
     # How far apart vertices are left, mm: the white of an eye is smooth, gums, tongue and rear teeth lie in the dark.
     white = animation.colors.min(1) > 160
     inside = np.einsum("vc,vc->v", exact, animation.base - animation.base.mean(0)) < 0  # of hair: nobody looks there
-    spacing = {EYES: np.where(white, 2.6, 0.9), TEETH: np.where(white, 1.3, 2.6), HAIR: np.where(inside, 10.0, 6.5)}
+    eyes = np.where(white, 2.6, np.where(_pupil_edges(animation), 0.4, 0.9))  # coarser, a pupil would be a star
+    spacing = {EYES: eyes, TEETH: np.where(white, 1.3, 2.6), HAIR: np.where(inside, 10.0, 6.5)}
     for kind, apart in spacing.items():
         part = animation.faces[kinds == kind]
         if kind == EYES and eyed:
@@ -151,6 +152,26 @@ def _front(animation: HeadAnimation) -> np.ndarray:
     for ball, center in find_eyeballs(animation.base, animation.parts):
         front[ball] = animation.base[ball, 2] > center[2]
     return front
+
+
+def _pupil_edges(animation: HeadAnimation) -> np.ndarray:
+    """Say which vertices are on either side of a pupil's edge, (V,) bool."""
+    inside = (animation.colors == PUPIL).all(1) & (animation.parts == EYES)
+    corners = inside[animation.faces]
+    edge = np.zeros(len(inside), bool)
+    edge[animation.faces[corners.any(1) & ~corners.all(1)]] = True
+    return edge
+
+
+def _in_nostrils(animation: HeadAnimation, opened: np.ndarray) -> np.ndarray:
+    """Say which vertices are near the nostrils and not of the lips, (V,) bool: none without landmarks."""
+    if animation.landmark_vertices is None:
+        return np.zeros(len(opened), bool)
+    from scipy.spatial import cKDTree
+
+    marks = opened[animation.landmark_vertices]
+    nose, lips = (cKDTree(marks[rows]).query(opened)[0] for rows in (slice(31, 36), slice(48, 68)))
+    return (nose < 16) & (lips > 7) & (animation.parts == SKIN)
 
 
 def facing(vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray) -> np.ndarray:
@@ -204,7 +225,8 @@ def _fit(animation: HeadAnimation, opened: np.ndarray) -> dict[str, np.ndarray]:
     places = {"open": fit.open, "rest": fit.matrix @ animation.base}
     surface = {"open": opened, "rest": animation.base}
     light = ambient_occlusion(opened, animation.faces)
-    pictures = bake(topology, places, surface, faces, animation.colors, light)
+    colors = shaded(animation.colors, np.where(_in_nostrils(animation, opened), light, 1))
+    pictures = bake(topology, places, surface, faces, colors, light)
     matrix = {"rows": fit.matrix.indptr, "corners": fit.matrix.indices, "shares": fit.matrix.data}
     return {**matrix, **more, "hidden": fit.hidden, **{name: _png(value) for name, value in pictures.items()}}
 

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from ..blendshapes import LOOK_DEGREES
 from ..mesh.geometry import Part, boundary_edges, cut_where_negative, grid_faces, join
-from ..mesh.parts import EYES
+from ..mesh.parts import EYES, PUPIL
 
 
 def eyeballs(
@@ -80,7 +80,7 @@ def _eyeball(radius: float, iris_color: tuple[float, float, float], segments: in
     for index, angle in enumerate(rings):
         t = (angle - pupil) / (iris - pupil)
         if t < 0:
-            colors[index] = (9, 8, 9)
+            colors[index] = PUPIL
         elif t < 1:
             bright = 1.0 + 0.13 * fibres * np.sin(np.pi * min(t * 1.1, 1.0))
             warm = np.exp(-(((t - 0.16) / 0.16) ** 2))
@@ -93,7 +93,7 @@ def _eyeball(radius: float, iris_color: tuple[float, float, float], segments: in
             colors[index] = (np.array([231, 226, 221]) * (1 - back) + np.array([214, 178, 168]) * back) * (
                 1 - 0.42 * ring_shadow
             )
-    colors = np.concatenate([colors.reshape(-1, 3), [[9, 8, 9], [214, 178, 168]]])
+    colors = np.concatenate([colors.reshape(-1, 3), [PUPIL, [214, 178, 168]]])
     colors = np.clip(colors, 0, 255).astype(np.uint8)
     return vertices.astype(np.float32), np.concatenate(faces).astype(np.int32), colors
 

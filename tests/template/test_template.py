@@ -15,8 +15,10 @@ from facetalk_hf.animation.head_animation import HeadAnimation
 from facetalk_hf.animation.template_head import on_template
 from facetalk_hf.cli.common import Format, save
 from facetalk_hf.errors import FaceTalkError
+from facetalk_hf.head.eyes import eyeballs
 from facetalk_hf.mesh.geometry import Surface, boundary_edges
-from facetalk_hf.mesh.parts import EYES, HAIR
+from facetalk_hf.mesh.parts import EYES, HAIR, PUPIL
+from facetalk_hf.template.baking import shaded
 from facetalk_hf.template.fitting import Target
 from facetalk_hf.template.starts import EXPANSES, FEATURES
 from facetalk_hf.template.topology import OPENING, load_topology, split
@@ -128,6 +130,41 @@ def test_loose_hair_is_a_mesh_of_its_own_and_hides_the_template(tmp_path, person
     glb = Glb(write_glb(tmp_path / "a.glb", person.replace(base=swollen, parts=parts)).read_bytes())
     assert [node["name"] for node in glb.json["nodes"]] == ["facetalk", "head", "hair"]
     assert {material["name"] for material in glb.json["materials"]} >= {"skin", "hair"}
+
+
+def test_nostrils_are_dark_by_colour_for_no_lamp_casts_shadows_there(person):
+    colors = np.full((3, 3), 200, np.uint8)
+    dark, dim, bright = shaded(colors, np.array([0.0, 0.35, 0.6]))
+    assert dark.tolist() == [40, 25, 25] and 40 < dim[0] < 200 and bright.tolist() == [200] * 3
+    head, topology = on_template(person), load_topology()
+    marks, uv = topology.shape[topology.landmarks], np.round(topology.uv * [1, -1] * 1023 + [0, 1023]).astype(int)
+    blue = head.pictures["color"][uv[:, 1], uv[:, 0], 2]
+    off_nose, off_lips = (
+        cKDTree(marks[rows]).query(topology.shape[topology.owner])[0] for rows in (slice(31, 36), slice(48, 68))
+    )
+    assert blue[(off_nose < 12) & (off_lips > 9)].min() < 90
+    assert blue[off_lips < 6].min() > 150  # the mouth has its own darkness
+
+
+def test_a_pupil_stays_round_when_its_eyeball_is_thinned(person):
+    marks = person.base[person.landmark_vertices]
+    balls = eyeballs(np.stack([marks[36:42].mean(0), marks[42:48].mean(0)]) - [0, 0, 12], np.array([12.0, 12.0]))
+    count = len(person.base)
+    looking = person.replace(
+        base=np.concatenate([person.base, balls.vertices]), colors=np.concatenate([person.colors, balls.colors]),
+        targets=np.concatenate([person.targets, np.zeros((2, len(balls.vertices), 3))], 1),
+        faces=np.concatenate([person.faces, balls.faces + count]), parts=np.concatenate([person.parts, balls.parts]),
+    )  # fmt: skip
+    head = on_template(looking).animation
+    eyes = head.parts == EYES
+    assert eyes.sum() < 0.4 * len(balls.vertices)
+    pupils = head.base[eyes & (head.colors == PUPIL).all(1)]
+    left, right = (pupils[(pupils[:, 0] > 0) == side] for side in (True, False))
+    for pupil in (left, right):
+        out = pupil[:, :2] - pupil[pupil[:, 2].argmax(), :2]
+        turn = np.degrees(np.arctan2(out[:, 1], out[:, 0])) // 24
+        rim = [np.linalg.norm(out[turn == part], axis=1).max(initial=0) for part in range(-7, 7)]
+        assert min(rim) > 1.85 and max(rim) < 2.1
 
 
 def test_a_head_without_landmarks_takes_the_template_by_its_anchors(tmp_path, person):
