@@ -105,7 +105,7 @@ def on_template(animation: HeadAnimation) -> TemplateHead:
     # How far apart vertices are left, mm: the white of an eye is smooth, gums, tongue and rear teeth lie in the dark.
     white = animation.colors.min(1) > 160
     inside = np.einsum("vc,vc->v", exact, animation.base - animation.base.mean(0)) < 0  # of hair: nobody looks there
-    eyes = np.where(white, 2.6, np.where(_pupil_edges(animation), 0.4, 0.9))  # coarser, a pupil would be a star
+    eyes = np.where(white, 2.6, np.where(_pupil_edges(animation), 0.6, 0.9))  # coarser, a pupil would be a star
     spacing = {EYES: eyes, TEETH: np.where(white, 1.3, 2.6), HAIR: np.where(inside, 10.0, 6.5)}
     for kind, apart in spacing.items():
         part = animation.faces[kinds == kind]
