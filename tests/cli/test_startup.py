@@ -107,3 +107,16 @@ def test_the_benchmark_of_it_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(script["main"].__globals__, "COMMANDS", (("--version", 1, 1.0),))
     with pytest.raises(SystemExit, match="ended with 0"):
         script["main"]()
+
+
+@pytest.mark.parametrize(
+    ("given", "threads"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3"), ({"OMP_NUM_THREADS": "2"}, "None")]
+)
+def test_numpy_computes_by_one_thread_unless_somebody_says_otherwise(monkeypatch, given, threads):
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    # Said too late, it would change nothing.
+    code = "import sys, facetalk_hf.cli, os; print('numpy' in sys.modules, os.environ.get('OPENBLAS_NUM_THREADS'))"
+    assert run_fresh(code, cwd=ROOT).split() == ["False", threads]
