@@ -32,6 +32,7 @@ FOCUS = ((-0.19, 0.19), (-0.25, 0.2), (0.04, 0.36))  # where eyes, nose and mout
 # Ears stick out to both sides and behind the face, and a helix is 3 mm thick: coarser lines tear it to shards.
 EARS = (((-0.4, -0.28, 3.0), (0.28, 0.4, 3.0)), (), ((-0.37, -0.17, 2.6),))
 CELLS = (1.33, 1.0, 1.29)  # for the ears, in excess of a grid that is fine at the face alone
+NECK = 5.0 / MILLIMETRES  # above the cut of the training heads: nearer to it the edge of some necks is ragged
 DEEPEST_REPAIR = 1.0 / MILLIMETRES  # a handle that takes more than a millimetre is no error of the field
 
 
@@ -101,8 +102,8 @@ class BlendshapeDecoder(HeadDecoder):
         if not len(faces):
             raise FaceTalkError("this identity code has no surface; use one near the codes the head was trained on")
         if head.config.neck_plane is not None:
-            # The field rounds off the edge of the cap under the neck: end the mesh just above it, along a clean line.
-            above = head.above_neck(canonical)
+            # The field rounds off the edge of the cap under the neck: end the mesh above it, along a clean line.
+            above = head.above_neck(canonical) - NECK
             canonical, faces, _, _ = cut_where_negative(canonical, faces, above)
         canonical, faces, _, _ = cut_eye_openings(canonical * MILLIMETRES, faces, centers, radius)
 
