@@ -122,7 +122,7 @@ class BlendshapeDecoder(HeadDecoder):
         person[head.hair] = 0  # who changes the hair keeps the skin
         tones = palette(person, self.look)
         iris = tones.pop("iris")
-        depth = self._hair_depth(canonical, faces, code, open_mouth[:, 1])
+        depth = self._hair_depth(canonical, faces, code, open_mouth)
         colors, parts = paint_head(base, landmarks, centers, radius, faces=faces, hair_depth=depth, **tones)
 
         if depth is not None:
@@ -194,11 +194,11 @@ class BlendshapeDecoder(HeadDecoder):
         return fields
 
     def _hair_depth(
-        self, vertices: np.ndarray, faces: np.ndarray, code: torch.Tensor, heights: np.ndarray
+        self, vertices: np.ndarray, faces: np.ndarray, code: torch.Tensor, landmarks: np.ndarray
     ) -> np.ndarray | None:
-        """Measure how far (V,) mm vertices (V, 3), mm, are off the same head without hair, if it has any.
+        """Measure how far (V,) vertices (V, 3) are off the same head without hair, if it has any.
 
-        Heights (68,) mm are those of the landmarks.
+        All in mm, in the canonical pose, as the landmarks (68, 3) are.
         """
         hair = self.head.hair
         if not self.head.config.hair_dim:
@@ -212,10 +212,10 @@ class BlendshapeDecoder(HeadDecoder):
 
         key = self._digest("", bald, torch.from_numpy(points))
         depth = kept_arrays("hair", key, measure)["depth"] * MILLIMETRES
-        beard = (worn.beard > 0.05) & (vertices[:, 1] < heights[33])
+        beard = (worn.beard > 0.05) & (vertices[:, 1] < landmarks[33, 1])
         depth = without_flecks(depth, faces, beard)
         if worn.kind == "receding":
-            depth = without_patches(depth, faces, vertices, vertices[:, 1] > heights[27])
+            depth = without_patches(depth, faces, vertices, vertices[:, 1] > landmarks[27, 1])
         return even_stubble(depth, faces, beard)
 
     def _seal_blinks(

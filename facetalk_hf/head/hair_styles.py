@@ -110,18 +110,16 @@ def without_patches(depth: np.ndarray, faces: np.ndarray, vertices: np.ndarray, 
     Args: depth ((V,) float, mm), faces ((F, 3) int): as in [`loose_hair`]. vertices ((V, 3) float, mm).
         crown ((V,) bool): where to look; all of the head above the eyes has thick hair, too.
     """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import dijkstra
+    from scipy.spatial import cKDTree
 
     grown = crown & (depth > 0.9)
     thick = grown & (depth > min(2.5, 0.5 * float(np.quantile(depth[grown], 0.75)))) if grown.any() else grown
     if not thick.any():
         return depth
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    length = np.linalg.norm(vertices[edges[:, 0]] - vertices[edges[:, 1]], axis=1) + 1e-6  # a zero is no edge
-    graph = coo_matrix((length, edges.T), shape=(len(depth),) * 2).tocsr()
-    away = dijkstra(graph, directed=False, indices=np.flatnonzero(thick), min_only=True, limit=RIM)
-    return np.where(crown, depth * smoothstep(RIM, 0.5 * RIM, away), depth)
+    away = cKDTree(vertices[thick]).query(vertices[crown], distance_upper_bound=RIM)[0]
+    left = depth.copy()
+    left[crown] *= smoothstep(RIM, 0.5 * RIM, away)
+    return left
 
 
 def _pieces(chosen: np.ndarray, faces: np.ndarray) -> np.ndarray:
