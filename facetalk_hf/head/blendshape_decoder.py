@@ -10,7 +10,7 @@ from ..animation.head_animation import HeadAnimation
 from ..blendshapes import TONGUE
 from ..errors import FaceTalkError
 from ..files import kept_arrays
-from ..mesh.geometry import Part, boundary_edges, cut_where_negative, join
+from ..mesh.geometry import Part, boundary_edges, join
 from ..mesh.isosurface import graded_axis, sample_field, smooth_surface, triangulate
 from ..mesh.parts import HAIR
 from ..mesh.topology import remove_handles
@@ -18,7 +18,7 @@ from ..models.digest import weights_digest
 from ..models.nphm import NUM_LANDMARKS, NPHMModel
 from ..units import MILLIMETRES
 from .appearance import paint_head, palette
-from .decoder import HeadDecoder, HeadGeometry, Identity, nearest_vertices, opening
+from .decoder import HeadDecoder, HeadGeometry, Identity, end_at_neck, nearest_vertices, opening
 from .eyelids import seal_blink
 from .eyes import cut_eye_openings, eyeballs, finish_lids
 from .facial_weights import facial_weights
@@ -32,7 +32,6 @@ FOCUS = ((-0.19, 0.19), (-0.25, 0.2), (0.04, 0.36))  # where eyes, nose and mout
 # Ears stick out to both sides and behind the face, and a helix is 3 mm thick: coarser lines tear it to shards.
 EARS = (((-0.4, -0.28, 3.0), (0.28, 0.4, 3.0)), (), ((-0.37, -0.17, 2.6),))
 CELLS = (1.33, 1.0, 1.29)  # for the ears, in excess of a grid that is fine at the face alone
-NECK = 5.0 / MILLIMETRES  # above the cut of the training heads: nearer to it the edge of some necks is ragged
 DEEPEST_REPAIR = 1.0 / MILLIMETRES  # a handle that takes more than a millimetre is no error of the field
 
 
@@ -98,13 +97,7 @@ class BlendshapeDecoder(HeadDecoder):
         features = points[0, NUM_LANDMARKS:].float().cpu().numpy() * MILLIMETRES
         centers, radius = features[:2], np.linalg.norm(features[2:4] - features[:2], axis=1)
 
-        canonical, faces = self.canonical_surface(code)
-        if not len(faces):
-            raise FaceTalkError("this identity code has no surface; use one near the codes the head was trained on")
-        if head.config.neck_plane is not None:
-            # The field rounds off the edge of the cap under the neck: end the mesh above it, along a clean line.
-            above = head.above_neck(canonical) - NECK
-            canonical, faces, _, _ = cut_where_negative(canonical, faces, above)
+        canonical, faces = end_at_neck(head, *self.canonical_surface(code))
         canonical, faces, _, _ = cut_eye_openings(canonical * MILLIMETRES, faces, centers, radius)
 
         fields = self._fields(canonical / MILLIMETRES, code)

@@ -11,10 +11,13 @@ from scipy.spatial import cKDTree
 
 from ..animation.head_animation import HeadAnimation
 from ..errors import FaceTalkError
+from ..mesh.geometry import cut_where_negative
 from ..models.nphm import NPHMModel
+from ..units import MILLIMETRES
 from .looks import Look
 
 
+NECK = 5.0 / MILLIMETRES  # above the cut of the training heads: nearer to it the edge of some necks is ragged
 UPPER_LIP, LOWER_LIP = (61, 62, 63), (67, 66, 65)  # inner contour, iBUG order
 
 
@@ -179,6 +182,21 @@ class HeadDecoder(ABC):
                 self._cache.popitem(last=False)
         self._cache.move_to_end(key)
         return self._cache[key]
+
+
+def end_at_neck(head: NPHMModel, vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """End a canonical surface, (V, 3) in model units and (F, 3), along a clean line, where its head has a neck plane.
+
+    The field rounds off the edge of the cap under the neck.
+
+    Raises:
+        FaceTalkError: there is no surface.
+    """
+    if not len(faces):
+        raise FaceTalkError("this identity code has no surface; use one near the codes the head was trained on")
+    if head.config.neck_plane is None:
+        return vertices, faces
+    return cut_where_negative(vertices, faces, head.above_neck(vertices) - NECK)[:2]
 
 
 def aperture(landmarks: np.ndarray) -> np.ndarray:

@@ -12,10 +12,9 @@ from scipy.spatial import cKDTree
 
 from ..animation.head_animation import HeadAnimation
 from ..errors import FaceTalkError
-from ..mesh.geometry import cut_where_negative
 from ..models.nphm import NPHMModel
 from ..units import MILLIMETRES
-from .decoder import HeadDecoder, HeadGeometry, Identity, nearest_vertices, opening
+from .decoder import HeadDecoder, HeadGeometry, Identity, end_at_neck, nearest_vertices, opening
 from .ensemble_surface import canonical_surface, uniform_axes
 from .field_values import evaluate
 from .surface_tracking import SurfaceTracker, posed_vertices
@@ -128,11 +127,7 @@ class VertexDecoder(HeadDecoder):
     def _build(self, identity: np.ndarray) -> HeadGeometry:
         """Compute surface, rest pose and colours of an identity code (Z,)."""
         head, code = self._float_head(), torch.from_numpy(identity)
-        vertices, faces = self._canonical_surface(head, code)
-        if not len(faces):
-            raise FaceTalkError("this identity code has no surface; use one near the codes the head was trained on")
-        if head.config.neck_plane is not None:
-            vertices, faces, _, _ = cut_where_negative(vertices, faces, head.above_neck(vertices))
+        vertices, faces = end_at_neck(head, *self._canonical_surface(head, code))
         landmarks = self._canonical_landmarks(head, code)
         canonical = np.concatenate([vertices, landmarks])
         rest, _, _ = self._pose(head, canonical, code, torch.zeros(head.config.expression_dim), None)
